@@ -1,0 +1,90 @@
+"""What a session tells. Positions are sample indices at the model's rate from the stream's start.
+
+Times in milliseconds, sequence numbers and lag belong to the wire (`service.wire`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Abstain = Literal["no_speech", "too_short", "clipped", "uncertain"]
+WarningCode = Literal["clipping", "dc_offset", "non_finite_samples", "trailing_bytes"]
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Scores and the label they speak for; `None` when there is nothing to decide on."""
+
+    label: str | None
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One 2 s segment, or a shorter `partial` one while an utterance starts.
+
+    `scores` are the calibrated one-vs-rest scores of this segment alone (all zero when it was
+    not scored), `smoothed` those of the utterance so far. `label` is `None` when the segment
+    abstains, and `abstain` then says why.
+    """
+
+    request_id: int
+    channel: int
+    index: int
+    start: int
+    end: int
+    partial: bool
+    scores: Scores
+    label: str | None
+    abstain: Abstain | None
+    smoothed: Decision
+    utterance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """The result of one utterance: the mean of its segments' scores (paper, Section 3.2).
+
+    `pure` is the paper's pure criterion with the predicted label in the place of the reference.
+    """
+
+    channel: int
+    utterance_id: str
+    start: int
+    end: int
+    is_final: bool
+    label: str | None
+    scores: Scores
+    n_segments: int
+    pure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something about the input that makes the results less trustworthy; once per cause."""
+
+    channel: int
+    code: WarningCode
+    message: str
+
+
+Event = Segment | Utterance | Warning
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One channel from the stream's start: mean scores and the share of segments by label."""
+
+    channel: int
+    label: str | None
+    scores: Scores
+    time_share: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Totals of a session, in samples at the model's rate summed over the scored channels."""
+
+    audio_samples: int
+    speech_samples: int
+    n_segments: int

@@ -1,0 +1,430 @@
+"""One stream's state, from bytes to events: the pipeline that every front end drives.
+
+    session = StreamSession(spec, StreamConfig(encoding="mulaw", sample_rate_hz=8000))
+    session.receive_audio(data)                     # any chunking
+    for request in session.segments_to_score():     # features out ...
+        session.receive_logits(request.id, logits)  # ... logits in, in any order
+    for event in session.events():                  # always in stream order
+        ...
+    session.close()                                 # then score and read events once more
+
+It is sans-I/O: no await, socket, clock or network runtime. A file is a stream that arrives in
+one piece, so REST, WebSocket, the command line and evaluation give the same numbers.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Decoder, Encoding, sanitize
+from ser_core.errors import BadParameter
+from ser_core.events import (
+    Abstain,
+    Event,
+    Segment,
+    Summary,
+    Usage,
+    Utterance,
+    Warning,
+    WarningCode,
+)
+from ser_core.features import Float32, mfcc
+from ser_core.frames import HopFramer, Step
+from ser_core.model_file import ModelSpec
+from ser_core.posteriors import ChannelTotals, UtteranceMean, named
+from ser_core.resample import Resampler
+from ser_core.segments import Segmenter
+from ser_core.vad import (
+    CLIPPED_SHARE,
+    CLIPPING_WARNING_SHARE,
+    DC_WARNING,
+    InputLevel,
+    LevelMeter,
+)
+
+Endpointing = Literal["manual", "off"]
+Smoothing = Literal["mean"]
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What a client says of its stream.
+
+    `endpointing`: `manual` ends an utterance at `flush` and at `close`; `off` keeps the whole
+    stream one utterance, and `flush` tells its result so far. `scored` has one flag a channel: a
+    channel that is not scored is dropped before anything is computed from it.
+    """
+
+    encoding: Encoding = "pcm_s16le"
+    sample_rate_hz: int = 16_000
+    n_channels: int = 1
+    scored: tuple[bool, ...] | None = None
+    endpointing: Endpointing = "manual"
+    smoothing: Smoothing = "mean"
+    partial: bool = True
+    max_rate_hz: int = MAX_RATE_HZ
+
+    def __post_init__(self) -> None:
+        if not MIN_RATE_HZ <= self.sample_rate_hz <= self.max_rate_hz:
+            raise BadParameter(
+                f"sample_rate={self.sample_rate_hz} is out of range",
+                remedy=f"send {MIN_RATE_HZ} to {self.max_rate_hz} Hz",
+            )
+        if not 1 <= self.n_channels <= MAX_CHANNELS:
+            raise BadParameter(
+                f"channels={self.n_channels} is out of range", remedy="send 1 or 2 channels"
+            )
+        if self.scored is not None and len(self.scored) != self.n_channels:
+            raise BadParameter(
+                f"roles name {len(self.scored)} channels, the audio has {self.n_channels}",
+                remedy="give one role a channel",
+            )
+
+    @property
+    def scored_channels(self) -> tuple[int, ...]:
+        """Indices of the channels that reach the model."""
+        flags = self.scored or (True,) * self.n_channels
+        return tuple(channel for channel, scored in enumerate(flags) if scored)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRequest:
+    """Features `(n_frames, n_mfcc)` of one segment, to be answered by `receive_logits(id, ...)`."""
+
+    id: int
+    features: Float32
+
+
+@dataclass(slots=True)
+class _PendingSegment:
+    request_id: int
+    channel: "_Channel"
+    utterance: "_OpenUtterance"
+    start: int
+    end: int
+    partial: bool
+    abstain: Abstain | None
+    logits: Float32 | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.logits is not None or self.abstain == "no_speech"
+
+
+@dataclass(slots=True)
+class _PendingUtterance:
+    channel: "_Channel"
+    utterance: "_OpenUtterance"
+    end: int
+    is_final: bool
+
+
+class _OpenUtterance:
+    def __init__(self, utterance_id: str, start: int, labels: tuple[str, ...]) -> None:
+        self.id = utterance_id
+        self.start = start
+        self.mean = UtteranceMean(labels)
+
+
+class StreamSession:
+    """The state of one stream. See the module's docstring for its use.
+
+    Raises `UnsupportedEncoding` and `BadParameter` for a config that cannot be served.
+    """
+
+    def __init__(self, spec: ModelSpec, config: StreamConfig) -> None:
+        self.config = config
+        self._spec = spec
+        self._decoder = Decoder(config.encoding, config.n_channels)
+        self._channels = [_Channel(spec, config, index) for index in config.scored_channels]
+        self._outbox: deque[_PendingSegment | _PendingUtterance | Warning] = deque()
+        self._awaiting: dict[int, _PendingSegment] = {}
+        self._to_score: list[SegmentRequest] = []
+        self._warned: set[tuple[int, str]] = set()
+        self._n_requests = 0
+        self._n_segments = 0
+        self._n_received = 0
+        self._is_closed = False
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of every channel; a wire chunk holds whole multiples of it."""
+        return self._decoder.frame_bytes
+
+    @property
+    def n_awaiting(self) -> int:
+        """Segments handed out or queued whose logits have not come back."""
+        return len(self._awaiting)
+
+    @property
+    def received_samples(self) -> int:
+        """Samples a channel received, at the rate of the input."""
+        return self._n_received
+
+    def receive_audio(self, data: bytes) -> None:
+        """Takes raw audio in the config's encoding, in any chunking."""
+        samples = self._decoder.accept(data)
+        if self.config.encoding == "pcm_f32le":
+            self.receive_samples(samples)
+        else:
+            self._receive(samples)
+
+    def receive_samples(self, samples: Float32) -> None:
+        """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
+
+        NaN and infinite values become silence, values beyond full scale are clipped.
+        """
+        samples, n_bad = sanitize(samples)
+        if n_bad:
+            self._warn(0, "non_finite_samples", "NaN or infinite samples were taken as silence")
+        self._receive(samples)
+
+    def _receive(self, samples: Float32) -> None:
+        if self._is_closed:
+            raise RuntimeError("the session is closed")
+        self._n_received += len(samples)
+        self._advance([channel.accept(samples[:, channel.index]) for channel in self._channels])
+
+    def flush(self) -> None:
+        """Ends the utterance now; its result follows the segments still to be scored.
+
+        With endpointing `off` the utterance goes on, and its result so far is told.
+        """
+        if self.config.endpointing == "off":
+            for channel in self._channels:
+                self._outbox.append(
+                    _PendingUtterance(channel, channel.utterance, channel.position, is_final=False)
+                )
+            return
+        self._end_utterances()
+
+    def close(self) -> None:
+        """Ends the stream: like `flush`, always final, and no audio is taken after it."""
+        if self._is_closed:
+            return
+        n_rest = self._decoder.flush()
+        if n_rest:
+            self._warn(0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored")
+        self._end_utterances()
+        self._is_closed = True
+
+    def segments_to_score(self) -> list[SegmentRequest]:
+        """New segments since the last call, in stream order."""
+        requests, self._to_score = self._to_score, []
+        return requests
+
+    def receive_logits(self, request_id: int, logits: Float32) -> None:
+        """Takes the network's answer `(n_labels,)` to one request; any order, once each."""
+        self._awaiting.pop(request_id).logits = logits
+
+    def events(self) -> Iterator[Event]:
+        """Everything that can be told now, in stream order whatever the order of the answers."""
+        while self._outbox:
+            head = self._outbox[0]
+            if isinstance(head, _PendingSegment) and not head.is_ready:
+                return
+            self._outbox.popleft()
+            match head:
+                case _PendingSegment():
+                    yield self._segment(head)
+                case _PendingUtterance():
+                    yield self._utterance(head)
+                case Warning():
+                    yield head
+
+    def summaries(self) -> list[Summary]:
+        """One a scored channel, over the utterances told so far."""
+        return [channel.totals.summary(channel.index) for channel in self._channels]
+
+    @property
+    def usage(self) -> Usage:
+        """Totals so far."""
+        return Usage(
+            audio_samples=sum(channel.position for channel in self._channels),
+            speech_samples=sum(channel.speech_samples for channel in self._channels),
+            n_segments=self._n_segments,
+        )
+
+    def _warn(self, channel: int, code: WarningCode, message: str) -> None:
+        if (channel, code) not in self._warned:
+            self._warned.add((channel, code))
+            self._outbox.append(Warning(channel, code, message))
+
+    # The channels advance in lockstep, so a hop's segments go out channel by channel, then the
+    # next hop's: the order is that of time, whatever the chunking.
+
+    def _advance(self, hops: "list[list[_Hop]]") -> None:
+        for step in zip(*hops, strict=True):
+            for channel, hop in zip(self._channels, step, strict=True):
+                self._add_segment(channel, hop)
+
+    def _end_utterances(self) -> None:
+        tails = [channel.drain() for channel in self._channels]
+        self._advance([hops for hops, _ in tails])
+        for channel, (_, last) in zip(self._channels, tails, strict=True):
+            if last is not None:
+                self._add_segment(channel, last)
+        for channel in self._channels:
+            if channel.position > channel.utterance.start:
+                self._outbox.append(
+                    _PendingUtterance(channel, channel.utterance, channel.position, is_final=True)
+                )
+                channel.open_utterance()
+
+    def _add_segment(self, channel: "_Channel", hop: "_Hop") -> None:
+        if hop.level.clipped_share >= CLIPPING_WARNING_SHARE:
+            self._warn(
+                channel.index,
+                "clipping",
+                f"{hop.level.clipped_share:.1%} of the samples are at full scale; lower the gain",
+            )
+        if abs(hop.level.dc) >= DC_WARNING:
+            self._warn(
+                channel.index, "dc_offset", f"the signal's mean is {hop.level.dc:+.2f}, not zero"
+            )
+        is_short = hop.partial and hop.end - hop.start < self._spec.thresholds.min_samples
+        if hop.partial and not hop.is_last and (is_short or not self.config.partial):
+            return
+        abstain: Abstain | None = None
+        if hop.level.is_silent:
+            abstain = "no_speech"
+        elif is_short:
+            abstain = "too_short"
+        elif hop.level.clipped_share >= CLIPPED_SHARE:
+            abstain = "clipped"
+        pending = _PendingSegment(
+            request_id=self._n_requests,
+            channel=channel,
+            utterance=channel.utterance,
+            start=hop.start,
+            end=hop.end,
+            partial=hop.partial,
+            abstain=abstain,
+        )
+        self._n_requests += 1
+        self._outbox.append(pending)
+        if not pending.is_ready:
+            self._awaiting[pending.request_id] = pending
+            self._to_score.append(SegmentRequest(pending.request_id, hop.features))
+
+    def _segment(self, pending: _PendingSegment) -> Segment:
+        labels, abstain = self._spec.labels, pending.abstain
+        label = None
+        if pending.logits is None:
+            scores = np.zeros(len(labels), np.float32)
+        else:
+            scores = self._spec.calibration.scores(pending.logits)
+            pending.utterance.mean.accept(scores, partial=pending.partial)
+            if abstain is None and scores.max() < self._spec.thresholds.uncertain_below:
+                abstain = "uncertain"
+            if abstain is None:
+                label = labels[int(np.argmax(scores))]
+        index = pending.channel.n_segments
+        pending.channel.n_segments += 1
+        self._n_segments += 1
+        return Segment(
+            request_id=pending.request_id,
+            channel=pending.channel.index,
+            index=index,
+            start=pending.start,
+            end=pending.end,
+            partial=pending.partial,
+            scores=named(scores, labels),
+            label=label,
+            abstain=abstain,
+            smoothed=pending.utterance.mean.decision,
+            utterance_id=pending.utterance.id,
+        )
+
+    def _utterance(self, pending: _PendingUtterance) -> Utterance:
+        mean = pending.utterance.mean
+        if pending.is_final:
+            pending.channel.totals.accept(mean)
+        decision = mean.decision
+        return Utterance(
+            channel=pending.channel.index,
+            utterance_id=pending.utterance.id,
+            start=pending.utterance.start,
+            end=pending.end,
+            is_final=pending.is_final,
+            label=decision.label,
+            scores=decision.scores,
+            n_segments=mean.n_segments,
+            pure=mean.is_pure,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """The segment that ends with a hop; `is_last` when an utterance ends before its first whole one."""
+
+    start: int
+    end: int
+    partial: bool
+    is_last: bool
+    features: Float32
+    level: InputLevel
+
+
+class _Channel:
+    """One scored channel: resample, frame, extract features, cut segments."""
+
+    def __init__(self, spec: ModelSpec, config: StreamConfig, index: int) -> None:
+        self.index = index
+        self._spec = spec
+        self._rate_in_hz = config.sample_rate_hz
+        self._resampler = Resampler(config.sample_rate_hz, spec.features.sample_rate_hz)
+        self._n_received = 0
+        self._n_utterances = 0
+        self.totals = ChannelTotals(spec.labels)
+        self.n_segments = 0
+        self.speech_samples = 0
+        self.open_utterance()
+
+    @property
+    def position(self) -> int:
+        """What was received, in samples at the model's rate."""
+        return self._n_received * self._spec.features.sample_rate_hz // self._rate_in_hz
+
+    def open_utterance(self) -> None:
+        """Begins the next utterance at the current position; `drain` comes before."""
+        spec = self._spec
+        self._framer = HopFramer(spec.features, spec.segments.hop_samples)
+        self._segmenter = Segmenter(spec.features, spec.segments)
+        self._meter = LevelMeter(spec.segments.segment_samples // spec.segments.hop_samples)
+        self.utterance = _OpenUtterance(
+            f"{self.index}-{self._n_utterances}", self.position, spec.labels
+        )
+        self._n_utterances += 1
+
+    def accept(self, samples: Float32) -> list[_Hop]:
+        """Takes float32 `(n,)` at the input's rate."""
+        self._n_received += len(samples)
+        return self._hops(self._resampler.accept(samples))
+
+    def drain(self) -> tuple[list[_Hop], _Hop | None]:
+        """What the resampler held back, and the last segment of a short utterance."""
+        hops = self._hops(self._resampler.flush())
+        rest = None if self._segmenter.is_full else self._framer.flush()
+        return hops, None if rest is None else self._hop(rest, is_last=True)
+
+    def _hops(self, samples: Float32) -> list[_Hop]:
+        return [self._hop(step) for step in self._framer.accept(samples)]
+
+    def _hop(self, step: Step, *, is_last: bool = False) -> _Hop:
+        features = self._segmenter.accept(mfcc(step.samples, self._spec.features))
+        level = self._meter.accept(step.samples)
+        segments = self._spec.segments
+        if not level.is_silent:
+            self.speech_samples += segments.hop_samples
+        return _Hop(
+            start=self.utterance.start + max(0, step.end - segments.segment_samples),
+            end=self.utterance.start + step.end,
+            partial=not self._segmenter.is_full,
+            is_last=is_last,
+            features=features,
+            level=level,
+        )
