@@ -1,0 +1,1 @@
+"""Training, assessment and export of GLRF: the only package that imports torch."""

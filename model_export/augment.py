@@ -1,0 +1,120 @@
+"""Augmentation of one utterance, in the power-spectral and mel domain, where it is cheap.
+
+Plain training learns the few speakers by heart. Each random change here stands for something that
+differs between the corpora and the world: vocal tract, rate, microphone, room, noise, line.
+"""
+
+
+import numpy as np
+from numpy.random import Generator
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from scipy.signal import lfilter
+
+from model_export.mel import warped_filters
+from ser_core.features import FeatureSpec, Float32, mel_db
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class AugmentConfig:
+    """Ranges and probabilities; zero turns a change off."""
+
+    speeds: tuple[float, ...] = (0.88, 0.94, 1.0, 1.06, 1.12)
+    vtlp: float = 0.15
+    """Largest stretch of the frequency axis, either way."""
+    tilt_db: float = 6.0
+    """Largest spectral tilt over the band, either way; half of it as slow ripple."""
+    noise: float = 0.6
+    """Probability of added noise, at `snr_db` under the utterance's level."""
+    snr_db: tuple[float, float] = (5.0, 50.0)
+    reverberation: float = 0.2
+    narrowband: float = 0.15
+    """Probability of a telephone's band, about 300 to 3,400 Hz."""
+    edges: float = 0.5
+    """Probability that a part of the silent edges is kept."""
+    crop: float = 0.15
+    """Probability of hearing only the first 0.8 to 2 s of speech, as a stream's start does."""
+    n_masks: int = 2
+    mask_mels: int = 10
+    mask_frames: int = 20
+
+
+class Augmenter:
+    """Random features of an utterance. One an epoch and process; not thread-safe."""
+
+    def __init__(self, features: FeatureSpec, config: AugmentConfig, rng: Generator) -> None:
+        self._features, self._config, self._rng = features, config, rng
+        factors = np.linspace(1 - config.vtlp, 1 + config.vtlp, 21) if config.vtlp else [1.0]
+        self._filters = [warped_filters(features, float(factor)).T.copy() for factor in factors]
+        n_bins = features.mel_filters.shape[1]
+        nyquist_hz = features.sample_rate_hz / 2
+        peak_bins = features.mel_filters.argmax(axis=1)
+        self._centres_hz = peak_bins / (n_bins - 1) * nyquist_hz
+
+    def __call__(self, power: Float32) -> Float32:
+        """Power spectrum `(T, n_bins)` to MFCC `(T', n_mfcc)`, T' <= T."""
+        rng, config = self._rng, self._config
+        power = self._cut(power)
+        mel = power @ self._filters[rng.integers(len(self._filters))]  # (T, n_mels)
+        if rng.random() < config.reverberation:
+            decay = 10 ** (-6 * 0.01 / rng.uniform(0.15, 0.8))  # 60 dB in that many seconds
+            wet = lfilter([1 - decay], [1, -decay], mel, axis=0).astype(np.float32)
+            mel = mel + rng.uniform(0.1, 1.0) * wet
+        mel = mel * self._colour()
+        if rng.random() < config.noise:
+            mel = mel + self._noise(mel)
+        if rng.random() < config.narrowband:
+            mel = mel * self._line()
+        return self._mask(mel_db(mel)) @ self._features.dct
+
+    def _cut(self, power: Float32) -> Float32:
+        rng, config = self._rng, self._config
+        first, last = speech_bounds(power)
+        if rng.random() < config.edges:
+            first -= int(rng.integers(0, min(first, 120) + 1))
+            last += int(rng.integers(0, min(len(power) - last, 120) + 1))
+        power = power[first:last]
+        if rng.random() < config.crop and len(power) > 80:
+            power = power[: int(rng.integers(78, min(len(power), 198) + 1))]
+        return power
+
+    def _colour(self) -> Float32:
+        x = np.linspace(-1, 1, self._features.n_mels)
+        tilt, ripple, phase = self._rng.uniform(-1, 1, 3)
+        n_waves = self._rng.uniform(0.5, 2)
+        shape = tilt * x + 0.5 * ripple * np.sin(np.pi * (n_waves * x + phase))
+        return (10 ** (self._config.tilt_db * shape / 10)).astype(np.float32)
+
+    def _noise(self, mel: Float32) -> Float32:
+        rng = self._rng
+        slope = rng.uniform(0, 2)  # white, pink to brown: power as 1 / f ** slope
+        bandwidth = self._features.mel_filters.sum(axis=1)
+        shape = bandwidth * np.maximum(self._centres_hz, 60) ** -slope
+        level = mel.mean() * 10 ** (-rng.uniform(*self._config.snr_db) / 10)
+        flicker = rng.standard_exponential(mel.shape, dtype=np.float32)
+        return (flicker * (shape / shape.mean() * level)).astype(np.float32)
+
+    def _line(self) -> Float32:
+        low, high = self._rng.uniform(50, 320), self._rng.uniform(3200, 4000)
+        inside = (self._centres_hz > low) & (self._centres_hz < high)
+        return np.where(inside, 1, 10 ** -self._rng.uniform(4, 9)).astype(np.float32)
+
+    def _mask(self, mel: Float32) -> Float32:
+        """SpecAugment (Park et al., 2019): bands of mels and of frames become the mean."""
+        rng, config = self._rng, self._config
+        mean = mel.mean()
+        for _ in range(config.n_masks):
+            width = int(rng.integers(0, config.mask_mels + 1))
+            start = int(rng.integers(0, mel.shape[1] - width + 1))
+            mel[:, start : start + width] = mean
+            width = int(rng.integers(0, min(config.mask_frames, len(mel) // 5) + 1))
+            start = int(rng.integers(0, len(mel) - width + 1))
+            mel[start : start + width] = mean
+        return mel
+
+
+def speech_bounds(power: Float32, below_db: float = 30.0) -> tuple[int, int]:
+    """First and last-plus-one frame louder than `below_db` under the loudest one."""
+    energy = power.sum(axis=1)
+    loud = np.flatnonzero(energy >= energy.max() * 10 ** (-below_db / 10))
+    return int(loud[0]), int(loud[-1]) + 1

@@ -1,0 +1,143 @@
+"""GLRF, the global-local relation fusion network (paper, Section 2.1 and Figure 2).
+
+`MFCC -> normalise -> stem -> GLRA -> max-pool -> GLRA -> max-pool -> ... -> FC -> logits`
+
+B is the number of segments, T frames, F MFCC, C channels. What the paper leaves open is said where
+it is decided; ADR 2 has the reasons.
+"""
+
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ser_core.features import FeatureSpec
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class GlrfConfig:
+    """Size of the network; `fusion` and `branches` name the ablations of the paper's Table 4."""
+
+    channels: int = 64
+    n_blocks: int = 3
+    n_heads: int = 4
+    kernel_size: int = 5
+    squeeze: int = 4
+    dropout: float = 0.1
+
+
+class Normalisation(nn.Module):
+    """Takes the level off each segment, inside the graph, so that loudness tells nothing.
+
+    MFCC are turned back to (smoothed) mel decibels, the segment's mean power is subtracted, what
+    lies `floor_db` below it is clamped, and the result is turned to MFCC again and standardised.
+    A recording 12 dB quieter gives the same logits, and so does one on another noise floor.
+    """
+
+    def __init__(self, features: FeatureSpec, floor_db: float = 50.0) -> None:
+        super().__init__()
+        self.floor_db = floor_db
+        self.register_buffer("dct", torch.from_numpy(features.dct), persistent=False)
+        self.standardise = nn.BatchNorm1d(features.n_mfcc, affine=False)
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        mel_db = mfcc @ self.dct.T  # (B, T, n_mels)
+        power = torch.exp(mel_db * 0.23025851).mean(dim=(1, 2), keepdim=True)  # 10^(dB/10)
+        level_db = 4.3429448 * torch.log(power + 1e-12)
+        relative = torch.clamp(mel_db - level_db, min=-self.floor_db)
+        return self.standardise((relative @ self.dct).transpose(1, 2))  # (B, F, T)
+
+
+class SelfAttention(nn.Module):
+    """Global branch: multi-head self-attention over frames with a residual connection."""
+
+    def __init__(self, channels: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_segments, channels, n_frames = x.shape  # (B, C, T)
+        qkv = self.qkv(self.norm(x.transpose(1, 2)))  # (B, T, 3C)
+        qkv = qkv.view(n_segments, n_frames, 3, self.n_heads, channels // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
+        heard = functional.scaled_dot_product_attention(q, k, v)
+        heard = heard.transpose(1, 2).reshape(n_segments, n_frames, channels)
+        return x + self.out(heard).transpose(1, 2)
+
+
+class TemporalConvolution(nn.Module):
+    """Local branch: temporal convolution and linear layers with a residual connection."""
+
+    def __init__(self, channels: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm1d(channels),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv1d(channels, channels, 1),  # a linear layer over channels, frame by frame
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)  # (B, C, T)
+
+
+class Fusion(nn.Module):
+    """Gates of the global-local fusion module, as in selective kernel networks (reference [7]).
+
+    Sum of the branches, global average pooling to `s`, an FC squeeze to `z`, one FC a branch back to
+    channels, softmax across the branches, weighted sum.
+    """
+
+    def __init__(self, channels: int, squeeze: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // squeeze)
+        self.gates = nn.Linear(channels // squeeze, 2 * channels)
+
+    def forward(self, global_: Tensor, local: Tensor) -> Tensor:
+        s = (global_ + local).mean(dim=2)  # (B, C)
+        z = functional.relu(self.squeeze(s))  # (B, C / squeeze)
+        gates = self.gates(z).view(len(s), 2, -1, 1).softmax(dim=1)  # (B, 2, C, 1)
+        return gates[:, 0] * global_ + gates[:, 1] * local
+
+
+class GlobalLocalBlock(nn.Module):
+    """GLRA: both branches side by side on the same input, then fused."""
+
+    def __init__(self, config: GlrfConfig) -> None:
+        super().__init__()
+        self.global_ = SelfAttention(config.channels, config.n_heads)
+        self.local = TemporalConvolution(config.channels, config.kernel_size, config.dropout)
+        self.fusion = Fusion(config.channels, config.squeeze)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fusion(self.global_(x), self.local(x))  # (B, C, T)
+
+
+class Glrf(nn.Module):
+    """Segments of MFCC `(B, T, F)` to one-vs-rest logits `(B, n_labels)`."""
+
+    def __init__(self, config: GlrfConfig, features: FeatureSpec, n_labels: int) -> None:
+        super().__init__()
+        self.normalise = Normalisation(features)
+        self.stem = nn.Sequential(
+            nn.Conv1d(features.n_mfcc, config.channels, 3, padding=1, bias=False),
+            nn.BatchNorm1d(config.channels),
+            nn.ReLU(),
+        )
+        self.blocks = nn.ModuleList(GlobalLocalBlock(config) for _ in range(config.n_blocks))
+        self.dropout = nn.Dropout(config.dropout)
+        self.score = nn.Linear(config.channels, n_labels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.stem(self.normalise(features))  # (B, C, T)
+        for index, block in enumerate(self.blocks):
+            if index:
+                x = functional.max_pool1d(x, 2)  # halves T between two blocks
+            x = block(x)
+        return self.score(self.dropout(x.mean(dim=2)))  # (B, n_labels)

@@ -1,0 +1,53 @@
+"""Speaker-independent splits, fixed in a committed file."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from model_export.corpora import Recording
+from ser_core.errors import BadParameter
+
+Subset = Literal["train", "dev", "test"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Speakers of each subset; `sha256` of the file goes into every result."""
+
+    speakers: dict[Subset, frozenset[tuple[str, str]]]
+    sha256: str
+
+    def select(self, recordings: list[Recording], subset: Subset) -> list[Recording]:
+        """The recordings whose speaker is in `subset`, in order."""
+        return [r for r in recordings if r.speaker_key in self.speakers[subset]]
+
+
+def read_split(path: Path) -> Split:
+    """Reads `{"train": {corpus: [speaker, ...]}, "dev": ..., "test": ...}`.
+
+    Raises `BadParameter` when a subset is missing or a speaker stands in two of them.
+    """
+    if not path.is_file():
+        raise BadParameter(f"split file {path} does not exist", remedy="see model_export/splits")
+    text = path.read_bytes()
+    document = json.loads(text)
+    if not isinstance(document, dict) or any(subset not in document for subset in SUBSETS):
+        raise BadParameter(f"{path} lacks a subset", remedy=f"give all of {', '.join(SUBSETS)}")
+    speakers = {
+        subset: frozenset(
+            (corpus, speaker) for corpus, names in document[subset].items() for speaker in names
+        )
+        for subset in SUBSETS
+    }
+    for subset in SUBSETS:
+        for other in SUBSETS:
+            shared = speakers[subset] & speakers[other]
+            if subset != other and shared:
+                raise BadParameter(
+                    f"{path}: {sorted(shared)} stand in {subset} and in {other}",
+                    remedy="a speaker belongs to one subset",
+                )
+    return Split(speakers, hashlib.sha256(text).hexdigest())
