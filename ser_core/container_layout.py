@@ -1,0 +1,278 @@
+"""What an audio file announces of itself, held against what its body holds.
+
+Libraries believe a header that lies, or decode a file that was cut short as if it were whole. So
+the container is told by its first bytes, and its announced sizes are walked through, before any
+library sees it. Only headers are read, and nothing is allocated by what they say.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from ser_core.errors import BadAudio, UnsupportedEncoding
+
+Container = Literal["WAV", "FLAC", "Ogg", "MP3", "M4A", "WebM", "AAC"]
+CONTAINERS = "WAV, FLAC, MP3, Ogg, M4A, AAC or WebM"
+
+_MAX_CHUNKS = 100_000  # headers looked at before the rest is left to the library
+_M4A_BOXES = frozenset(
+    (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide")
+)
+
+#: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
+_WAV_UNKNOWN_SIZE = 0x7FFFF000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Channels and rates that are taken, as `open_audio` is told them."""
+
+    max_channels: int
+    min_rate_hz: int
+    max_rate_hz: int
+
+    def check(self, n_channels: int, rate_hz: int) -> None:
+        """Raises `BadAudio`: `too_many_channels`, `rate_out_of_range`, `bad_audio` for none."""
+        if n_channels < 1:
+            raise BadAudio("the header announces no channel", remedy="send 1 or 2 channels")
+        if n_channels > self.max_channels:
+            raise BadAudio(
+                f"the audio has {n_channels} channels",
+                remedy=f"mix it down to at most {self.max_channels}",
+                code="too_many_channels",
+            )
+        if not self.min_rate_hz <= rate_hz <= self.max_rate_hz:
+            raise BadAudio(
+                f"the sample rate of {rate_hz} Hz is out of range",
+                remedy=f"resample to {self.min_rate_hz} to {self.max_rate_hz} Hz",
+                code="rate_out_of_range",
+            )
+
+
+def truncated(container: Container) -> BadAudio:
+    """The error for a file that ends before it should."""
+    return BadAudio(
+        f"the {container} file is cut short: it announces more than the body holds",
+        remedy="send the file again, whole",
+        code="truncated_audio",
+    )
+
+
+class Body:
+    """A seekable file as the libraries see it: no seek leaves it, some bytes may be replaced.
+
+    It has its own position, from 0, and never closes the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = file.seek(0, io.SEEK_END)
+        self._position = 0
+        self._replaced: tuple[int, bytes] | None = None
+
+    def at(self, position: int, n_bytes: int) -> bytes:
+        """Up to `n_bytes` from there, fewer at the end of the body."""
+        self._file.seek(min(position, self.size))
+        return self._file.read(n_bytes)
+
+    def replace(self, position: int, data: bytes) -> None:
+        """From now on reads as if `data` stood there; one place in a file."""
+        self._replaced = (position, data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """As a file's, but stays between its start and its end."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence, 0)
+        self._position = max(0, min(start + offset, self.size))
+        return self._position
+
+    def tell(self) -> int:
+        """Bytes from the start."""
+        return self._position
+
+    def read(self, n_bytes: int) -> bytes:
+        """Up to `n_bytes` from the position on."""
+        data = self.at(self._position, n_bytes)
+        if self._replaced is not None:
+            position, new = self._replaced
+            start = position - self._position
+            if -len(new) < start < len(data):
+                patched = bytearray(data)
+                for offset, byte in enumerate(new, start):
+                    if 0 <= offset < len(data):
+                        patched[offset] = byte
+                data = bytes(patched)
+        self._position += len(data)
+        return data
+
+
+def sniff(body: Body) -> Container:
+    """The container by its first bytes.
+
+    Raises `BadAudio` (`empty_audio`) for no bytes and `UnsupportedEncoding`
+    (`unsupported_container`) for anything that is not in the list.
+    """
+    if body.size == 0:
+        raise BadAudio("the body is empty", remedy=f"send a {CONTAINERS} file", code="empty_audio")
+    head = body.at(0, 12)
+    match head[:4]:
+        case b"RIFF" | b"RIFX" | b"RF64" if b"WAVE".startswith(head[8:]):
+            return "WAV"
+        case b"fLaC":
+            return "FLAC"
+        case b"OggS":
+            return "Ogg"
+        case b"\x1a\x45\xdf\xa3":
+            return "WebM"
+        case _ if head[4:8] == b"ftyp":
+            return "M4A"
+        case _ if head[:3] == b"ID3" or _is_mpeg_frame(head):
+            return "MP3"
+        case _ if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS
+            return "AAC"
+        case _:
+            pass
+    raise UnsupportedEncoding(
+        "the body is not audio in a container that is read here",
+        remedy=f"send a {CONTAINERS} file; raw samples go over the WebSocket",
+        code="unsupported_container",
+    )
+
+
+def _is_mpeg_frame(head: bytes) -> bool:
+    """MPEG audio frame header (ISO/IEC 11172-3, Section 2.4.1.3); layer 0 would be AAC."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return False
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
+    return version != 1 and layer != 0 and bitrate != 15 and rate != 3
+
+
+def check_layout(body: Body, container: Container, limits: Limits) -> None:
+    """Compares announced sizes with the body; raises `BadAudio`, mostly `truncated_audio`.
+
+    A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes.
+    """
+    match container:
+        case "WAV":
+            _check_wav(body, limits)
+        case "FLAC":
+            _check_flac(body)
+        case "Ogg":
+            _check_ogg(body)
+        case "M4A":
+            _check_m4a(body)
+        case "WebM":
+            _check_webm(body)
+        case "MP3" | "AAC":  # a row of frames that announces nothing
+            pass
+
+
+# A position beyond the body reads as empty, which ends each walk.
+
+
+def _check_wav(body: Body, limits: Limits) -> None:
+    """Walks the RIFF chunks up to `data` (Microsoft RIFF specification; RF64: EBU Tech 3306)."""
+    order: Literal["big", "little"] = "big" if body.at(0, 4) == b"RIFX" else "little"
+    position, long_size = 12, 0
+    for _ in range(_MAX_CHUNKS):
+        header = body.at(position, 8)
+        name, size = header[:4], int.from_bytes(header[4:], order)
+        position += 8
+        if position > body.size:
+            raise truncated("WAV")
+        if name == b"data":
+            _check_wav_data(body, position, size, long_size, order)
+            return
+        if position + size > body.size:
+            raise truncated("WAV")
+        if name == b"ds64":
+            long_size = int.from_bytes(body.at(position + 8, 8), order)
+        elif name == b"fmt " and size >= 8:
+            fmt = body.at(position, 8)
+            limits.check(int.from_bytes(fmt[2:4], order), int.from_bytes(fmt[4:8], order))
+        position += size + size % 2
+
+
+def _check_wav_data(
+    body: Body, position: int, size: int, long_size: int, order: Literal["big", "little"]
+) -> None:
+    n_held = body.size - position
+    if size == 0xFFFFFFFF and long_size:
+        size = long_size
+    elif size >= _WAV_UNKNOWN_SIZE:
+        return
+    if size > n_held:
+        raise truncated("WAV")
+    # Zero: no samples, or never filled in? Other chunks may follow, to the very end.
+    if size == 0 and not _ends_in_chunks(body, position, order):
+        body.replace(position - 4, min(n_held, 0xFFFFFFFF).to_bytes(4, order))
+
+
+def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) -> bool:
+    for _ in range(_MAX_CHUNKS):
+        if position in (body.size, body.size + 1):  # the last pad byte may be missing
+            return True
+        header = body.at(position, 8)
+        if not header[:4].isascii() or not header[:4].decode("ascii").isprintable():
+            return False
+        size = int.from_bytes(header[4:], order)
+        position += 8 + size + size % 2
+    return False
+
+
+def _check_flac(body: Body) -> None:
+    """Walks the metadata blocks (RFC 9639, Section 8.1): 1 bit last, 7 bits type, 24 bits size."""
+    position = 4
+    for _ in range(_MAX_CHUNKS):
+        header = body.at(position, 4)
+        position += 4 + int.from_bytes(header[1:], "big")
+        if len(header) < 4 or position > body.size:
+            raise truncated("FLAC")
+        if header[0] >= 0x80:  # the last one
+            return
+
+
+def _check_ogg(body: Body) -> None:
+    """Walks the pages (RFC 3533, Section 6): a 27-byte header, then one size a segment."""
+    position = 0
+    for _ in range(_MAX_CHUNKS):
+        header = body.at(position, 27 + 255)
+        if header[:4] != b"OggS":
+            return
+        n_segments = header[26] if len(header) > 26 else 0
+        position += 27 + n_segments + sum(header[27 : 27 + n_segments])
+        if position > body.size:
+            raise truncated("Ogg")
+
+
+def _check_m4a(body: Body) -> None:
+    """Walks the top boxes (ISO/IEC 14496-12, Section 4.2): 32 bits size, type, 64 bits size."""
+    position = 0
+    for _ in range(_MAX_CHUNKS):
+        header = body.at(position, 16)
+        size, name = int.from_bytes(header[:4], "big"), header[4:8]
+        if name not in _M4A_BOXES or size == 0:  # junk at the end; or a box up to the end
+            return
+        if size == 1:
+            size = int.from_bytes(header[8:], "big")
+        position += max(size, 8)
+        if position > body.size:
+            raise truncated("M4A")
+
+
+def _check_webm(body: Body) -> None:
+    """Looks at the segment's size (RFC 8794, Section 4); a live recording leaves it unknown."""
+    position = 0
+    for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        header = body.at(position, 12)
+        if header and not name.startswith(header[:4]):
+            return
+        n_bytes = 9 - header[4].bit_length() if len(header) > 4 else 9  # by the leading zeros
+        field = header[4 : 4 + n_bytes]
+        if n_bytes > 8 or len(field) < n_bytes:
+            raise truncated("WebM")
+        unknown = 2 ** (7 * n_bytes) - 1
+        size = int.from_bytes(field, "big") & unknown
+        position += 4 + n_bytes + (0 if size == unknown else size)
+        if position > body.size:
+            raise truncated("WebM")

@@ -1,0 +1,272 @@
+"""Audio files to float32 samples, block by block, whatever the container.
+
+    with open_audio(upload) as audio:               # a seekable binary file, or a path
+        for block in audio.blocks(16_000):          # float32 (n, n_channels) at audio.rate_hz
+            ...
+
+libsndfile reads WAV (PCM, float, G.711), FLAC, MP3 and Ogg (Opus, Vorbis). PyAV (the extra
+`media`, imported only when needed) reads M4A, AAC and WebM, and codecs that libsndfile lacks.
+
+A file is known by its content, never by its name, and only the containers below are tried: a
+demuxer that guesses would also follow playlists to other files. Announced lengths are compared
+with what the body holds (`ser_core.container_layout`), but nothing is allocated by them, and
+memory does not grow with the length.
+"""
+
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
+
+import numpy as np
+import soundfile as sf  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+
+from ser_core.container_layout import (
+    Body,
+    Container,
+    Limits,
+    check_layout,
+    sniff,
+    truncated,
+)
+from ser_core.errors import BadAudio, UnsupportedEncoding
+from ser_core.features import Float32
+
+if TYPE_CHECKING:
+    import av
+
+#: Names that FFmpeg knows them by. The demuxer is always named, so that it never guesses.
+_FFMPEG_NAME: dict[Container, str] = {
+    "WAV": "wav",
+    "FLAC": "flac",
+    "Ogg": "ogg",
+    "MP3": "mp3",
+    "M4A": "mp4",
+    "WebM": "matroska",
+    "AAC": "aac",
+}
+#: Only these of FFmpeg's decoders are let near unknown bytes.
+_FFMPEG_CODECS = frozenset(
+    ("aac", "aac_latm", "alac", "amrnb", "amrwb", "flac", "gsm", "gsm_ms", "mp3", "mp3float")
+    + ("opus", "libopus", "vorbis", "speex", "g722", "g726", "adpcm_ms", "adpcm_ima_wav")
+    + ("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le")
+    + ("pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_mulaw", "pcm_alaw")
+)
+_READ_BY_PYAV: frozenset[Container] = frozenset({"M4A", "WebM", "AAC"})
+#: What libsndfile rejects of these may be a codec that FFmpeg has (G.722 in WAV, Ogg FLAC).
+_RETRIED_BY_PYAV: frozenset[Container] = frozenset({"WAV", "Ogg"})
+
+_READ_SAMPLES = 8_192  # at a time from libsndfile, per channel
+
+
+def _damaged(container: Container, cause: str) -> BadAudio:
+    return BadAudio(
+        f"the {container} file cannot be decoded: {cause.rstrip('.')}",
+        remedy="it is cut short or damaged; send it again, or convert it to WAV or FLAC",
+    )
+
+
+class AudioSource:
+    """Decoded audio of one file; a context manager, read once.
+
+    `rate_hz` is the file's own rate, `container` its format's name. Made by `open_audio`.
+    """
+
+    def __init__(self, container: Container, blocks: "_Blocks", own_file: BinaryIO | None) -> None:
+        self.container = container
+        self._blocks = blocks
+        self._own_file = own_file
+        first = next(blocks, None)
+        if first is None:
+            raise BadAudio(
+                f"the {container} file holds no audio samples",
+                remedy="record again, or send another file",
+                code="empty_audio",
+            )
+        self.rate_hz, self._first = first
+        self.n_channels = self._first.shape[1]
+
+    def blocks(self, n_samples: int) -> Iterator[Float32]:
+        """Blocks of `n_samples` samples, the last one shorter: float32 `(n, n_channels)`.
+
+        The samples are as decoded: a float file may hold NaN and values beyond full scale, which
+        `ser_core.decode.sanitize` takes care of. Raises `BadAudio` where the data end before
+        their announced length (`truncated_audio`), are damaged, or change their rate or channels.
+        """
+        if n_samples < 1:
+            raise ValueError("n_samples must be at least 1")
+        rest = self._first
+        self._first = rest[:0]
+        while True:
+            for start in range(0, len(rest) - n_samples + 1, n_samples):
+                yield rest[start : start + n_samples]
+            rest = rest[len(rest) - len(rest) % n_samples :]
+            while len(rest) < n_samples:
+                more = next(self._blocks, None)
+                if more is None:
+                    if len(rest):
+                        yield rest
+                    return
+                rate_hz, samples = more
+                if rate_hz != self.rate_hz or samples.shape[1] != self.n_channels:
+                    raise BadAudio(
+                        f"the audio changes from {self.rate_hz} Hz, {self.n_channels} channels to "
+                        f"{rate_hz} Hz, {samples.shape[1]} channels",
+                        remedy="convert it to one rate and one number of channels",
+                    )
+                rest = np.concatenate((rest, samples))
+
+    def close(self) -> None:
+        """Frees the decoder, and the file if it was opened here."""
+        self._blocks.close()
+        if self._own_file is not None:
+            self._own_file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+#: What each decoder yields: rate in Hz and float32 `(n, n_channels)`, n >= 1.
+_Blocks = Generator[tuple[int, Float32], None, None]
+
+
+def open_audio(
+    source: BinaryIO | Path,
+    *,
+    max_channels: int = 2,
+    min_rate_hz: int = 8_000,
+    max_rate_hz: int = 192_000,
+) -> AudioSource:
+    """Opens a seekable binary file (read from its start, never closed) or a path.
+
+    The first samples are decoded at once, so that most bad files are refused here.
+
+    Raises `BadAudio` with code `empty_audio` (no bytes, or no samples), `truncated_audio`,
+    `too_many_channels`, `rate_out_of_range`, or `bad_audio` (damaged);
+    `UnsupportedEncoding` with code `unsupported_container` for what is not audio in one of the
+    containers read here, or needs the extra `media`; `OSError` for a path that cannot be read.
+    """
+    own_file = source.open("rb") if isinstance(source, Path) else None
+    try:
+        body = Body(own_file or cast(BinaryIO, source))
+        container = sniff(body)
+        limits = Limits(max_channels, min_rate_hz, max_rate_hz)
+        check_layout(body, container, limits)
+        return AudioSource(container, _decoded(body, container, limits), own_file)
+    except BaseException:
+        if own_file is not None:
+            own_file.close()
+        raise
+
+
+def _decoded(body: Body, container: Container, limits: Limits) -> _Blocks:
+    if container not in _READ_BY_PYAV:
+        try:
+            file = _ForwardSoundFile(cast(BinaryIO, body))
+        except sf.LibsndfileError as error:
+            if container not in _RETRIED_BY_PYAV:
+                raise _damaged(container, error.error_string) from error
+        else:
+            yield from _read_soundfile(file, container, limits)
+            if container == "MP3" and _goes_on(body):
+                raise BadAudio(
+                    "the MP3 file holds more audio than its first frame announces",
+                    remedy="write its header anew, for example by ffmpeg -c copy",
+                )
+            return
+    yield from _read_pyav(body, container, limits)
+
+
+def _goes_on(body: Body) -> bool:
+    """Whether MPEG frames follow: libsndfile stops after the announced or estimated length."""
+    heads = re.findall(rb"\xff[\xf2-\xf7\xfa-\xff]", body.read(_READ_SAMPLES))
+    return any(heads.count(head) >= 3 for head in set(heads))
+
+
+class _ForwardSoundFile(sf.SoundFile):
+    """Reads straight on. soundfile seeks after each read, which some decoders do not bear."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _read_soundfile(file: sf.SoundFile, container: Container, limits: Limits) -> _Blocks:
+    with file:
+        limits.check(file.channels, file.samplerate)
+        n_read = 0
+        try:
+            while len(block := file.read(_READ_SAMPLES, dtype="float32", always_2d=True)):
+                n_read += len(block)
+                yield file.samplerate, cast(Float32, block)
+        except sf.LibsndfileError as error:
+            if container == "FLAC" and n_read < file.frames:
+                raise truncated(container) from error
+            raise _damaged(container, error.error_string) from error
+        if container == "FLAC" and n_read < file.frames < 2**36:  # 36 bits, 0: unknown
+            raise truncated(container)
+
+
+def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError as error:
+        raise UnsupportedEncoding(
+            f"this {container} file needs PyAV, which is not installed",
+            remedy="pip install 'glrf[media]', or convert the file to WAV or FLAC",
+            code="unsupported_container",
+        ) from error
+    body.seek(0)
+    try:
+        # Data references of an M4A file to other files stay off, FFmpeg's default.
+        options = {"codec_whitelist": ",".join(sorted(_FFMPEG_CODECS))}
+        with av.open(
+            body, "r", format=_FFMPEG_NAME[container], options=options, metadata_errors="replace"
+        ) as file:
+            if not file.streams.audio:
+                raise BadAudio(
+                    f"the {container} file has no audio track",
+                    remedy="send one that has",
+                    code="empty_audio",
+                )
+            stream = file.streams.audio[0]
+            # Typed as never None, but it is where FFmpeg has no decoder.
+            codec = cast("av.AudioCodecContext | None", stream.codec_context)
+            if codec is None or codec.name not in _FFMPEG_CODECS:
+                raise UnsupportedEncoding(
+                    f"the {container} file's codec is not supported"
+                    f" ({'unknown' if codec is None else codec.name})",
+                    remedy="convert it to WAV or FLAC",
+                    code="unsupported_container",
+                )
+            for frame in file.decode(stream):
+                if frame.samples:
+                    limits.check(frame.layout.nb_channels, frame.sample_rate)
+                    yield frame.sample_rate, _samples(frame)
+    except FFmpegError as error:
+        raise _damaged(container, error.strerror or "unknown error") from error
+
+
+def _samples(frame: "av.AudioFrame") -> Float32:
+    """A frame of any sample format as float32 `(n, n_channels)`, full scale 1.0."""
+    array: NDArray[np.generic] = frame.to_ndarray()
+    # (n_channels, n) if planar, else (1, n * n_channels)
+    array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    samples = np.ascontiguousarray(array, np.float32)
+    match array.dtype.kind:
+        case "u":
+            return samples / np.float32(128) - np.float32(1)
+        case "i":
+            return samples / np.float32(2 ** (8 * array.dtype.itemsize - 1))
+        case _:
+            return samples
