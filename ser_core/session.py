@@ -160,6 +160,16 @@ class StreamSession:
         return len(self._awaiting)
 
     @property
+    def n_cut(self) -> int:
+        """Segments cut so far, scored or not: the `request_id` that the next one gets."""
+        return self._n_requests
+
+    @property
+    def n_untold(self) -> int:
+        """Events that wait to be told, those whose segments are still to be scored included."""
+        return len(self._outbox)
+
+    @property
     def received_samples(self) -> int:
         """Samples a channel received, at the rate of the input."""
         return self._n_received
