@@ -56,10 +56,10 @@ class FeatureSpec:
         return max(0, 1 + (n_samples - self.frame_samples) // self.hop_samples)
 
     @cached_property
-    def window(self) -> Float32:
-        """Periodic Hann window, float32 `(frame_samples,)`."""
+    def window(self) -> NDArray[np.float64]:
+        """Periodic Hann window, float64 `(frame_samples,)`."""
         n = np.arange(self.frame_samples)
-        return (0.5 - 0.5 * np.cos(2 * np.pi * n / self.frame_samples)).astype(np.float32)
+        return 0.5 - 0.5 * np.cos(2 * np.pi * n / self.frame_samples)
 
     @cached_property
     def dct(self) -> Float32:
@@ -85,8 +85,9 @@ def power_spectrum(samples: Float32, spec: FeatureSpec) -> Float32:
     if n_frames == 0:
         return np.empty((0, spec.frame_samples // 2 + 1), np.float32)
     frames = sliding_window_view(samples, spec.frame_samples)[:: spec.hop_samples][:n_frames]
+    # In float64, as librosa: a float32 FFT's rounding reaches the bands beside a pure tone.
     spectrum = np.fft.rfft(frames * spec.window, axis=1)
-    return np.square(spectrum.real) + np.square(spectrum.imag)
+    return (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
 
 
 def mel_db(mel_power: Float32) -> Float32:
@@ -96,4 +97,6 @@ def mel_db(mel_power: Float32) -> Float32:
 
 def mfcc(samples: Float32, spec: FeatureSpec) -> Float32:
     """MFCC of every whole frame: float32 `(n_samples,)` to float32 `(n_frames, n_mfcc)`."""
-    return mel_db(power_spectrum(samples, spec) @ spec._mel_t) @ spec.dct  # pyright: ignore[reportPrivateUsage]
+    mel_power = power_spectrum(samples, spec) @ spec._mel_t  # pyright: ignore[reportPrivateUsage]
+    # Summed in float64: forty bands at -100 dB make coefficients of hundreds.
+    return np.matmul(mel_db(mel_power), spec.dct, dtype=np.float64).astype(np.float32)
