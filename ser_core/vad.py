@@ -45,7 +45,8 @@ class LevelMeter:
     def accept(self, samples: Float32) -> InputLevel:
         """Takes float32 `(n,)`, n >= 1; returns the level of the segment that ends with them."""
         mean = float(samples.mean())
-        power = max(0.0, float(np.dot(samples, samples)) / len(samples) - mean * mean)
+        centred = samples - np.float32(mean)
+        power = float(np.dot(centred, centred)) / len(samples)
         n_clipped = int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
         self._hops.append((power, n_clipped, mean * len(samples), len(samples)))
         n_samples = sum(hop[3] for hop in self._hops)
