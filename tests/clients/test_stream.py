@@ -1,0 +1,285 @@
+"""The client against a scripted server: what it sends, and how each ending reaches the caller."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from glrf_client import (
+    FLUSH,
+    ErrorFrame,
+    Event,
+    Flush,
+    Segment,
+    SessionClosed,
+    SessionCreated,
+    StreamClosed,
+    StreamError,
+    StreamRefused,
+    Unreachable,
+    connect,
+    stream_audio,
+)
+
+CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
+CREATED, SEGMENT, ERROR, CLOSED = (
+    (CONTRACT / f"server.{name}.json").read_text()
+    for name in ("session.created", "segment", "error", "session.closed")
+)
+FATAL = json.dumps(json.loads(ERROR) | {"fatal": True, "code": "overloaded", "retryable": True})
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(handler: Handler, **options: object) -> AsyncIterator[str]:
+    async with serve(handler, "127.0.0.1", 0, **options) as running:  # type: ignore[arg-type]
+        port = next(iter(running.sockets)).getsockname()[1]
+        yield f"ws://127.0.0.1:{port}"
+
+
+class Echo:
+    """Answers each binary frame with a segment and ends as the contract says; keeps what it got."""
+
+    def __init__(self) -> None:
+        self.messages: list[str | bytes] = []
+        self.query: dict[str, list[str]] = {}
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        self.query = parse_qs(urlsplit(connection.request.path).query)
+        await connection.send(CREATED)
+        async for message in connection:
+            self.messages.append(message)
+            if isinstance(message, bytes):
+                await connection.send(SEGMENT)
+            elif json.loads(message)["type"] == "close":
+                await connection.send('{"type": "news", "of": "a later version"}')
+                await connection.send(CLOSED)
+                return
+
+
+async def collect(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+def test_a_stream_from_opening_to_closing() -> None:
+    echo = Echo()
+
+    async def run() -> list[Event]:
+        async with server(echo) as url, connect(
+            url, encoding="mulaw", sample_rate=8000, channels=2, roles=["customer", "agent:off"]
+        ) as stream:  # fmt: skip
+            await stream.send(b"\x01\x02")
+            await stream.keepalive()
+            await stream.flush()
+            await stream.close()
+            return await collect(aiter(stream))
+
+    events = asyncio.run(run())
+    assert [type(event) for event in events] == [SessionCreated, Segment, SessionClosed]
+    assert echo.messages == [
+        b"\x01\x02", '{"type": "keepalive"}', '{"type": "flush"}', '{"type": "close"}',
+    ]  # fmt: skip
+    assert echo.query == {
+        "encoding": ["mulaw"],
+        "sample_rate": ["8000"],
+        "channels": ["2"],
+        "roles": ["customer,agent:off"],
+    }
+
+
+def test_stream_audio_sends_and_reads_at_once() -> None:
+    echo = Echo()
+
+    async def run() -> list[Event]:
+        async with server(echo) as url:
+            return await collect(stream_audio(url, [b"ab", FLUSH, b"cd"]))
+
+    assert len(asyncio.run(run())) == 4
+    assert echo.messages == [b"ab", '{"type": "flush"}', b"cd", '{"type": "close"}']
+
+
+def test_a_long_chunk_is_split_below_the_limit() -> None:
+    echo = Echo()
+    audio = bytes(range(256)) * 5000  # 1.28 MB
+
+    async def run() -> None:
+        async with server(echo) as url:
+            await collect(stream_audio(url, [audio]))
+
+    asyncio.run(run())
+    frames = [message for message in echo.messages if isinstance(message, bytes)]
+    assert b"".join(frames) == audio
+    assert max(map(len, frames)) <= 1 << 20
+    assert all(len(frame) % 8 == 0 for frame in frames)
+
+
+def test_a_server_that_does_not_read_stops_the_chunks() -> None:
+    n_drawn = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal n_drawn
+        while True:
+            n_drawn += 1
+            yield bytes(64_000)
+
+    async def run() -> int:
+        is_over = asyncio.Event()
+
+        async def deaf(connection: ServerConnection) -> None:
+            await connection.send(CREATED)
+            await is_over.wait()
+            connection.transport.abort()
+
+        async with server(deaf, max_queue=1) as url:
+            events = stream_audio(url, endless())
+            await anext(events)
+            reading = asyncio.create_task(anext(events))
+            n_before = -1
+            while n_drawn > n_before:  # until the sender waits
+                n_before = n_drawn
+                await asyncio.wait((reading,), timeout=0.2)
+            is_over.set()
+            with pytest.raises(StreamClosed) as closed:
+                await reading
+            return closed.value.code
+
+    assert asyncio.run(run()) == 1006
+    assert n_drawn < 1000  # 64 MB; what the kernel's buffers take is far below
+
+
+def test_a_refusal_carries_the_problem() -> None:
+    problem = (CONTRACT / "rest.problem.json").read_bytes()
+
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
+        response.headers["Retry-After"] = "2"
+        del response.headers["Content-Length"]
+        response.headers["Content-Length"] = str(len(problem))
+        response.body = problem
+        return response
+
+    async def run() -> None:
+        async with server(Echo(), process_request=refuse) as url, connect(url):
+            pass
+
+    with pytest.raises(StreamRefused) as refused:
+        asyncio.run(run())
+    assert refused.value.status == 503
+    assert refused.value.code == "bad_parameter"
+    assert refused.value.retry_after_s == 2
+
+
+def test_a_refusal_without_a_problem_document() -> None:
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        return connection.respond(HTTPStatus.BAD_GATEWAY, "<h1>bad gateway</h1>")
+
+    async def run() -> None:
+        async with server(Echo(), process_request=refuse) as url, connect(url):
+            pass
+
+    with pytest.raises(StreamRefused, match="bad gateway") as refused:
+        asyncio.run(run())
+    assert refused.value.code is None
+    assert refused.value.retry_after_s is None
+
+
+def test_no_server() -> None:
+    with socket.socket() as held:  # bound, not listening: nobody else gets the port
+        held.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{held.getsockname()[1]}"
+
+        async def run() -> None:
+            async with connect(url):
+                pass
+
+        with pytest.raises(Unreachable, match=url):
+            asyncio.run(run())
+
+
+def scripted(*frames: str, code: int, reason: str = "") -> Handler:
+    async def handler(connection: ServerConnection) -> None:
+        for frame in frames:
+            await connection.send(frame)
+        await connection.close(code, reason)
+
+    return handler
+
+
+async def read(handler: Handler) -> tuple[list[Event], Exception | None]:
+    events: list[Event] = []
+    async with server(handler) as url:
+        try:
+            async for event in stream_audio(url, [b"ab"] * 3):
+                events.append(event)
+        except (StreamClosed, StreamError) as error:
+            return events, error
+    return events, None
+
+
+def test_a_fatal_error_is_raised_whatever_the_sender_meets() -> None:
+    events, error = asyncio.run(read(scripted(CREATED, FATAL, code=1013)))
+    assert len(events) == 1
+    assert isinstance(error, StreamError)
+    assert error.code == "overloaded"
+    assert error.retryable
+
+
+def test_an_error_that_is_not_fatal_is_an_event() -> None:
+    events, error = asyncio.run(read(scripted(CREATED, ERROR, CLOSED, code=1000)))
+    assert error is None
+    assert isinstance(events[1], ErrorFrame)
+    assert events[1].code == "odd_frame"
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1012, "restarting"), (1000, ""), (4415, "WAV")])
+def test_a_close_without_session_closed_is_raised(code: int, reason: str) -> None:
+    events, error = asyncio.run(read(scripted(CREATED, code=code, reason=reason)))
+    assert len(events) == 1
+    assert isinstance(error, StreamClosed)
+    assert (error.code, error.reason) == (code, reason)
+
+
+def test_an_error_of_the_chunks_is_raised() -> None:
+    def chunks() -> Iterator[bytes | Flush]:
+        yield b"ab"
+        raise OSError("the microphone is gone")
+
+    async def run() -> None:
+        async with server(Echo()) as url:
+            await collect(stream_audio(url, chunks()))
+
+    with pytest.raises(OSError, match="the microphone is gone"):
+        asyncio.run(run())
+
+
+def test_stopping_early_stops_the_sender_and_closes() -> None:
+    async def run() -> bool:
+        has_left = asyncio.Event()
+
+        async def handler(connection: ServerConnection) -> None:
+            await connection.send(CREATED)
+            async for _ in connection:
+                pass
+            has_left.set()
+
+        async def waiting() -> AsyncIterator[bytes]:
+            yield b"ab"
+            await asyncio.Event().wait()
+
+        async with server(handler) as url:
+            async with aclosing(stream_audio(url, waiting())) as events:
+                async for _ in events:
+                    break
+            await asyncio.wait_for(has_left.wait(), 5)
+        return len(asyncio.all_tasks()) == 1
+
+    assert asyncio.run(run())
