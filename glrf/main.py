@@ -1,0 +1,47 @@
+"""The commands of `glrf`, put together."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from glrf.analyze import analyze
+from glrf.bench import bench
+from glrf.demonstration import demo
+from glrf.failure import reported
+from glrf.serve import serve
+from glrf.stream import stream
+from glrf.training import evaluate, export, train
+
+app = typer.Typer(
+    name="glrf",
+    help="Streaming speech emotion recognition: five emotions every 0.4 s, a label an utterance.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_COMMANDS: list[Callable[..., None]] = [
+    *(serve, analyze, stream, demo),
+    *(train, evaluate, export, bench),
+]
+for _command in _COMMANDS:
+    app.command()(reported(_command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"glrf {version('glrf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What every command shares."""

@@ -1,0 +1,112 @@
+"""A picture of an analysis: waveform, the five scores over time, the utterances' labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from glrf.failure import needed
+from ser_core.containers import open_audio
+from ser_core.decode import sanitize
+from ser_core.errors import BadParameter
+from ser_core.features import Float32
+
+if TYPE_CHECKING:
+    from glrf_client import ChannelResult, FileResult
+
+_COLOURS: Final = {
+    "angry": "#d1495b",
+    "happy": "#e0a030",
+    "neutral": "#8d99ae",
+    "sad": "#3d6fb6",
+    "fear": "#8256a8",
+}
+_OTHER: Final = "#2a9d8f"
+_N_COLUMNS: Final = 2_000
+
+
+def draw(audio: Path, result: "FileResult", out: Path) -> None:
+    """Draws one row of panels a channel and writes `out`, in the format that its name ends in.
+
+    Raises `SerError` without matplotlib, `BadParameter` for a format that it does not write.
+    """
+    matplotlib = needed(
+        "matplotlib", "install the training extra: pip install 'glrf[train]', or leave --plot out"
+    )
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    n_rows = 2 * len(result.channels)
+    figure, axes = pyplot.subplots(
+        n_rows,
+        1,
+        sharex=True,
+        figsize=(11, 2.4 * n_rows),
+        height_ratios=[1, 1.7] * len(result.channels),
+        layout="constrained",
+        squeeze=False,
+    )
+    envelopes = envelope(audio, result.duration_ms)
+    for row, channel in enumerate(result.channels):
+        wave, scores = axes[2 * row][0], axes[2 * row + 1][0]
+        _draw_wave(wave, envelopes[channel.channel], result.duration_ms / 1000, channel)
+        _draw_scores(scores, channel, result.model.labels)
+    axes[0][0].set_title(audio.name, loc="left")
+    axes[-1][0].set_xlabel("time (s)")
+    axes[-1][0].set_xlim(0, max(result.duration_ms, 1) / 1000)
+    try:
+        figure.savefig(out, dpi=150)
+    except ValueError as error:
+        raise BadParameter(str(error), remedy="end the name with .png, .svg or .pdf") from error
+    finally:
+        pyplot.close(figure)
+
+
+def envelope(audio: Path, duration_ms: int) -> Float32:
+    """Lowest and highest sample of each column, float32 `(n_channels, 2, n_columns)`.
+
+    Read block by block: an hour needs no more memory than a second.
+    """
+    with open_audio(audio) as source:
+        n_samples = max(1, -(-duration_ms * source.rate_hz // (1000 * _N_COLUMNS)))
+        blocks = (sanitize(block)[0] for block in source.blocks(n_samples))
+        columns = [(block.min(axis=0), block.max(axis=0)) for block in blocks]
+    return np.asarray(columns, np.float32).transpose(2, 1, 0)
+
+
+def _draw_wave(axis: Any, bounds: Float32, duration_s: float, channel: "ChannelResult") -> None:
+    times_s = np.linspace(0, duration_s, bounds.shape[1], endpoint=False)
+    axis.fill_between(times_s, bounds[0], bounds[1], color="#5c677d", linewidth=0)
+    peak = max(0.05, float(np.abs(bounds).max()))
+    axis.set_ylim(-1.1 * peak, 1.1 * peak)
+    axis.set_ylabel(channel.role or f"channel {channel.channel}")
+    axis.set_yticks([])
+    for utterance in channel.utterances:
+        label = utterance.label or "no speech"
+        start_s, end_s = utterance.start_ms / 1000, utterance.end_ms / 1000
+        axis.axvspan(start_s, end_s, color=_COLOURS.get(label, _OTHER), alpha=0.18, linewidth=0)
+        axis.text(
+            (start_s + end_s) / 2, peak, label, ha="center", va="top", fontsize=9, clip_on=True
+        )
+    _clean(axis)
+
+
+def _draw_scores(axis: Any, channel: "ChannelResult", labels: list[str]) -> None:
+    scored = [segment for segment in channel.segments if segment.abstain != "no_speech"]
+    times_s = [(segment.start_ms + segment.end_ms) / 2000 for segment in scored]
+    for label in labels:
+        scores = [segment.scores[label] for segment in scored]
+        axis.plot(
+            times_s, scores, color=_COLOURS.get(label, _OTHER), label=label, linewidth=1.8,
+            marker="o", markersize=2.5,
+        )  # fmt: skip
+    axis.set_ylim(0, 1.02)
+    axis.set_ylabel("score")
+    axis.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    _clean(axis)
+
+
+def _clean(axis: Any) -> None:
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)

@@ -1,0 +1,101 @@
+"""`glrf stream`: audio to a running server, the emotions back as it plays."""
+
+import asyncio
+import signal
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_URL = "ws://127.0.0.1:8000"
+
+
+def stream(
+    source: Annotated[
+        str,
+        typer.Argument(help="An audio file, 'mic' for the microphone, or '-' for raw stdin."),
+    ],
+    url: Annotated[str, typer.Option(help="The server's address.")] = DEFAULT_URL,
+    realtime: Annotated[
+        bool,
+        typer.Option(
+            "--realtime/--fast", help="Send a file as it would be spoken, or as fast as it goes."
+        ),
+    ] = True,
+    roles: Annotated[
+        str | None, typer.Option(help="One name a channel, as customer,agent.")
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="Of stdin: pcm_s16le, pcm_f32le, mulaw or alaw.")
+    ] = "pcm_s16le",
+    rate: Annotated[int, typer.Option(help="Of stdin and microphone: sample rate in Hz.")] = 16_000,
+    channels: Annotated[int, typer.Option(min=1, max=2, help="Of stdin: 1 or 2.")] = 1,
+) -> None:
+    """Stream a file, the microphone or raw audio to a server, and watch the emotions.
+
+    Ctrl-C ends the audio; the results of what was sent still come. A second Ctrl-C stops at once.
+    """
+    asyncio.run(_stream(source, url, realtime, roles, encoding, rate, channels))
+
+
+async def _stream(
+    source: str,
+    url: str,
+    realtime: bool,
+    roles: str | None,
+    encoding: str,
+    rate_hz: int,
+    n_channels: int,
+) -> None:
+    from rich.console import Console
+
+    from glrf.audio import (
+        Format,
+        file_chunks,
+        file_format,
+        microphone_chunks,
+        open_file,
+        paced,
+        stdin_chunks,
+    )
+    from glrf.live import view
+    from glrf_client import stream_audio
+
+    stop = asyncio.Event()
+    with ExitStack() as stack:
+        if source == "-":
+            audio = Format(encoding, rate_hz, n_channels)
+            chunks = stdin_chunks(audio)
+        elif source == "mic":
+            audio = Format(sample_rate=rate_hz)
+            chunks = microphone_chunks(audio, stop)
+        else:
+            file = stack.enter_context(open_file(Path(source)))
+            audio = file_format(file)
+            chunks = file_chunks(file)
+        is_live = source in ("-", "mic")
+        _stop_at_interrupt(stop)
+        screen = stack.enter_context(view(Console(), f"{source} at {url}"))
+        async for event in stream_audio(
+            url,
+            paced(chunks, audio, stop=stop, realtime=realtime and not is_live),
+            encoding=audio.encoding,
+            sample_rate=audio.sample_rate,
+            channels=audio.channels,
+            roles=roles,
+        ):
+            screen.show(event)
+
+
+def _stop_at_interrupt(stop: asyncio.Event) -> None:
+    """The first Ctrl-C sets `stop`; the next one is an ordinary interrupt again."""
+    loop = asyncio.get_running_loop()
+
+    def end_audio() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with suppress(NotImplementedError):  # Windows: Ctrl-C stops at once
+        loop.add_signal_handler(signal.SIGINT, end_audio)

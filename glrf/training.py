@@ -1,0 +1,144 @@
+"""`glrf train`, `evaluate`, `export`: the model's making, from the extra `train`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glrf.failure import needed
+
+_INSTALL = "install the training extra: pip install 'glrf[cpu,train]'"
+
+Manifest = Annotated[
+    Path,
+    typer.Option(
+        help="CSV: path,corpus,speaker,gender,original_label,label,duration_s.",
+    ),
+]
+Data = Annotated[Path, typer.Option(help="Folder that the manifest's paths start from.")]
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="TOML of one experiment.")],
+    manifest: Manifest,
+    data: Data,
+    split: Annotated[Path, typer.Option(help="JSON: the speakers of train, dev and test.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")],
+    resume: Annotated[bool, typer.Option(help="Go on from out/last.pt if it is there.")] = True,
+) -> None:
+    """Train GLRF on the split's train speakers; prints the path of the checkpoint."""
+    from glrf.progress import bar
+
+    module = needed("model_export.train", _INSTALL)
+    with bar("training, epochs") as report:
+        checkpoint = module.train(
+            config,
+            manifest,
+            data,
+            split,
+            out,
+            resume=resume,
+            on_epoch=lambda epoch: report(epoch.epoch, epoch.n_epochs),
+        )
+    typer.echo(checkpoint)
+
+
+def evaluate(
+    manifest: Manifest,
+    data: Data,
+    model: Annotated[
+        Path | None, typer.Option(help="An .onnx model file. Default: the shipped one.")
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="JSON of the split's speakers, to take one subset of.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="train, dev or test; needs --split.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything, confusion matrices too, as JSON.")
+    ] = False,
+) -> None:
+    """Assess a model on labelled recordings: WA, UA, micro-F1 and Pure-Acc by corpus, 0 to 1."""
+    from glrf.progress import bar
+
+    module = needed("model_export.evaluation", _INSTALL)
+    with bar("recordings") as report:
+        result = module.evaluate(
+            model or shipped_model(), manifest, data, split, subset, on_progress=report
+        )
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        _print_table(result)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that `glrf train` wrote.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    manifest: Manifest,
+    data: Data,
+    split: Annotated[Path, typer.Option(help="The split it was trained on; dev calibrates it.")],
+    version: Annotated[str, typer.Option(help="Of the model, as 1.0.0.")],
+    license: Annotated[str, typer.Option(help="Of the weights, as an SPDX identifier.")],
+    provenance: Annotated[
+        Path | None, typer.Option(help="JSON of what the weights were made from.")
+    ] = None,
+) -> None:
+    """Write a checkpoint as one self-describing .onnx file, calibrated and checked."""
+    from glrf.progress import bar
+
+    module = needed("model_export.export", _INSTALL)
+    with bar("calibrating, recordings") as report:
+        spec = module.export(
+            checkpoint,
+            out,
+            manifest,
+            data,
+            split,
+            version=version,
+            license=license,
+            provenance=None if provenance is None else _read_object(provenance),
+            on_progress=report,
+        )
+    typer.echo(f"{out}: {spec.name}@{spec.version}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def shipped_model() -> Path:
+    """The one model file in the server's model folder. Raises `ModelNotFound`."""
+    from ser_core.errors import ModelNotFound
+    from service.settings import Settings
+
+    folder = Path(Settings.from_environment().model_dir)
+    files = sorted(folder.glob("*.onnx"))
+    if len(files) != 1:
+        raise ModelNotFound(
+            f"{folder} holds {len(files)} models, not one",
+            remedy="name the file with --model",
+        )
+    return files[0]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    from ser_core.errors import BadParameter
+
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadParameter(f"{path} is not JSON: {error}", remedy="write a JSON object") from error
+    if not isinstance(content, dict):
+        raise BadParameter(f"{path} holds no JSON object", remedy="write one")
+    return content
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("corpus")
+    for column in ("utterances", "WA", "UA", "micro-F1", "Pure-Acc"):
+        table.add_column(column, justify="right")
+    for name, metrics in {**result["corpora"], "all": result["all"]}.items():
+        figures = (metrics[key] for key in ("wa", "ua", "micro_f1", "pure_acc"))
+        table.add_row(name, str(metrics["n"]), *(f"{figure:.3f}" for figure in figures))
+    Console().print(table)
