@@ -44,6 +44,7 @@ class TrainingConfig:
     weight_decay: float = 0.02
     ema_decay: float = 0.998
     seed: int = 1
+    n_threads: int = 1
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -102,7 +102,7 @@ class Fusion(nn.Module):
     def forward(self, global_: Tensor, local: Tensor) -> Tensor:
         s = (global_ + local).mean(dim=2)  # (B, C)
         z = functional.relu(self.squeeze(s))  # (B, C / squeeze)
-        gates = self.gates(z).view(len(s), 2, -1, 1).softmax(dim=1)  # (B, 2, C, 1)
+        gates = self.gates(z).unflatten(1, (2, -1)).softmax(dim=1)[..., None]  # (B, 2, C, 1)
         return gates[:, 0] * global_ + gates[:, 1] * local
 
 

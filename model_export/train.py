@@ -122,6 +122,7 @@ def train(
 
     settings = experiment.training
     torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.n_threads)
     features = experiment.features.spec()
     network = Glrf(experiment.network, features, len(experiment.labels))
     average = AveragedWeights(network, settings.ema_decay)

@@ -1,0 +1,165 @@
+"""From a checkpoint to the self-describing model file."""
+
+import datetime
+import tomllib
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from pydantic import TypeAdapter
+from sklearn.linear_model import LogisticRegression
+
+from model_export.corpora import Recording, read_manifest
+from model_export.evaluation import score_recording
+from model_export.experiment import Experiment
+from model_export.glrf import Glrf
+from model_export.onnx_model import OnnxModel
+from model_export.splits import read_split
+from model_export.train import scorer, untrained_spec
+from ser_core.errors import BadParameter, SelfTestFailed
+from ser_core.events import Segment
+from ser_core.features import Float32
+from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, ModelSpec, Thresholds
+from ser_core.posteriors import Calibration
+
+OPSET = 18
+
+#: Largest difference of a logit between PyTorch and ONNX Runtime that an export may show.
+PARITY = 1e-4
+
+
+def export(
+    checkpoint: Path,
+    out: Path,
+    manifest: Path,
+    data: Path,
+    split: Path,
+    *,
+    version: str,
+    license: str,
+    provenance: dict[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ModelSpec:
+    """Writes the model file `out`, calibrated on the split's development speakers.
+
+    The dynamo exporter makes the graph, with a free batch dimension. Before the file is kept, ONNX
+    Runtime must agree with PyTorch to 1e-4 on random and on real segments, in batches of 1 and 7.
+
+    Raises `BadParameter` for inputs that do not fit the checkpoint, `SelfTestFailed` when the two
+    runtimes disagree.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    experiment = TypeAdapter(Experiment).validate_python(tomllib.loads(state["config"]))
+    speakers = read_split(split)
+    if speakers.sha256 != state["split_sha256"]:
+        raise BadParameter(
+            f"{checkpoint} was trained on another split than {split}",
+            remedy="give the split it was trained on",
+        )
+    features = experiment.features.spec()
+    network = Glrf(experiment.network, features, len(experiment.labels)).eval()
+    network.load_state_dict(state["network"])
+    score = scorer(network)
+
+    raw = untrained_spec(experiment, features)
+    recordings = speakers.select(read_manifest(manifest, data, experiment.labels), "dev")
+    scored: list[tuple[Recording, list[Segment]]] = []
+    for done, recording in enumerate(recordings):
+        on_progress(done, len(recordings))
+        scored.append((recording, score_recording(recording, raw, score)))
+    on_progress(len(recordings), len(recordings))
+    spec = replace(
+        raw,
+        name=experiment.name,
+        version=version,
+        calibration=calibrate(scored, experiment.labels),
+        thresholds=Thresholds(min_samples=raw.features.sample_rate_hz * 4 // 5),
+        provenance={
+            "exported": datetime.date.today().isoformat(),
+            "training_data": state["training_data"],
+            "config_sha256": state["config_sha256"],
+            "split_sha256": state["split_sha256"],
+            **(provenance or {}),
+        },
+        license=license,
+        self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
+    )
+    write(network, spec, out)
+    real = spec.self_test_features()
+    random = np.random.default_rng(0).normal(0, 30, (7, *real.shape[1:])).astype(np.float32)
+    try:
+        check_parity(score, OnnxModel(out), [real, random, np.concatenate([real] * 7) + random / 9])
+    except SelfTestFailed:
+        out.unlink()
+        raise
+    return spec
+
+
+def write(network: torch.nn.Module, spec: ModelSpec, out: Path) -> None:
+    """Writes `network` with the spec's metadata as one ONNX file."""
+    example = torch.from_numpy(np.concatenate([spec.self_test_features()] * 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, on torch's internals
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for key, value in spec.to_metadata().items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    out.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(out))
+
+
+def check_parity(
+    score: Callable[[Float32], Float32], exported: OnnxModel, batches: list[Float32]
+) -> float:
+    """Largest difference of logits over `batches`; raises `SelfTestFailed` above `PARITY`."""
+    worst = max(
+        float(np.abs(score(part) - exported.run(part)).max())
+        for batch in batches
+        for part in (batch, batch[:1])
+    )
+    if not worst <= PARITY:
+        raise SelfTestFailed(
+            f"PyTorch and ONNX Runtime differ by {worst:.2g} (allowed: {PARITY:.2g})",
+            remedy="report this with the versions of torch and onnxruntime",
+        )
+    return worst
+
+
+def calibrate(
+    scored: list[tuple[Recording, list[Segment]]], labels: tuple[str, ...]
+) -> Calibration:
+    """Platt scaling (1999) of each label's logit on labelled segments, classes weighed equally.
+
+    One scale is shared by all labels: a scale a label would tilt the choice between them by what few
+    development speakers happen to show. `scored` holds uncalibrated scores, which are sigmoids.
+    """
+    scores = np.array([[s.scores[la] for la in labels] for _, segments in scored for s in segments])
+    truth = np.array([labels.index(r.label) for r, segments in scored for _ in segments])
+    if len(truth) == 0:
+        return Calibration((1.0,) * len(labels), (0.0,) * len(labels))
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    logits = np.log(clipped / (1 - clipped))
+    own = np.arange(len(labels)) == truth[:, None]
+    share = own.mean(axis=0)
+    weight = np.broadcast_to(1 / np.maximum(len(labels) * share[truth], 1e-9), own.T.shape).T
+    fit = LogisticRegression(C=1e6).fit(
+        logits.reshape(-1, 1), own.ravel(), sample_weight=weight.ravel()
+    )
+    scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    return Calibration((scale,) * len(labels), (bias,) * len(labels))

@@ -1,0 +1,61 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from model_export.augment import AugmentConfig
+from model_export.corpora import Recording, read_manifest
+from model_export.dataset import TrainingSet
+from model_export.mel import feature_spec
+from tests.model_export.corpus import LABELS, write_corpus
+
+FEATURES = feature_spec(24, 13, 50, 7600)
+
+
+@pytest.fixture
+def recordings(tmp_path) -> list[Recording]:
+    return read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
+
+
+def plain(**changes):
+    off = dict(vtlp=0, tilt_db=0, noise=0, reverberation=0, narrowband=0, edges=1, crop=0, n_masks=0)
+    return AugmentConfig(**(off | {"speeds": (1.0,)} | changes))
+
+
+def test_batches_hold_segments_of_whole_utterances(recordings):
+    dataset = TrainingSet(recordings, LABELS, FEATURES, plain())
+    batches = list(dataset.epoch(np.random.default_rng(0), 8))
+    assert [len(batch.labels) for batch in batches] == [8] * 5
+    for batch in batches:
+        assert batch.features.shape == (int(batch.n_segments.sum()), 198, 13)
+    # 1.2 s: one, filled; 3.0 s: 298 frames, (298 - 198) // 20 + 1 with 1.8 s of overlap
+    assert {int(n) for batch in batches for n in batch.n_segments} == {1, 6}
+
+
+def test_same_rng_same_epoch(recordings):
+    dataset = TrainingSet(recordings, LABELS, FEATURES, AugmentConfig(speeds=(0.9, 1.0)))
+    first, second = (next(dataset.epoch(np.random.default_rng(3), 8)) for _ in range(2))
+    assert first.features.equal(second.features)
+
+
+def test_speed_changes_the_length(recordings):
+    slow = TrainingSet(recordings, LABELS, FEATURES, plain(speeds=(0.8,)))
+    batches = list(slow.epoch(np.random.default_rng(0), 40))
+    assert {int(n) for n in batches[0].n_segments} == {1, 9}  # 3.0 s become 3.75 s
+
+
+def test_corpora_and_labels_are_drawn_equally(tmp_path, recordings):
+    (tmp_path / "other").mkdir()
+    few = read_manifest(
+        write_corpus(tmp_path / "other", ("neutral", "sad"), corpus="other"),
+        tmp_path / "other",
+        LABELS,
+    )
+    dataset = TrainingSet(recordings * 3 + few, LABELS, FEATURES, plain())
+    counts = Counter[int]()
+    for epoch in range(6):
+        for batch in dataset.epoch(np.random.default_rng(epoch), 64):
+            counts.update(batch.labels.tolist())
+    share = {label: counts[i] / counts.total() for i, label in enumerate(LABELS)}
+    assert share["angry"] == pytest.approx(0.1, abs=0.04)
+    assert share["sad"] == pytest.approx(0.1 + 0.25, abs=0.06)

@@ -1,0 +1,93 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from model_export.evaluation import evaluate
+from model_export.export import check_parity, export
+from model_export.onnx_model import OnnxModel
+from model_export.train import train
+from ser_core.errors import BadParameter, ModelCorrupt, SelfTestFailed
+from tests.model_export.corpus import write_config, write_corpus, write_split
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def inputs(root):
+    return {"manifest": write_corpus(root), "data": root, "split": write_split(root)}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(root, inputs):
+    return train(write_config(root, epochs=1), out=root / "run", **inputs)
+
+
+@pytest.fixture(scope="module")
+def exported(root, checkpoint, inputs):
+    path = root / "toy.onnx"
+    export(checkpoint, path, **inputs, version="1.2.3", license="CC0-1.0")
+    return path
+
+
+def test_the_file_describes_itself(exported):
+    model = OnnxModel(exported)  # its self-test has passed
+    spec = model.spec
+    assert (spec.name, spec.version, spec.license) == ("toy", "1.2.3", "CC0-1.0")
+    assert spec.provenance["training_data"]["toy"]["speakers"] == 2
+    assert spec.features.mel_filters.shape == (24, 201)
+    assert spec.calibration.scale[0] > 0
+    assert spec.thresholds.min_samples == 12_800
+    onnx.checker.check_model(onnx.load(str(exported)), full_check=True)
+
+
+def test_any_batch_size_and_each_segment_by_itself(exported):
+    model = OnnxModel(exported)
+    features = np.random.default_rng(1).normal(0, 30, (5, 198, 13)).astype(np.float32)
+    together = model.run(features)
+    assert together.shape == (5, 5)
+    for i in range(5):
+        assert model.run(features[i : i + 1]) == pytest.approx(together[i : i + 1], abs=1e-5)
+
+
+def test_evaluate_reads_what_export_wrote(exported, inputs):
+    result = evaluate(exported, inputs["manifest"], inputs["data"], inputs["split"], "dev")
+    assert result["all"]["n"] == 10
+
+
+def test_a_graph_that_differs_from_torch_is_noticed(exported):
+    model = OnnxModel(exported)
+    batch = model.spec.self_test_features()
+    assert check_parity(model.run, model, [batch]) == 0
+    with pytest.raises(SelfTestFailed, match="differ by"):
+        check_parity(lambda features: model.run(features) + 2e-4, model, [batch])
+
+
+def test_another_split_than_trained_on_is_refused(root, checkpoint, inputs):
+    other = root / "other.json"
+    other.write_text(inputs["split"].read_text() + "\n")
+    with pytest.raises(BadParameter, match="trained on another split"):
+        export(
+            checkpoint, root / "no.onnx", **(inputs | {"split": other}), version="1", license="x"
+        )
+    assert not (root / "no.onnx").exists()
+
+
+def test_a_damaged_file_is_refused(root, exported):
+    damaged = root / "damaged.onnx"
+    damaged.write_bytes(exported.read_bytes()[:-4000])
+    with pytest.raises(ModelCorrupt):
+        OnnxModel(damaged)
+    model = onnx.load(str(exported))
+    weights = next(i for i in model.graph.initializer if len(i.dims) == 3)
+    weights.raw_data = (np.frombuffer(weights.raw_data, "f4") * 1.1).tobytes()
+    onnx.save(model, str(damaged))
+    with pytest.raises(SelfTestFailed, match="self-test differs"):
+        OnnxModel(damaged)
+
+
+def test_checkpoints_load_without_running_code(checkpoint):
+    assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "network"}

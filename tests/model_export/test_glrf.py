@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+
+from model_export.glrf import Fusion, Glrf, GlrfConfig, GlobalLocalBlock, SelfAttention
+from model_export.mel import feature_spec
+from ser_core.features import mfcc
+from tests.synthetic import voice
+
+FEATURES = feature_spec(24, 13, 50, 7600)
+CONFIG = GlrfConfig(channels=8, n_blocks=3, n_heads=2, dropout=0)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Glrf(CONFIG, FEATURES, 5).eval()
+
+
+def segments(gain=1.0):
+    return torch.from_numpy(mfcc(gain * voice(32_000), FEATURES)[None])
+
+
+def test_scores_each_segment_by_itself(network):
+    x = torch.randn(3, 198, 13) * 20
+    together = network(x)
+    assert together.shape == (3, 5)
+    for i in range(3):
+        torch.testing.assert_close(network(x[i : i + 1]), together[i : i + 1], atol=1e-5, rtol=0)
+
+
+def test_level_tells_nothing(network):
+    """12 dB lie between the corpora; 40 dB change nothing."""
+    torch.testing.assert_close(network(segments(0.01)), network(segments()), atol=1e-3, rtol=0)
+
+
+def test_what_lies_far_below_the_level_tells_nothing(network):
+    silent_tail = voice(32_000)
+    silent_tail[16_000:] = 0
+    faint_tail = silent_tail.copy()
+    faint_tail[16_000:] += 1e-6 * np.random.default_rng(0).standard_normal(16_000).astype("f4")
+    quiet, faint = (torch.from_numpy(mfcc(s, FEATURES)[None]) for s in (silent_tail, faint_tail))
+    torch.testing.assert_close(network(faint), network(quiet), atol=2e-2, rtol=0)
+
+
+def test_max_pooling_halves_time_between_blocks(network):
+    n_frames = []
+    for block in network.blocks:
+        block.register_forward_pre_hook(lambda _, args: n_frames.append(args[0].shape[2]))
+    network(segments())
+    assert n_frames == [198, 99, 49]
+
+
+def test_gates_weigh_the_branches_by_channel():
+    """Gates sum to one across the branches, so two equal branches come out unchanged."""
+    fusion = Fusion(8, 4)
+    x, y = torch.randn(2, 8, 20), torch.randn(2, 8, 20)
+    torch.testing.assert_close(fusion(x, x), x)
+    with torch.no_grad():
+        fusion.gates.weight.zero_()
+        fusion.gates.bias[:8], fusion.gates.bias[8:] = 40.0, -40.0
+    torch.testing.assert_close(fusion(x, y), x)
+
+
+def test_gates_listen_to_both_branches():
+    fusion = Fusion(8, 4)
+    x = torch.randn(1, 8, 20)
+    y = torch.randn(1, 8, 20, requires_grad=True)
+    fusion(x, y).sum().backward()
+    assert y.grad.abs().sum() > 0
+    assert not torch.equal(fusion(x, y) - y, fusion(x, y + 1) - (y + 1))
+
+
+def test_both_branches_are_residual():
+    block = GlobalLocalBlock(CONFIG).eval()
+    with torch.no_grad():
+        for layer in (block.global_.out, block.local.layers[-1]):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    x = torch.randn(2, 8, 30)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_the_global_branch_hears_all_frames_and_the_local_one_its_neighbours():
+    block = GlobalLocalBlock(CONFIG).eval()
+
+    def reach(branch):
+        x = torch.randn(1, 8, 60, requires_grad=True)
+        branch(x)[0, :, 30].sum().backward()
+        return torch.nonzero(x.grad.abs().sum(dim=(0, 1))).flatten().tolist()
+
+    assert reach(block.global_) == list(range(60))
+    assert reach(block.local) == [28, 29, 30, 31, 32]
+
+
+def test_attention_by_hand():
+    """softmax(q k / sqrt(d)) v, head by head."""
+    attention = SelfAttention(4, 2)
+    x = torch.randn(1, 4, 6)
+    q, k, v = attention.qkv(attention.norm(x.transpose(1, 2)))[0].split(4, dim=1)
+    heads = []
+    for part in (slice(0, 2), slice(2, 4)):
+        weights = torch.softmax(q[:, part] @ k[:, part].T / 2**0.5, dim=1)
+        heads.append(weights @ v[:, part])
+    expected = x[0].T + attention.out(torch.cat(heads, dim=1))
+    torch.testing.assert_close(attention(x)[0].T, expected)

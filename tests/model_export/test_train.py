@@ -1,0 +1,73 @@
+import json
+
+import pytest
+import torch
+
+from model_export.train import AveragedWeights, train
+from ser_core.errors import BadParameter
+from tests.model_export.corpus import write_config, write_corpus, write_split
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return {
+        "config": write_config(tmp_path),
+        "manifest": write_corpus(tmp_path),
+        "data": tmp_path,
+        "split": write_split(tmp_path),
+    }
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path, inputs):
+    seen = []
+    whole = torch.load(train(**inputs, out=tmp_path / "whole", on_epoch=seen.append))
+    assert [progress.epoch for progress in seen] == [1, 2]
+    assert 0 <= seen[-1].dev_ua["toy"] <= 1
+
+    def stop(progress):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(**inputs, out=tmp_path / "cut", on_epoch=stop)
+    resumed = []
+    cut = torch.load(train(**inputs, out=tmp_path / "cut", on_epoch=resumed.append))
+    assert [progress.epoch for progress in resumed] == [2]
+    for name, weights in whole["network"].items():
+        torch.testing.assert_close(cut["network"][name], weights, atol=1e-6, rtol=1e-5)
+    log = [json.loads(line) for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2]
+    assert whole["training_data"]["toy"]["speakers"] == 2  # the train speakers and no other
+
+
+def test_test_speakers_are_not_even_read(tmp_path, inputs):
+    for path in tmp_path.glob("toy-s4-*"):
+        path.write_bytes(b"not audio")
+    train(**inputs, out=tmp_path / "out")
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path, inputs):
+    train(**inputs, out=tmp_path / "out")
+    inputs["config"] = write_config(tmp_path, epochs=3)
+    with pytest.raises(BadParameter, match="another config or split"):
+        train(**inputs, out=tmp_path / "out")
+
+
+def test_a_split_without_train_speakers_is_refused(tmp_path, inputs):
+    inputs["split"].write_text('{"train": {}, "dev": {}, "test": {}}')
+    with pytest.raises(BadParameter, match="no recording of the manifest is in train"):
+        train(**inputs, out=tmp_path / "out")
+
+
+def test_average_follows_the_weights():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = AveragedWeights(network, decay=0.9)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    for _ in range(200):
+        average.update(network)
+    assert average.network.weight.item() == pytest.approx(1.0, abs=1e-6)
+    assert not average.network.weight.requires_grad
