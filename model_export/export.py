@@ -147,12 +147,14 @@ def calibrate(
     """Platt scaling (1999) of each label's logit on labelled segments, classes weighed equally.
 
     One scale is shared by all labels: a scale a label would tilt the choice between them by what few
-    development speakers happen to show. `scored` holds uncalibrated scores, which are sigmoids.
+    development speakers happen to show. A network that tells nothing would get a negative scale, which
+    turns its decisions round; it keeps its raw sigmoids. `scored` holds uncalibrated scores, which are sigmoids.
     """
+    raw = Calibration((1.0,) * len(labels), (0.0,) * len(labels))
     scores = np.array([[s.scores[la] for la in labels] for _, segments in scored for s in segments])
     truth = np.array([labels.index(r.label) for r, segments in scored for _ in segments])
     if len(truth) == 0:
-        return Calibration((1.0,) * len(labels), (0.0,) * len(labels))
+        return raw
     clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
     logits = np.log(clipped / (1 - clipped))
     own = np.arange(len(labels)) == truth[:, None]
@@ -162,4 +164,4 @@ def calibrate(
         logits.reshape(-1, 1), own.ravel(), sample_weight=weight.ravel()
     )
     scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    return Calibration((scale,) * len(labels), (bias,) * len(labels))
+    return Calibration((scale,) * len(labels), (bias,) * len(labels)) if scale > 0 else raw
