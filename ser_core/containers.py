@@ -48,11 +48,10 @@ _FFMPEG_NAME: dict[Container, str] = {
     "AAC": "aac",
 }
 #: Only these of FFmpeg's decoders are let near unknown bytes.
-_FFMPEG_CODECS = frozenset(
-    ("aac", "aac_latm", "alac", "amrnb", "amrwb", "flac", "gsm", "gsm_ms", "mp3", "mp3float")
-    + ("opus", "libopus", "vorbis", "speex", "g722", "g726", "adpcm_ms", "adpcm_ima_wav")
-    + ("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le")
-    + ("pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_mulaw", "pcm_alaw")
+_FFMPEG_CODECS = (
+    "aac,aac_latm,alac,amrnb,amrwb,flac,gsm,gsm_ms,mp3,mp3float,opus,libopus,vorbis,speex,"
+    "pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
+    "pcm_f32be,pcm_f64le,pcm_f64be,pcm_mulaw,pcm_alaw,adpcm_ms,adpcm_ima_wav,g722,g726"
 )
 _READ_BY_PYAV: frozenset[Container] = frozenset({"M4A", "WebM", "AAC"})
 #: What libsndfile rejects of these may be a codec that FFmpeg has (G.722 in WAV, Ogg FLAC).
@@ -97,26 +96,31 @@ class AudioSource:
         """
         if n_samples < 1:
             raise ValueError("n_samples must be at least 1")
-        rest = self._first
-        self._first = rest[:0]
+        held, n_held = [self._first], len(self._first)
+        self._first = self._first[:0]
         while True:
-            for start in range(0, len(rest) - n_samples + 1, n_samples):
-                yield rest[start : start + n_samples]
-            rest = rest[len(rest) - len(rest) % n_samples :]
-            while len(rest) < n_samples:
-                more = next(self._blocks, None)
-                if more is None:
-                    if len(rest):
-                        yield rest
-                    return
-                rate_hz, samples = more
-                if rate_hz != self.rate_hz or samples.shape[1] != self.n_channels:
-                    raise BadAudio(
-                        f"the audio changes from {self.rate_hz} Hz, {self.n_channels} channels to "
-                        f"{rate_hz} Hz, {samples.shape[1]} channels",
-                        remedy="convert it to one rate and one number of channels",
-                    )
-                rest = np.concatenate((rest, samples))
+            while n_held < n_samples and (samples := self._next()) is not None:
+                held.append(samples)
+                n_held += len(samples)
+            joined = np.concatenate(held)
+            n_whole = n_held - n_held % n_samples
+            for start in range(0, n_whole, n_samples):
+                yield joined[start : start + n_samples]
+            if n_held < n_samples:  # the end
+                if n_held:
+                    yield joined
+                return
+            held, n_held = [joined[n_whole:]], n_held - n_whole
+
+    def _next(self) -> Float32 | None:
+        rate_hz, samples = next(self._blocks, (self.rate_hz, None))
+        if samples is not None and (rate_hz, samples.shape[1]) != (self.rate_hz, self.n_channels):
+            raise BadAudio(
+                f"the audio changes from {self.rate_hz} Hz, {self.n_channels} channels to "
+                f"{rate_hz} Hz, {samples.shape[1]} channels",
+                remedy="convert it to one rate and one number of channels",
+            )
+        return samples
 
     def close(self) -> None:
         """Frees the decoder, and the file if it was opened here."""
@@ -229,7 +233,7 @@ def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
     body.seek(0)
     try:
         # Data references of an M4A file to other files stay off, FFmpeg's default.
-        options = {"codec_whitelist": ",".join(sorted(_FFMPEG_CODECS))}
+        options = {"codec_whitelist": _FFMPEG_CODECS}
         with av.open(
             body, "r", format=_FFMPEG_NAME[container], options=options, metadata_errors="replace"
         ) as file:
@@ -242,7 +246,7 @@ def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
             stream = file.streams.audio[0]
             # Typed as never None, but it is where FFmpeg has no decoder.
             codec = cast("av.AudioCodecContext | None", stream.codec_context)
-            if codec is None or codec.name not in _FFMPEG_CODECS:
+            if codec is None or codec.name not in _FFMPEG_CODECS.split(","):
                 raise UnsupportedEncoding(
                     f"the {container} file's codec is not supported"
                     f" ({'unknown' if codec is None else codec.name})",

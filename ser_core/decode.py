@@ -52,7 +52,7 @@ _SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1
 
 
 def check_encoding(encoding: str) -> Encoding:
-    """The encoding, if it is spoken here; else raises `UnsupportedEncoding`, naming all that are."""
+    """The encoding, if it is spoken here; else raises `UnsupportedEncoding`, naming them all."""
     for known in ENCODINGS:
         if encoding == known:
             return known

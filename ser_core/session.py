@@ -14,7 +14,7 @@ one piece, so REST, WebSocket, the command line and evaluation give the same num
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -176,23 +176,13 @@ class StreamSession:
 
     def receive_audio(self, data: bytes) -> None:
         """Takes raw audio in the config's encoding, in any chunking."""
-        samples = self._decoder.accept(data)
-        if self.config.encoding == "pcm_f32le":
-            self.receive_samples(samples)
-        else:
-            self._receive(samples)
+        self.receive_samples(self._decoder.accept(data))
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
 
         NaN and infinite values become silence, values beyond full scale are clipped.
         """
-        samples, n_bad = sanitize(samples)
-        if n_bad:
-            self._warn(0, "non_finite_samples", "NaN or infinite samples were taken as silence")
-        self._receive(samples)
-
-    def _receive(self, samples: Float32) -> None:
         if self._is_closed:
             raise RuntimeError("the session is closed")
         self._n_received += len(samples)
@@ -217,7 +207,9 @@ class StreamSession:
             return
         n_rest = self._decoder.flush()
         if n_rest:
-            self._warn(0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored")
+            self._warn(
+                0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored"
+            )
         self._end_utterances()
         self._is_closed = True
 
@@ -274,7 +266,8 @@ class StreamSession:
     def _end_utterances(self) -> None:
         tails = [channel.drain() for channel in self._channels]
         self._advance([hops for hops, _ in tails])
-        for channel, (_, last) in zip(self._channels, tails, strict=True):
+        for channel, (_, rest) in zip(self._channels, tails, strict=True):
+            last = rest or channel.withheld
             if last is not None:
                 self._add_segment(channel, last)
         for channel in self._channels:
@@ -285,6 +278,10 @@ class StreamSession:
                 channel.open_utterance()
 
     def _add_segment(self, channel: "_Channel", hop: "_Hop") -> None:
+        if hop.is_patched:
+            self._warn(
+                channel.index, "non_finite_samples", "NaN or infinite samples were taken as silence"
+            )
         if hop.level.clipped_share >= CLIPPING_WARNING_SHARE:
             self._warn(
                 channel.index,
@@ -297,7 +294,9 @@ class StreamSession:
             )
         is_short = hop.partial and hop.end - hop.start < self._spec.thresholds.min_samples
         if hop.partial and not hop.is_last and (is_short or not self.config.partial):
+            channel.withheld = replace(hop, is_last=True)
             return
+        channel.withheld = None
         abstain: Abstain | None = None
         if hop.level.is_silent:
             abstain = "no_speech"
@@ -369,12 +368,17 @@ class StreamSession:
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """The segment that ends with a hop; `is_last` when an utterance ends before its first whole one."""
+    """The segment that ends with a hop.
+
+    `is_last` when an utterance ends before its first whole one, `is_patched` from the first
+    sample on that was not finite.
+    """
 
     start: int
     end: int
     partial: bool
     is_last: bool
+    is_patched: bool
     features: Float32
     level: InputLevel
 
@@ -388,6 +392,7 @@ class _Channel:
         self._rate_in_hz = config.sample_rate_hz
         self._resampler = Resampler(config.sample_rate_hz, spec.features.sample_rate_hz)
         self._n_received = 0
+        self._first_patched: int | None = None  # a position, so that chunking does not matter
         self._n_utterances = 0
         self.totals = ChannelTotals(spec.labels)
         self.n_segments = 0
@@ -397,7 +402,10 @@ class _Channel:
     @property
     def position(self) -> int:
         """What was received, in samples at the model's rate."""
-        return self._n_received * self._spec.features.sample_rate_hz // self._rate_in_hz
+        return self._at_model_rate(self._n_received)
+
+    def _at_model_rate(self, n_samples: int) -> int:
+        return n_samples * self._spec.features.sample_rate_hz // self._rate_in_hz
 
     def open_utterance(self) -> None:
         """Begins the next utterance at the current position; `drain` comes before."""
@@ -405,6 +413,8 @@ class _Channel:
         self._framer = HopFramer(spec.features, spec.segments.hop_samples)
         self._segmenter = Segmenter(spec.features, spec.segments)
         self._meter = LevelMeter(spec.segments.segment_samples // spec.segments.hop_samples)
+        self._heard_until = self.position
+        self.withheld: _Hop | None = None  # a partial one, told if the utterance ends with it
         self.utterance = _OpenUtterance(
             f"{self.index}-{self._n_utterances}", self.position, spec.labels
         )
@@ -412,8 +422,12 @@ class _Channel:
 
     def accept(self, samples: Float32) -> list[_Hop]:
         """Takes float32 `(n,)` at the input's rate."""
+        clean, n_bad = sanitize(samples)
+        if n_bad and self._first_patched is None:
+            n_before = self._n_received + int(np.argmin(np.isfinite(samples)))
+            self._first_patched = self._at_model_rate(n_before)
         self._n_received += len(samples)
-        return self._hops(self._resampler.accept(samples))
+        return self._hops(self._resampler.accept(clean))
 
     def drain(self) -> tuple[list[_Hop], _Hop | None]:
         """What the resampler held back, and the last segment of a short utterance."""
@@ -426,15 +440,19 @@ class _Channel:
 
     def _hop(self, step: Step, *, is_last: bool = False) -> _Hop:
         features = self._segmenter.accept(mfcc(step.samples, self._spec.features))
-        level = self._meter.accept(step.samples)
-        segments = self._spec.segments
+        n_new = (step.end - 1) % self._spec.segments.hop_samples + 1  # the rest was metered before
+        level = self._meter.accept(step.samples[-n_new:])
+        # At fractional rates the resampler's last sample may lie just beyond what was received.
+        end = min(self.utterance.start + step.end, self.position)
         if not level.is_silent:
-            self.speech_samples += segments.hop_samples
+            self.speech_samples += end - self._heard_until
+        self._heard_until = end
         return _Hop(
-            start=self.utterance.start + max(0, step.end - segments.segment_samples),
-            end=self.utterance.start + step.end,
+            start=max(self.utterance.start, end - self._spec.segments.segment_samples),
+            end=end,
             partial=not self._segmenter.is_full,
             is_last=is_last,
+            is_patched=self._first_patched is not None and self._first_patched < end,
             features=features,
             level=level,
         )

@@ -60,7 +60,7 @@ def play_samples(spec: ModelSpec, config: StreamConfig, *parts: Float32 | None) 
         if part is FLUSH:
             session.flush()
         else:
-            session.receive_samples(part.reshape(len(part), -1))
+            session.receive_samples(part if part.ndim == 2 else part[:, None])
     session.close()
     answer(session, session.segments_to_score())
     return list(session.events())

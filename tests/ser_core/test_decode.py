@@ -114,7 +114,8 @@ def test_sanitize() -> None:
 def test_sanitize_leaves_its_argument_alone() -> None:
     dirty = np.array([np.nan, 2.0], np.float32)
     sanitize(dirty)
-    assert np.isnan(dirty[0]) and dirty[1] == 2
+    assert np.isnan(dirty[0])
+    assert dirty[1] == 2
 
 
 @pytest.mark.parametrize("format_name", ["WAV", "FLAC", "OGG"])

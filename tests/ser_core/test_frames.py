@@ -76,7 +76,8 @@ def test_flush_without_a_new_frame_gives_nothing() -> None:
     assert framer.flush() is None
     framer.accept(np.zeros(1, np.float32))
     last = framer.flush()
-    assert last is not None and last.end == 720
+    assert last is not None
+    assert last.end == 720
 
 
 def test_a_step_shorter_than_a_frame_is_refused() -> None:

@@ -134,7 +134,8 @@ def test_self_test_notices_nan() -> None:
 
 def test_self_test_signal() -> None:
     signal = self_test_signal(32_000, 16_000)
-    assert signal.shape == (32_000,) and signal.dtype == np.float32
+    assert signal.shape == (32_000,)
+    assert signal.dtype == np.float32
     assert 0.3 < np.abs(signal).max() < 0.6
 
 

@@ -27,14 +27,16 @@ def test_calibration_of_a_batch_is_that_of_each() -> None:
 
 def test_huge_logits_do_not_overflow() -> None:
     scores = Calibration((1.0,) * 3, (0.0,) * 3).scores(_scores(1e30, -1e30, 0))
-    assert scores[0] == 1 and scores[1] < 1e-30 and scores[2] == 0.5
+    assert scores[0] == 1
+    assert scores[1] < 1e-30
+    assert scores[2] == 0.5
 
 
 def test_named() -> None:
     scores = named(_scores(0.5, 0.25, 1), LABELS)
     assert scores == {"angry": 0.5, "neutral": 0.25, "sad": 1.0}
     assert all(type(score) is float for score in scores.values())
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="longer"):
         named(_scores(0.5), LABELS)
 
 
@@ -71,7 +73,8 @@ def test_pure_by_the_predictions() -> None:
     mean = UtteranceMean(LABELS)
     mean.accept(_scores(0.9, 0, 0), partial=False)
     mean.accept(_scores(0, 0.6, 0), partial=False)
-    assert mean.decision.label == "angry" and mean.is_pure
+    assert mean.decision.label == "angry"
+    assert mean.is_pure
     mean.accept(_scores(0, 0, 0.1), partial=False)
     assert not mean.is_pure
 
