@@ -1,0 +1,237 @@
+"""One audio file through the pipeline, with or without a server around it.
+
+    async with Batcher(backend) as batcher:
+        result = await analyze(path, batcher)
+
+A file is a stream that arrives in one piece: decoding and features run in a worker thread, and
+what they cut goes through the same batcher as everybody's.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from ser_core.containers import AudioSource, open_audio
+from ser_core.errors import TooLarge
+from ser_core.events import Segment, Utterance
+from ser_core.features import Float32
+from ser_core.model_file import ModelSpec
+from ser_core.session import StreamSession
+from service import wire
+from service.inference.batcher import Batcher
+from service.metrics import Metrics
+from service.pump import Pump, Told
+from service.requests import FileQuery, Role
+
+MAX_FILE_RATE_HZ = 192_000
+BLOCK_S = 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """What one file may take."""
+
+    max_file_s: float = 3600.0
+    max_untold_events: int = 16
+
+
+Line = wire.SegmentLine | wire.UtteranceLine | wire.WarningLine
+
+
+class FileAnalysis:
+    """One file's analysis: iterate `lines` to its end, then read `result` or `summary`.
+
+    Raises, while iterating, `BadAudio`, `UnsupportedEncoding`, `BadParameter`, `TooLarge`, and
+    `Overloaded` when the batcher is full.
+    """
+
+    def __init__(
+        self,
+        source: BinaryIO | Path,
+        batcher: Batcher,
+        query: FileQuery | None = None,
+        *,
+        limits: FileLimits | None = None,
+        metrics: Metrics | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self._source = source
+        self._batcher = batcher
+        self._query = query or FileQuery()
+        self._query.check()
+        self._limits = limits or FileLimits()
+        self._metrics = metrics
+        self._request_id = request_id or uuid.uuid4().hex
+        self._duration_ms = 0
+        self._summaries: list[wire.StreamSummary] = []
+        self._roles: tuple[Role, ...] = ()
+
+    async def lines(self) -> AsyncGenerator[Line]:
+        """Everything told of the file, in order, as it is scored."""
+        audio = await _in_thread(lambda: open_audio(self._source))
+        try:
+            async for line in self._lines(audio):
+                yield line
+        finally:
+            audio.close()
+
+    async def _lines(self, audio: AudioSource) -> AsyncIterator[Line]:
+        spec = self._batcher.backend.spec
+        config = self._query.config(audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ)
+        self._roles = self._query.parsed_roles(audio.n_channels)
+        narrator = wire.Narrator(spec, self._roles)
+        session = StreamSession(spec, config)
+        pump = Pump(session, self._batcher, self._limits.max_untold_events)
+        blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
+        narrowband = narrowband_warning(audio.rate_hz, spec)
+        if narrowband is not None:
+            yield wire.WarningLine(**narrowband.model_dump())
+        try:
+            is_open = True
+            while is_open:
+                received_s = time.perf_counter()
+                is_open, features_s = await _in_thread(lambda: _step(session, blocks))
+                self._check_length(session, audio.rate_hz)
+                pump.submit(received_s, features_s)
+                leave = self._limits.max_untold_events if is_open else 0
+                async for told in pump.told(leave):
+                    yield self._line(narrator, told)
+        finally:
+            pump.cancel()
+        self._duration_ms = round(session.received_samples * 1000 / audio.rate_hz)
+        self._summaries = [narrator.summary(summary) for summary in session.summaries()]
+        if self._metrics is not None:
+            self._metrics.audio_s.labels("file").inc(self._duration_ms / 1000)
+
+    def _check_length(self, session: StreamSession, rate_hz: int) -> None:
+        if session.received_samples > self._limits.max_file_s * rate_hz:
+            raise TooLarge(
+                f"the audio is longer than {self._limits.max_file_s:g} s",
+                remedy="send it in parts, or stream it",
+            )
+
+    def _line(self, narrator: wire.Narrator, told: Told) -> Line:
+        match told.event:
+            case Segment() as segment:
+                if self._metrics is not None and told.timing is not None:
+                    timing = told.timing
+                    self._metrics.told(segment)
+                    self._metrics.stages(features=timing.features_s)
+                    if segment.abstain != "no_speech":
+                        self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)
+                return wire.SegmentLine(**narrator.segment(segment))
+            case Utterance() as utterance:
+                return wire.UtteranceLine(**narrator.utterance(utterance))
+            case warning:
+                return wire.WarningLine(
+                    channel=warning.channel, code=warning.code, message=warning.message
+                )
+
+    @property
+    def model(self) -> wire.ModelCard:
+        """The model that scores."""
+        return wire.model_card(self._batcher.backend.spec, self._batcher.backend.sha256)
+
+    def result(self, lines: list[Line]) -> wire.FileResult:
+        """The answer of `POST /v1/files`, from all that `lines` told."""
+        segments: dict[int, list[wire.SegmentFields]] = {}
+        utterances: dict[int, list[wire.UtteranceFields]] = {}
+        warnings: list[wire.WarningFields] = []
+        for line in lines:
+            match line:
+                case wire.SegmentLine():
+                    segments.setdefault(line.channel, []).append(line)
+                case wire.UtteranceLine():
+                    utterances.setdefault(line.channel, []).append(line)
+                case wire.WarningLine():
+                    warnings.append(line)
+        summaries = {summary.channel: summary for summary in self._summaries}
+        channels: list[wire.ScoredChannel | wire.UnscoredChannel] = []
+        for index, role in enumerate(self._roles):
+            if not role.scored:
+                channels.append(wire.UnscoredChannel(channel=index, role=role.name))
+                continue
+            channels.append(
+                wire.ScoredChannel(
+                    channel=index,
+                    role=role.name,
+                    segments=tuple(segments.get(index, ())),
+                    utterances=tuple(utterances.get(index, ())),
+                    summary=summaries[index],
+                )
+            )
+        return wire.FileResult(
+            request_id=self._request_id,
+            model=self.model,
+            duration_ms=self._duration_ms,
+            channels=tuple(channels),
+            warnings=tuple(warnings),
+        )
+
+    def summary(self) -> wire.SummaryLine:
+        """The last line of the answer that streams."""
+        unscored = [
+            wire.UnscoredChannel(channel=index, role=role.name)
+            for index, role in enumerate(self._roles)
+            if not role.scored
+        ]
+        return wire.SummaryLine(
+            request_id=self._request_id,
+            model=self.model,
+            duration_ms=self._duration_ms,
+            channels=(*self._summaries, *unscored),
+        )
+
+
+async def analyze(
+    source: BinaryIO | Path,
+    batcher: Batcher,
+    query: FileQuery | None = None,
+    *,
+    limits: FileLimits | None = None,
+) -> wire.FileResult:
+    """The answer that `POST /v1/files` gives to the same bytes. Raises as `FileAnalysis` does."""
+    analysis = FileAnalysis(source, batcher, query, limits=limits)
+    return analysis.result([line async for line in analysis.lines()])
+
+
+def narrowband_warning(rate_hz: int, spec: ModelSpec) -> wire.WarningFields | None:
+    """What to say of audio that holds less of the spectrum than the model listens to."""
+    if rate_hz >= spec.features.sample_rate_hz:
+        return None
+    return wire.WarningFields(
+        channel=0,
+        code="narrowband_audio",
+        message=f"audio at {rate_hz} Hz holds nothing above {rate_hz // 2} Hz; "
+        f"the model listens up to {spec.features.sample_rate_hz // 2} Hz",
+    )
+
+
+def _step(session: StreamSession, blocks: Iterator[Float32]) -> tuple[bool, float]:
+    """Feeds one block, or closes after the last: whether more is to come, and seconds of work."""
+    block = next(blocks, None)
+    began_s = time.perf_counter()
+    if block is None:
+        session.close()
+    else:
+        session.receive_samples(block)
+    return block is not None, time.perf_counter() - began_s
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Runs `work` in a thread, and even when cancelled not past its end.
+
+    A decoder must not be closed while a thread is inside it.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

@@ -1,0 +1,110 @@
+"""The ASGI application: routes, lifespan, request ids, and errors as problem documents."""
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ser_core.errors import InputError, SerError
+from service import files, ops, problems, stream
+from service.registry import ModelRegistry
+from service.requests import bad_parameter
+from service.runtime import Runtime
+from service.settings import Settings
+
+VERSION = "1"  # of the wire contract
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastAPI:
+    """The application; without `models` it loads them after its start, and is not ready before."""
+    runtime = Runtime(settings, models)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await runtime.start()
+        yield
+        await runtime.stop()
+
+    app = FastAPI(
+        title="GLRF",
+        summary="Streaming speech emotion recognition",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.runtime = runtime
+    for module in (stream, files, ops):
+        app.include_router(module.router)
+    app.add_exception_handler(SerError, _tell_error)
+    app.add_exception_handler(RequestValidationError, _tell_error)
+    app.add_exception_handler(HTTPException, _tell_error)
+    app.add_exception_handler(Exception, _tell_error)
+    app.add_middleware(RequestLog, runtime=runtime)
+    return app
+
+
+async def _tell_error(request: Request, error: Exception) -> Response:
+    """Any exception as a problem document."""
+    runtime: Runtime = request.app.state.runtime
+    known = _known(error)
+    runtime.metrics.refused(known.code)
+    # Starlette's own refusals (404, 405, a form that cannot be parsed) have their status.
+    status = error.status_code if isinstance(error, HTTPException) else None
+    return problems.response(known, request.state.request_id, status=status)
+
+
+def _known(error: Exception) -> SerError:
+    match error:
+        case SerError():
+            return error
+        case RequestValidationError():
+            return bad_parameter(error.errors()[0])
+        case HTTPException(status_code=404):
+            return InputError("no such path", remedy="see /docs", code="not_found")
+        case HTTPException(status_code=405):
+            return InputError("wrong method", remedy="see /docs", code="method_not_allowed")
+        case HTTPException():
+            return InputError(error.detail, remedy="see /docs")
+        case _:
+            return problems.internal_error(error)
+
+
+class RequestLog:
+    """Gives each HTTP request an id, tells it in `X-Request-ID`, and counts the answer."""
+
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        self._app = app
+        self._metrics = runtime.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        began_s = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [h for h in message["headers"] if h[0].lower() != b"x-request-id"]
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            # Only known routes become label values: paths are the client's to invent.
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.http_requests.labels(route, scope["method"], status).inc()
+            self._metrics.http_s.labels(route).observe(time.perf_counter() - began_s)

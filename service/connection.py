@@ -1,0 +1,70 @@
+"""uvicorn's WebSocket connection, bounded on its way out.
+
+It adds what an application cannot do through ASGI: to end a connection whose send buffer is
+full, and to let a client read why it was refused while it still sends.
+"""
+
+import socket
+from asyncio import BaseTransport
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+#: Kernel buffer of what a client has not read: some minutes of results, and no more.
+SEND_BUFFER_BYTES = 64 * 1024
+#: Time for the last words to be read before the connection is cut.
+LINGER_S = 2.0
+
+
+class StreamConnection(WebSocketsSansIOProtocol):
+    """One WebSocket connection. Offers `glrf.drop` in the scope's extensions."""
+
+    _is_lingering = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            self.scope["extensions"]["glrf.drop"] = self.drop  # type: ignore[typeddict-unknown-key]
+
+    def drop(self, text: str, code: int) -> None:
+        """Queues one last message and the close behind what is unread, and soon cuts the line."""
+        if self.disconnected or self.close_sent:
+            return
+        self.conn.send_text(text.encode())
+        self.conn.send_close(code)
+        self.close_sent = True
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self._cut_soon()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            # Closing waits for the send buffer to empty, which a client that does not read never
+            # lets happen.
+            self.loop.call_later(self.close_timeout + LINGER_S, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_lingering:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        # The close frame says what was wrong (1009: too large). Closing the socket now, with the
+        # rest of the frame unread, would make TCP reset it before the client has read that.
+        assert self.conn.close_sent is not None
+        self._is_lingering = True
+        self.close_sent = True
+        close = {"code": self.conn.close_sent.code, "reason": self.conn.close_sent.reason}
+        self.queue.put_nowait({"type": "websocket.disconnect", **close})  # type: ignore[typeddict-item]
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.resume_reading()
+        self._cut_soon()
+
+    def _cut_soon(self) -> None:
+        self.loop.call_later(LINGER_S, self.transport.close)
+        self.loop.call_later(2 * LINGER_S, self.transport.abort)

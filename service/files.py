@@ -1,0 +1,208 @@
+"""`POST /v1/files`: one recording in, everything told of it out."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, BinaryIO, cast
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from ser_core.errors import BadAudio, BadParameter, SerError, SlowClient, TooLarge
+from service import problems, wire
+from service.analysis import FileAnalysis, FileLimits, Line
+from service.requests import FileQuery
+from service.runtime import Runtime
+from service.settings import Settings
+
+#: A body up to this size stays in memory, a larger one goes to a temporary file.
+SPOOL_BYTES = 2**20
+NDJSON, CSV = "application/x-ndjson", "text/csv"
+#: nginx's word for a client that left before its answer; nobody reads it, but metrics count it.
+CLIENT_LEFT_STATUS = 499
+
+log = logging.getLogger(__name__)
+router = APIRouter(tags=["files"])
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+
+
+@router.post(
+    "/v1/files",
+    summary="Score one recording",
+    response_model=wire.FileResult,
+    responses={200: {"content": {NDJSON: {}, CSV: {}}}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def files(request: Request, query: Annotated[FileQuery, Query()]) -> Response:
+    """The body is the audio itself, or a multipart field `file`.
+
+    `Accept: application/x-ndjson` streams results as they are scored, one JSON object a line,
+    and ends with a `summary` or an `error` line; `text/csv` gives a table of segments.
+    """
+    runtime: Runtime = request.app.state.runtime
+    query.check()
+    batcher = runtime.batcher(query.model)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(runtime.file_admitted())
+        try:
+            body = await _receive_body(request, runtime.settings, stack)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT_STATUS)
+        analysis = FileAnalysis(
+            body,
+            batcher,
+            query,
+            limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
+            metrics=runtime.metrics,
+            request_id=request.state.request_id,
+        )
+        lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))
+        kind = _answer_kind(request.headers.get("accept", ""))
+        if kind == NDJSON:
+            # What is wrong with a file shows mostly at its first line: then it has a status yet.
+            first = await anext(lines, None)
+            keep = stack.pop_all()
+            return StreamingResponse(
+                _ndjson(request, analysis, first, lines, keep), media_type=NDJSON
+            )
+        told: list[Line] = []
+        async for line in lines:
+            told.append(line)
+            if len(told) % 16 == 0 and await request.is_disconnected():
+                return Response(status_code=CLIENT_LEFT_STATUS)
+        if kind == CSV:
+            segments = [line for line in told if isinstance(line, wire.SegmentLine)]
+            return Response(wire.segment_table(analysis.model.labels, segments), media_type=CSV)
+        return Response(_encode(analysis.result(told)), media_type="application/json")
+
+
+def _encode(result: wire.FileResult) -> bytes:
+    return result.model_dump_json().encode()
+
+
+def _answer_kind(accept: str) -> str:
+    """The first of our media types that the client names; JSON for anything else (RFC 9110)."""
+    for part in accept.split(","):
+        media_type = part.split(";")[0].strip().lower()
+        if media_type in (NDJSON, CSV):
+            return media_type
+        if media_type in ("application/json", "*/*"):
+            break
+    return "application/json"
+
+
+async def _ndjson(
+    request: Request,
+    analysis: FileAnalysis,
+    first: Line | None,
+    lines: AsyncIterator[Line],
+    resources: contextlib.AsyncExitStack,
+) -> AsyncIterator[bytes]:
+    request_id: str = request.state.request_id
+    async with resources:
+        try:
+            if first is not None:
+                yield _line(first)
+            async for line in lines:
+                yield _line(line)
+            yield _line(analysis.summary())
+        except Exception as error:
+            # The status has been sent: the last line tells of the error instead.
+            if not isinstance(error, SerError):
+                log.exception("request %s failed", request_id)
+                error = problems.internal_error(error)
+            runtime: Runtime = request.app.state.runtime
+            runtime.metrics.refused(error.code)
+            yield _line(wire.ErrorLine(**wire.error_fields(error, request_id, fatal=True)))
+
+
+def _line(line: Line | wire.SummaryLine | wire.ErrorLine) -> bytes:
+    return line.model_dump_json().encode() + b"\n"
+
+
+async def _receive_body(
+    request: Request, settings: Settings, stack: contextlib.AsyncExitStack
+) -> BinaryIO:
+    """The audio as a seekable file, in memory or on disk; `stack` closes it.
+
+    Raises `TooLarge`, `SlowClient`, `BadParameter` for another form field, `BadAudio` for a
+    form without a file, and `ClientDisconnect`.
+    """
+    limit = settings.max_file_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    limited = Request(request.scope, _limited(request.receive, limit))
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            if request.headers.get("content-type", "").startswith("multipart/form-data"):
+                return await _form_file(limited, stack)
+            return await _raw_file(limited, stack)
+    except TimeoutError as error:
+        raise SlowClient(
+            f"the body did not arrive within {settings.upload_timeout_s:g} s",
+            remedy="send a smaller file, or over a faster line",
+        ) from error
+
+
+async def _raw_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:
+    spool = stack.enter_context(SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    upload = UploadFile(cast(BinaryIO, spool))  # writes to disk in a thread
+    async for chunk in request.stream():
+        await upload.write(chunk)
+    spool.seek(0)
+    return cast(BinaryIO, spool)
+
+
+async def _form_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:
+    form = await stack.enter_async_context(request.form(max_files=1, max_fields=1))
+    for name in form:
+        if name != "file":
+            raise BadParameter(
+                f"unknown form field {name[:64]!r}",
+                remedy="send the audio as the field file, and options as query parameters",
+            )
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise BadAudio(
+            "the form has no file", remedy="send the audio as the field file", code="empty_audio"
+        )
+    return upload.file
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    n_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {limit} bytes", remedy="compress it (FLAC, Opus), or send parts"
+    )

@@ -1,0 +1,129 @@
+"""What `GET /metrics` tells. Stage durations come from the results themselves, not from probes.
+
+One registry for each app: several can live in one process, as in the tests.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from ser_core.events import Segment
+from service.inference.backend import Backend
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+STAGES = ("features", "queue", "inference", "send")
+
+_STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+_HTTP_BUCKETS_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+# A time of creation beside each counter doubles the scrape, and nothing here reads it.
+disable_created_metrics()
+
+
+class Metrics:
+    """All metrics of one service; `names` lists them for the documentation."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.ready = gauge("glrf_ready", "1 when requests are served")
+        self.model_info = gauge(
+            "glrf_model_info", "1 for each loaded model", "name", "version", "sha256", "provider"
+        )
+        self.sessions = gauge("glrf_sessions", "Open streams")
+        self.sessions_closed = counter(
+            "glrf_sessions_closed", "Ended streams by reason, an error code or done", "reason"
+        )
+        self.files = gauge("glrf_files", "Files under analysis")
+        self.audio_s = counter(
+            "glrf_audio_seconds", "Audio received, by source (stream, file)", "source"
+        )
+        self.segments = counter(
+            "glrf_segments", "Segments told, by label and reason to abstain", "label", "abstain"
+        )
+        self.stage_s = histogram(
+            "glrf_stage_seconds",
+            f"Time of one segment by stage ({', '.join(STAGES)})",
+            _STAGE_BUCKETS_S,
+            "stage",
+        )
+        self.lag_s = histogram(
+            "glrf_lag_seconds",
+            "From the receipt of the chunk that completed a stream's segment to its sending",
+            _LAG_BUCKETS_S,
+        )
+        self.batch_size = histogram(
+            "glrf_batch_segments", "Segments in one batch", (1, 2, 4, 8, 16, 32, 64, 128)
+        )
+        self.queued = gauge("glrf_queued_segments", "Segments that wait for inference")
+        self.refusals = counter(
+            "glrf_refusals", "Requests, streams and frames refused, by error code", "code"
+        )
+        self.http_requests = counter(
+            "glrf_http_requests",
+            "HTTP answers",
+            "route",
+            "method",
+            "status",
+        )
+        self.http_s = histogram(
+            "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
+        )
+        # A labelled child is found by a locked look-up: keep those of the hot path.
+        self._stages = {stage: self.stage_s.labels(stage) for stage in STAGES}
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every metric of ours as scraped, `_total` included, without histogram suffixes."""
+        families = [family for family in self.registry.collect() if family.name.startswith("glrf_")]
+        return tuple(
+            family.name + ("_total" if family.type == "counter" else "") for family in families
+        )
+
+    def told(self, segment: Segment) -> None:
+        """Counts a segment that was told."""
+        self.segments.labels(segment.label or "none", segment.abstain or "none").inc()
+
+    def stages(self, **durations_s: float) -> None:
+        """Observes stage durations of one segment, by the stage's name."""
+        for stage, duration_s in durations_s.items():
+            self._stages[stage].observe(duration_s)
+
+    def refused(self, code: str) -> None:
+        """Counts a refusal."""
+        self.refusals.labels(code).inc()
+
+    def loaded(self, backend: Backend) -> None:
+        """Tells of a loaded model."""
+        spec = backend.spec
+        self.model_info.labels(spec.name, spec.version, backend.sha256, backend.providers[0]).set(1)
+
+    def watch_queue(self, n_queued: Callable[[], int]) -> None:
+        """Asks for the queue's depth whenever the metrics are read."""
+        self.queued.set_function(n_queued)
+
+    def exposition(self) -> bytes:
+        """The text that a scrape reads."""
+        return generate_latest(self.registry)

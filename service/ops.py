@@ -1,0 +1,65 @@
+"""What operators and load balancers ask: is it alive, is it ready, what does it serve."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service import wire
+from service.metrics import MEDIA_TYPE
+from service.registry import ModelRegistry
+from service.requests import NoQuery
+from service.runtime import Runtime
+
+router = APIRouter()
+
+
+@router.get("/livez", tags=["operations"], summary="Is the process alive?")
+async def livez() -> dict[str, str]:
+    """200 while the process answers at all."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", tags=["operations"], summary="Can it serve?")
+async def readyz(request: Request) -> dict[str, str]:
+    """200 after warm-up and self-test; else 503 with a problem document that says why."""
+    runtime: Runtime = request.app.state.runtime
+    runtime.check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", tags=["operations"], summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    runtime: Runtime = request.app.state.runtime
+    return Response(runtime.metrics.exposition(), media_type=MEDIA_TYPE)
+
+
+@router.get("/v1/models", tags=["models"], summary="The models served here")
+async def models(
+    request: Request, _: Annotated[NoQuery, Query()]
+) -> dict[str, list[wire.ModelDetails]]:
+    """Names, labels, provenance and licence, as the model files tell them."""
+    runtime: Runtime = request.app.state.runtime
+    return {"models": model_details(runtime.models())}
+
+
+def model_details(models: ModelRegistry) -> list[wire.ModelDetails]:
+    """One entry a model, the older versions first."""
+    details: list[wire.ModelDetails] = []
+    for backend in models:
+        spec = backend.spec
+        clock = wire.Clock(spec.features.sample_rate_hz)
+        details.append(
+            wire.ModelDetails(
+                **wire.model_card(spec, backend.sha256).model_dump(),
+                default=backend is models.default,
+                license=spec.license,
+                provenance=spec.provenance,
+                segment_ms=clock.length_ms(spec.segments.segment_samples),
+                hop_ms=clock.length_ms(spec.segments.hop_samples),
+                sample_rate=spec.features.sample_rate_hz,
+                device=backend.device,
+                providers=backend.providers,
+            )
+        )
+    return details

@@ -1,0 +1,139 @@
+"""How an error travels: one table from its class to an HTTP status and a WebSocket close code.
+
+REST errors are problem documents (RFC 9457, `application/problem+json`) with `code`,
+`request_id` and `remedy`; a stream gets an `error` message with the same code, then the close.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from ser_core.errors import (
+    BadAudio,
+    BadMessage,
+    BadParameter,
+    DeviceUnavailable,
+    InputError,
+    ModelError,
+    NotReady,
+    Overloaded,
+    Restarting,
+    SerError,
+    SlowClient,
+    TooLarge,
+    Unavailable,
+    UnsupportedEncoding,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the two transports say of one class of errors."""
+
+    title: str
+    status: int
+    close_code: int
+    retryable: bool = False
+
+
+#: A class that is missing here is told as its nearest base.
+TABLE: dict[type[SerError], Problem] = {
+    SerError: Problem("Internal error", 500, 1011, retryable=True),
+    InputError: Problem("Bad input", 400, 4400),
+    BadParameter: Problem("Bad parameter", 400, 4400),
+    BadMessage: Problem("Bad message", 400, 4400),
+    BadAudio: Problem("Bad audio", 422, 4415),
+    UnsupportedEncoding: Problem("Unsupported encoding", 415, 4415),
+    TooLarge: Problem("Too large", 413, 1009),
+    ModelError: Problem("Model failure", 503, 1011),
+    DeviceUnavailable: Problem("Device not available", 503, 1011),
+    Unavailable: Problem("Unavailable", 503, 1013, retryable=True),
+    Overloaded: Problem("Overloaded", 503, 1013, retryable=True),
+    NotReady: Problem("Not ready", 503, 1013, retryable=True),
+    SlowClient: Problem("Client too slow", 408, 1013, retryable=True),
+    Restarting: Problem("Restarting", 503, 1012, retryable=True),
+}
+
+#: Every code that an error of this service carries, and what it means.
+CODES: dict[str, str] = {
+    "bad_audio": "the audio cannot be decoded, or breaks a limit of rate or channels",
+    "bad_input": "the request is not understood",
+    "bad_message": "a control message is not JSON, or not one of the known ones",
+    "bad_parameter": "a parameter is unknown, missing, out of range or not available here",
+    "container_in_stream": "a stream's first frame is a file, not raw samples",
+    "device_unavailable": "the accelerator asked for cannot be used",
+    "empty_audio": "no body, or a file without one sample",
+    "empty_frame": "a binary frame without audio; it was ignored",
+    "frame_too_large": "a WebSocket frame above the limit",
+    "inference_failed": "the network failed on this batch; other batches go on",
+    "internal_error": "a fault of the service; the log has the request id",
+    "method_not_allowed": "the path exists, for another HTTP method",
+    "model_corrupt": "the model file cannot be read",
+    "model_error": "the model cannot be served",
+    "model_incompatible": "the model file is of another format or feature specification",
+    "model_not_found": "there is no such model file",
+    "model_self_test_failed": "the model does not reproduce its own expected result",
+    "not_found": "no such path",
+    "not_ready": "the model is still being loaded",
+    "odd_frame": "a binary frame with a part of a sample; it was ignored whole",
+    "overloaded": "a limit on sessions, files or queued segments is reached",
+    "rate_out_of_range": "the file's sample rate is outside 8 to 192 kHz",
+    "restarting": "the process is shutting down",
+    "slow_client": "the client does not read its results, or does not send its body",
+    "too_large": "more bytes or seconds than the limits allow",
+    "too_many_channels": "the file has more than two channels",
+    "truncated_audio": "the file announces more audio than it holds",
+    "unavailable": "try again later",
+    "unsupported_container": "not an audio file of a kind that is read here",
+    "unsupported_encoding": "an encoding or container that is not spoken here",
+}
+
+
+def problem_of(error: SerError) -> Problem:
+    """The table's row of an error's class or of its nearest base."""
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+
+
+def retry_after_s(error: SerError) -> float | None:
+    """When to try again; `None` for errors that another try does not mend."""
+    if not problem_of(error).retryable:
+        return None
+    return error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
+
+
+def document(error: SerError, request_id: str, *, status: int | None = None) -> dict[str, Any]:
+    """The problem document of an error (RFC 9457, Section 3.1, and our three members)."""
+    problem = problem_of(error)
+    return {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": status or problem.status,
+        "detail": str(error),
+        "code": error.code,
+        "request_id": request_id,
+        "remedy": error.remedy,
+    }
+
+
+def response(error: SerError, request_id: str, *, status: int | None = None) -> JSONResponse:
+    """The HTTP answer to an error, with `Retry-After` where another try may help."""
+    headers = {"X-Request-ID": request_id}
+    wait_s = retry_after_s(error)
+    if wait_s is not None:
+        headers["Retry-After"] = str(math.ceil(wait_s))
+    body = document(error, request_id, status=status)
+    return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
+
+
+def internal_error(cause: BaseException) -> SerError:
+    """What a client is told of a fault: nothing of its inside, only where to look."""
+    error = SerError(
+        "the service failed on this request",
+        remedy="try again; if it stays, report the request_id to the operator",
+    )
+    error.__cause__ = cause
+    return error

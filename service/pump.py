@@ -1,0 +1,141 @@
+"""Drives one `StreamSession` with a batcher: segments out, logits in, events in stream order.
+
+Streams and files both use it, each in its own rhythm:
+
+    pump.advance(lambda: session.receive_audio(data), received_s)   # as audio comes
+    async for told in pump.told():                                  # as results come
+        ...
+
+The session is touched between awaits only, so one task may advance while another tells.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ser_core.events import Event, Segment
+from ser_core.session import StreamSession
+from service.inference.batcher import Batcher, Scored
+
+#: Audio of one step: a longer chunk is taken in several, so that none holds the event loop.
+STEP_S = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a segment's time went. `received_s` is the clock when what completed it came."""
+
+    received_s: float
+    features_s: float
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+class Told(NamedTuple):
+    """An event; `timing` is there for segments."""
+
+    event: Event
+    timing: Timing | None
+
+
+class _Mark(NamedTuple):
+    """Segments with a `request_id` below `n_cut` (and above the mark before) came in one step."""
+
+    n_cut: int
+    received_s: float
+    features_s: float
+
+
+class Pump:
+    """One session's way through the batcher.
+
+    `max_untold` bounds the results in the making: `room` waits while there are more, and with it
+    the reader of the socket, and by TCP the sender.
+    """
+
+    def __init__(self, session: StreamSession, batcher: Batcher, max_untold: int) -> None:
+        self._session = session
+        self._batcher = batcher
+        self._max_untold = max_untold
+        self._in_flight: deque[tuple[int, asyncio.Future[Scored]]] = deque()
+        self._marks: deque[_Mark] = deque()
+        self._scored: dict[int, Scored] = {}
+        self._n_cut = 0
+        self._has_more = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    def advance(self, step: Callable[[], None], received_s: float) -> None:
+        """Runs one step of the session on what came at `received_s`, and queues its segments.
+
+        Raises what the step raises, and `Overloaded` when the batcher's queue is full.
+        """
+        began_s = time.perf_counter()
+        step()
+        self.submit(received_s, time.perf_counter() - began_s)
+
+    def submit(self, received_s: float, features_s: float) -> None:
+        """The second half of `advance`, for a step that was run elsewhere in `features_s`."""
+        n_new = self._session.n_cut - self._n_cut
+        if n_new:
+            self._n_cut += n_new
+            self._marks.append(_Mark(self._n_cut, received_s, features_s / n_new))
+            for request in self._session.segments_to_score():
+                self._in_flight.append((request.id, self._batcher.submit(request.features)))
+        if self._session.n_untold:
+            self._has_more.set()
+
+    async def room(self) -> None:
+        """Waits until less than `max_untold` results are in the making."""
+        while self._session.n_untold >= self._max_untold:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def more(self) -> None:
+        """Waits until a step left something to tell, or `wake`."""
+        await self._has_more.wait()
+        self._has_more.clear()
+
+    def wake(self) -> None:
+        """Ends a wait for more."""
+        self._has_more.set()
+
+    async def told(self, leave: int = 0) -> AsyncIterator[Told]:
+        """Events in stream order, until at most `leave` are still in the making.
+
+        Raises `SerError` (`inference_failed`) where the network failed.
+        """
+        while True:
+            while self._in_flight and self._in_flight[0][1].done():
+                await self._take_answer()
+            for event in self._session.events():
+                self._has_room.set()
+                yield Told(event, self._timing(event) if isinstance(event, Segment) else None)
+            if self._session.n_untold <= leave:
+                return
+            await self._take_answer()
+
+    def cancel(self) -> None:
+        """Withdraws what was queued: nobody will read it."""
+        for _, future in self._in_flight:
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # looked at, so that asyncio does not report it as lost
+        self._in_flight.clear()
+
+    async def _take_answer(self) -> None:
+        request_id, future = self._in_flight[0]
+        scored = await future
+        self._in_flight.popleft()
+        self._scored[request_id] = scored
+        self._session.receive_logits(request_id, scored.logits)
+
+    def _timing(self, segment: Segment) -> Timing:
+        while self._marks[0].n_cut <= segment.request_id:
+            self._marks.popleft()
+        mark = self._marks[0]
+        scored = self._scored.pop(segment.request_id, None)
+        if scored is None:  # silent segments are not scored
+            return Timing(mark.received_s, mark.features_s)
+        return Timing(mark.received_s, mark.features_s, scored.queue_s, scored.inference_s)

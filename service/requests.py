@@ -1,0 +1,200 @@
+"""What a client asks for: query parameters of streams and files, checked by name.
+
+Options of the contract that this version does not have are refused by name, never ignored.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ser_core.decode import check_encoding
+from ser_core.errors import BadParameter
+from ser_core.session import Endpointing, Smoothing, StreamConfig
+
+_ROLE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+
+#: Accepted values of the options that later versions extend, and values that only those know.
+_ENDPOINTINGS: tuple[tuple[str, ...], tuple[str, ...]] = (("manual", "off"), ("vad",))
+_SMOOTHINGS: tuple[tuple[str, ...], tuple[str, ...]] = (("mean",), ("ema", "viterbi"))
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One channel's name, if it was given one, and whether it is scored."""
+
+    name: str | None
+    scored: bool = True
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoQuery(_Query):
+    """For routes without parameters: any is refused."""
+
+
+class FileQuery(_Query):
+    """Query parameters of `POST /v1/files`."""
+
+    roles: str | None = Field(
+        default=None, description="One a channel, `customer,agent`; `agent:off` is never scored."
+    )
+    model: str | None = Field(default=None, description="`name` or `name@version`.")
+    smoothing: str = Field(default="mean", description="`mean`: average of the segments' scores.")
+    endpointing: str = Field(default="manual", description="`manual` or `off`: the same here.")
+    partial: bool = Field(
+        default=True, description="Report segments shorter than 2 s while an utterance starts."
+    )
+
+    def config(self, sample_rate_hz: int, n_channels: int, max_rate_hz: int) -> StreamConfig:
+        """The core's config for decoded audio; raises `BadParameter`."""
+        roles = self.parsed_roles(n_channels)
+        return StreamConfig(
+            encoding="pcm_f32le",
+            sample_rate_hz=sample_rate_hz,
+            n_channels=n_channels,
+            scored=tuple(role.scored for role in roles),
+            endpointing=check_endpointing(self.endpointing),
+            smoothing=check_smoothing(self.smoothing),
+            partial=self.partial,
+            max_rate_hz=max_rate_hz,
+        )
+
+    def check(self) -> None:
+        """Raises `BadParameter` for what can be known before the audio is."""
+        check_endpointing(self.endpointing)
+        check_smoothing(self.smoothing)
+        if self.roles is not None:
+            parse_roles(self.roles)
+
+    def parsed_roles(self, n_channels: int) -> tuple[Role, ...]:
+        """One a channel; raises `BadParameter`."""
+        return roles_of(self.roles, n_channels)
+
+
+class StreamQuery(_Query):
+    """Query parameters of `WS /v1/stream`."""
+
+    encoding: str = "pcm_s16le"
+    sample_rate: int = 16_000
+    channels: int = 1
+    roles: str | None = None
+    model: str | None = None
+    endpointing: str = "manual"
+    endpoint_silence_ms: int | None = None
+    smoothing: str = "mean"
+    partial: bool = True
+    start_offset_ms: int = Field(0, ge=0, le=2**52)
+    resume: str | None = None
+
+    def config(self) -> StreamConfig:
+        """The core's config; raises `BadParameter` and `UnsupportedEncoding`."""
+        if self.resume is not None:
+            raise BadParameter(
+                "resume is not available in this version",
+                remedy="open a new stream; start_offset_ms keeps its times in line",
+            )
+        endpointing = check_endpointing(self.endpointing)
+        if self.endpoint_silence_ms is not None:
+            raise BadParameter(
+                "endpoint_silence_ms belongs to endpointing=vad, which this version does not have",
+                remedy="leave it out, and end utterances by flush",
+            )
+        # Rate and channels before roles: an error names what is really wrong.
+        StreamConfig(
+            encoding=check_encoding(self.encoding),
+            sample_rate_hz=self.sample_rate,
+            n_channels=self.channels,
+        )
+        return StreamConfig(
+            encoding=check_encoding(self.encoding),
+            sample_rate_hz=self.sample_rate,
+            n_channels=self.channels,
+            scored=tuple(role.scored for role in self.parsed_roles()),
+            endpointing=endpointing,
+            smoothing=check_smoothing(self.smoothing),
+            partial=self.partial,
+        )
+
+    def parsed_roles(self) -> tuple[Role, ...]:
+        """One a channel; raises `BadParameter`."""
+        return roles_of(self.roles, self.channels)
+
+
+Q = TypeVar("Q", bound=_Query)
+
+
+def parse_query(kind: type[Q], items: Iterable[tuple[str, str]]) -> Q:
+    """Query parameters as a model; raises `BadParameter` that names the first wrong one."""
+    values: dict[str, str] = {}
+    for name, value in items:
+        if name in values:
+            raise BadParameter(f"parameter {name[:64]!r} is given twice", remedy="give it once")
+        values[name] = value
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise bad_parameter(error.errors(include_url=False)[0], tuple(kind.model_fields)) from error
+
+
+def bad_parameter(error: Any, known: tuple[str, ...] = ()) -> BadParameter:
+    """Pydantic's first complaint in the service's words."""
+    name = str(error["loc"][-1])[:64] if error["loc"] else "?"
+    if error["type"] == "extra_forbidden":
+        return BadParameter(
+            f"unknown parameter {name!r}",
+            remedy=f"known here: {', '.join(known)}" if known else "see /docs",
+        )
+    return BadParameter(
+        f"{name}={str(error['input'])[:64]!r}: {error['msg']}", remedy=f"correct {name}"
+    )
+
+
+def check_endpointing(value: str) -> Endpointing:
+    """Raises `BadParameter` for what is not spoken here."""
+    return cast(Endpointing, _check_option("endpointing", value, *_ENDPOINTINGS))
+
+
+def check_smoothing(value: str) -> Smoothing:
+    """Raises `BadParameter` for what is not spoken here."""
+    return cast(Smoothing, _check_option("smoothing", value, *_SMOOTHINGS))
+
+
+def _check_option(name: str, value: str, here: tuple[str, ...], later: tuple[str, ...]) -> str:
+    if value in here:
+        return value
+    cause = "is not available in this version" if value in later else "is not known"
+    raise BadParameter(f"{name}={value[:64]!r} {cause}", remedy=f"use {' or '.join(here)}")
+
+
+def parse_roles(text: str) -> tuple[Role, ...]:
+    """`customer,agent:off` to one `Role` a channel; raises `BadParameter`."""
+    roles: list[Role] = []
+    for part in text.split(","):
+        name, colon, state = part.partition(":")
+        if not _ROLE.fullmatch(name) or (colon and state != "off"):
+            raise BadParameter(
+                f"roles: {part[:64]!r} is not a role",
+                remedy="write one a channel, like customer,agent or customer,agent:off",
+            )
+        roles.append(Role(name, scored=not colon))
+    if not any(role.scored for role in roles):
+        raise BadParameter("roles turns every channel off", remedy="leave at least one channel on")
+    return tuple(roles)
+
+
+def roles_of(text: str | None, n_channels: int) -> tuple[Role, ...]:
+    """The roles of `n_channels` channels, without names when `text` is `None`."""
+    if text is None:
+        return (Role(None),) * n_channels
+    roles = parse_roles(text)
+    if len(roles) != n_channels:
+        raise BadParameter(
+            f"roles names {len(roles)} channels, the audio has {n_channels}",
+            remedy="give one role a channel",
+        )
+    return roles

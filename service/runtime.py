@@ -1,0 +1,169 @@
+"""The running service: its models and their batchers, who is admitted, and how it ends."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+from ser_core.errors import NotReady, Overloaded, Restarting, SerError
+from service.inference.backend import Backend
+from service.inference.batcher import Batcher
+from service.inference.onnx import OnnxBackend
+from service.metrics import Metrics
+from service.problems import internal_error
+from service.registry import ModelRegistry, model_key
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """What a stream offers to the end of the service."""
+
+    def stop(self) -> None:
+        """Asks it to tell what it has, and to end."""
+        ...
+
+    async def ended(self) -> None:
+        """Waits for its end."""
+        ...
+
+
+def load_models(settings: Settings) -> ModelRegistry:
+    """Loads, warms up and self-tests all models; raises `ModelError` and `DeviceUnavailable`."""
+    return ModelRegistry.load(
+        settings.model_dir,
+        lambda path: OnnxBackend.load(
+            path, settings.device, settings.n_threads, settings.max_batch
+        ),
+        settings.default_model,
+    )
+
+
+class Runtime:
+    """State of one app. `models`, when given, are served at once; else `start` loads them."""
+
+    def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
+        self._models = models
+        self._failure: SerError | None = None
+        self._batchers: dict[str, Batcher] = {}
+        self._loading: asyncio.Task[None] | None = None
+        self._streams: set[Stoppable] = set()
+        self._n_files = 0
+        self._is_draining = False
+
+    async def start(self) -> None:
+        """Begins to serve: at once with models, else as soon as a thread has loaded them."""
+        if self._models is not None:
+            self._serve(self._models)
+        else:
+            self._loading = asyncio.create_task(self._load())
+
+    async def _load(self) -> None:
+        try:
+            self._serve(await asyncio.to_thread(load_models, self.settings))
+        except SerError as error:
+            log.error("no model is served: %s", error.detail)
+            self._failure = error
+        except Exception as error:
+            log.exception("no model is served")
+            self._failure = internal_error(error)
+
+    def _serve(self, models: ModelRegistry) -> None:
+        for backend in models:
+            batcher = Batcher(
+                backend,
+                max_batch=self.settings.max_batch,
+                max_queued=self.settings.max_queued_segments,
+                n_workers=self.settings.n_workers,
+                on_batch=self.metrics.batch_size.observe,
+            )
+            batcher.start()
+            self._batchers[model_key(backend)] = batcher
+            self.metrics.loaded(backend)
+            log.info("serving %s on %s", model_key(backend), backend.providers[0])
+        self._models = models
+        self.metrics.ready.set(1)
+
+    async def stop(self) -> None:
+        """Ends the batchers, with what they have queued."""
+        if self._loading is not None:
+            await self._loading
+        self._is_draining = True
+        self.metrics.ready.set(0)
+        for batcher in self._batchers.values():
+            await batcher.stop()
+
+    def models(self) -> ModelRegistry:
+        """The models; raises what keeps the service from being ready."""
+        self.check_ready()
+        assert self._models is not None
+        return self._models
+
+    def batcher(self, model: str | None) -> Batcher:
+        """The queue of the model that a client named; raises `BadParameter`."""
+        return self._batchers[model_key(self.models().find(model))]
+
+    def is_default(self, backend: Backend) -> bool:
+        """Whether requests that name no model get this one."""
+        return self.models().default is backend
+
+    def check_ready(self) -> None:
+        """Raises `Restarting`, `NotReady`, or the error that the models failed to load with."""
+        if self._is_draining:
+            raise Restarting("the service is shutting down", remedy="connect again")
+        if self._failure is not None:
+            raise self._failure
+        if not self._batchers:
+            raise NotReady("the model is still being loaded", remedy="try again in a second")
+
+    @contextlib.contextmanager
+    def stream_admitted(self, stream: Stoppable) -> Iterator[None]:
+        """Holds one of the places for streams; raises `Overloaded` and as `check_ready`."""
+        self.check_ready()
+        if len(self._streams) >= self.settings.max_sessions:
+            raise Overloaded(
+                f"all {self.settings.max_sessions} sessions are taken",
+                remedy="try again later, or elsewhere",
+            )
+        self._streams.add(stream)
+        self.metrics.sessions.inc()
+        try:
+            yield
+        finally:
+            self._streams.remove(stream)
+            self.metrics.sessions.dec()
+
+    @contextlib.contextmanager
+    def file_admitted(self) -> Iterator[None]:
+        """Holds one of the places for files; raises `Overloaded` and as `check_ready`."""
+        self.check_ready()
+        if self._n_files >= self.settings.max_files:
+            raise Overloaded(
+                f"{self.settings.max_files} files are being analysed already",
+                remedy="try again later, or elsewhere",
+            )
+        self._n_files += 1
+        self.metrics.files.inc()
+        try:
+            yield
+        finally:
+            self._n_files -= 1
+            self.metrics.files.dec()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Admits nobody any more, and asks all streams to end; waits for them so long."""
+        self._is_draining = True
+        self.metrics.ready.set(0)
+        streams = list(self._streams)
+        log.info("draining %d streams, %d files", len(streams), self._n_files)
+        for stream in streams:
+            stream.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for stream in streams:
+                    await stream.ended()

@@ -1,0 +1,70 @@
+"""The process: uvicorn around the app, with an orderly end."""
+
+import contextlib
+import logging
+import math
+import sys
+import time
+
+import uvicorn
+
+from ser_core.errors import SerError
+from service.app import create_app
+from service.connection import StreamConnection
+from service.registry import ModelRegistry
+from service.runtime import Runtime, load_models
+from service.settings import Settings
+from service.wire import MAX_FRAME_BYTES
+
+
+class Server(uvicorn.Server):
+    """Lets streams end by the contract before uvicorn closes what is left."""
+
+    def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
+        app = create_app(settings, models)
+        self._runtime: Runtime = app.state.runtime
+        self._shutdown_s = settings.shutdown_s
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level=settings.log_level,
+                ws=StreamConnection,
+                # Above the contract's limit, so that a frame a little too large is refused by an
+                # error message; one above this is refused by its header, unread.
+                ws_max_size=2 * MAX_FRAME_BYTES,
+                ws_per_message_deflate=False,
+            )
+        )
+
+    async def shutdown(self, sockets: object = None) -> None:
+        """Drains, then ends as uvicorn does; both within `shutdown_s`."""
+        deadline_s = time.monotonic() + self._shutdown_s
+        await self._runtime.drain(self._shutdown_s)
+        left_s = max(1, math.ceil(deadline_s - time.monotonic()))
+        self.config.timeout_graceful_shutdown = left_s
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+
+    @property
+    def bound_port(self) -> int:
+        """The port that is listened on, also where the settings say 0."""
+        return self.servers[0].sockets[0].getsockname()[1]
+
+
+def run(settings: Settings | None = None) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    The models are loaded before the port is bound: where that fails, or a setting is wrong, the
+    process ends with status 1 and one line that names cause and remedy.
+    """
+    try:
+        settings = settings or Settings.from_environment()
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+        )
+        models = load_models(settings)
+    except SerError as error:
+        sys.exit(f"glrf: {error.code}: {error.detail}")
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(settings, models).run()

@@ -1,0 +1,124 @@
+"""Settings of the service: `GLRF_*` environment variables, and nothing else.
+
+What a number means (features, labels, thresholds) is never here; it travels in the model file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ser_core.errors import BadParameter
+
+PREFIX = "GLRF_"
+SHIPPED_MODELS = Path(__file__).parent / "models"
+
+
+class Settings(BaseSettings):
+    """Each field `x` is read from `GLRF_X`. See `from_environment` for errors in one line."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. There is no authentication yet: keep it on loopback "
+        "or behind a proxy that has some.",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+
+    model_dir: Path = Field(
+        SHIPPED_MODELS, description="Folder whose `.onnx` files are all loaded and served."
+    )
+    default_model: str | None = Field(
+        None,
+        description="Model (`name` or `name@version`) of requests that name none. Without it: "
+        "the newest version of the only name there is, or of `glrf`.",
+    )
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "auto",
+        description="Where the network runs. `cuda` fails at start where CUDA cannot be used; "
+        "`auto` then runs on the CPU and says so in the log.",
+    )
+    n_threads: int = Field(
+        1, ge=1, le=256, description="Threads of one inference on the CPU; they sleep when idle."
+    )
+    n_workers: int = Field(
+        1, ge=1, le=64, description="Batches that run side by side, for each model."
+    )
+    max_batch: int = Field(
+        16, ge=1, le=1024, description="Most segments in one batch, of all sessions together."
+    )
+    max_queued_segments: int = Field(
+        1024,
+        ge=1,
+        description="Segments that may wait for inference, for each model; more are refused "
+        "(`overloaded`).",
+    )
+
+    max_sessions: int = Field(
+        100, ge=1, description="Streams at a time; one more is refused with 503."
+    )
+    max_untold_events: int = Field(
+        16,
+        ge=2,
+        description="Results that one stream or file may have in the making before no more of "
+        "its audio is read.",
+    )
+    send_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="A client that does not take a message for this long is disconnected (1013).",
+    )
+
+    max_file_bytes: int = Field(
+        200 * 2**20, ge=1, description="Largest body of `POST /v1/files`, in bytes."
+    )
+    max_file_s: float = Field(
+        3600.0, gt=0, description="Longest audio of `POST /v1/files`, in seconds after decoding."
+    )
+    max_files: int = Field(
+        4, ge=1, description="Files analysed at a time; one more is refused with 503."
+    )
+    upload_timeout_s: float = Field(
+        300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
+    )
+    shutdown_s: float = Field(
+        20.0,
+        gt=0,
+        description="After SIGTERM: time for streams to be told and for files to be finished.",
+    )
+
+    @classmethod
+    def from_environment(cls, **overrides: object) -> "Settings":
+        """The settings of this process; `overrides` (command-line options) win.
+
+        Raises `BadParameter` that names the variable, also for a `GLRF_` variable that is not
+        a setting: a misspelt limit must not be ignored.
+        """
+        check_names(os.environ)
+        try:
+            return cls(**overrides)  # pyright: ignore[reportArgumentType]
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = PREFIX + str(first["loc"][0]).upper()
+            raise BadParameter(
+                f"{name}={first['input']!r}: {first['msg']}",
+                remedy=f"correct or unset {name}",
+            ) from error
+
+
+def check_names(environment: Mapping[str, str]) -> None:
+    """Raises `BadParameter` for the first `GLRF_` variable that is not a setting."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise BadParameter(
+                f"{name} is not a setting",
+                remedy=f"unset it or use one of {', '.join(sorted(known))}",
+            )

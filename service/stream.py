@@ -1,0 +1,378 @@
+"""`WS /v1/stream`: one session over one WebSocket.
+
+Three things run side by side: a reader (audio and commands in), a writer (results out) and the
+wait for the service's end. The first that finishes decides how the session ends; whatever it
+is, the client gets an `error` or `session.closed` message first, then the close code.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from ser_core.decode import sniff_container
+from ser_core.errors import (
+    BadMessage,
+    BadParameter,
+    InputError,
+    Restarting,
+    SerError,
+    SlowClient,
+    TooLarge,
+    UnsupportedEncoding,
+)
+from ser_core.events import Segment, Utterance
+from ser_core.session import StreamSession
+from service import problems, wire
+from service.analysis import narrowband_warning
+from service.inference.batcher import Batcher
+from service.pump import STEP_S, Pump, Told
+from service.requests import StreamQuery, check_endpointing, check_smoothing, parse_query
+from service.runtime import Runtime
+
+#: On shutdown, how long a stream may take to score and send what it has.
+LAST_WORDS_S = 2.0
+
+log = logging.getLogger(__name__)
+router = APIRouter()
+
+
+@router.websocket("/v1/stream")
+async def stream(socket: WebSocket) -> None:
+    """Admits a stream or refuses it by an HTTP problem document before the upgrade."""
+    runtime: Runtime = socket.app.state.runtime
+    request_id = uuid.uuid4().hex
+    try:
+        query = parse_query(StreamQuery, socket.query_params.multi_items())
+        runtime.check_ready()
+        session = Stream(socket, runtime, query, request_id)
+        admitted = contextlib.ExitStack()
+        admitted.enter_context(runtime.stream_admitted(session))
+    except SerError as error:
+        runtime.metrics.refused(error.code)
+        # The contract knows one status for all that is wrong with a stream's parameters.
+        status = 400 if isinstance(error, InputError) else None
+        await socket.send_denial_response(problems.response(error, request_id, status=status))
+        return
+    with admitted:
+        await session.run()
+
+
+class Stream:
+    """One admitted session; `run` is its whole life.
+
+    Raises `BadParameter` and `UnsupportedEncoding` for a query that cannot be served.
+    """
+
+    def __init__(
+        self, socket: WebSocket, runtime: Runtime, query: StreamQuery, request_id: str
+    ) -> None:
+        config = query.config()
+        self._batcher: Batcher = runtime.batcher(query.model)
+        self._socket = socket
+        self._metrics = runtime.metrics
+        self._settings = runtime.settings
+        self._query = query
+        self._request_id = request_id
+        self._session_id = uuid.uuid4().hex
+        self._config = config
+        self._session = StreamSession(self._batcher.backend.spec, config)
+        self._pump = Pump(self._session, self._batcher, runtime.settings.max_untold_events)
+        self._narrator = wire.Narrator(
+            self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
+        )
+        self._seq = 0
+        self._sending = asyncio.Lock()
+        self._is_first_frame = True
+        self._is_finishing = False
+        self._n_dropped_samples = 0
+        self._stop = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    def stop(self) -> None:
+        """The service is shutting down: tell what is scored, then close with 1012."""
+        self._stop.set()
+
+    async def ended(self) -> None:
+        """Waits until the connection was told its end."""
+        await self._ended.wait()
+
+    async def run(self) -> None:
+        """Accepts the WebSocket and serves it to its end; raises nothing of a client's making."""
+        reason = "internal_error"
+        try:
+            reason = await self._serve()
+        except WebSocketDisconnect:
+            reason = "client_left"
+        except SerError as error:
+            reason = error.code
+            await self._end_with(error)
+        except Exception as error:
+            log.exception("session %s failed (request %s)", self._session_id, self._request_id)
+            await self._end_with(problems.internal_error(error))
+        finally:
+            self._pump.cancel()
+            self._ended.set()
+            self._metrics.sessions_closed.labels(reason).inc()
+            heard_s = self._session.received_samples / self._config.sample_rate_hz
+            self._metrics.audio_s.labels("stream").inc(heard_s)
+            log.info("session %s ended: %s, %.1f s", self._session_id, reason, heard_s)
+
+    async def _serve(self) -> str:
+        """Reads and writes until one of them ends; the reason, or an exception."""
+        await self._socket.accept(headers=[(b"x-request-id", self._request_id.encode())])
+        await self._greet()
+        reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write())
+        stop = asyncio.create_task(self._stop.wait())
+        tasks = {reader, writer, stop}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() or writer.done():
+                # The reader ends by `close` alone, and then the writer tells the rest.
+                await _first_failure(reader, writer)
+            elif stop.done():
+                reader.cancel()
+                self._is_finishing = True
+                self._pump.wake()
+                await asyncio.wait({writer}, timeout=LAST_WORDS_S)
+                if writer.done():
+                    writer.result()
+                raise Restarting("the service is restarting", remedy="connect again")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._say_goodbye()
+        return "done"
+
+    # --- in ----------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Takes frames until `close`. Raises `WebSocketDisconnect` when the client leaves."""
+        while True:
+            message = await self._socket.receive()
+            received_s = time.perf_counter()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1006))
+            data, text = message.get("bytes"), message.get("text")
+            n_bytes = len(data) if data is not None else len(text or "")
+            if n_bytes > wire.MAX_FRAME_BYTES:
+                raise TooLarge(
+                    f"a frame of {n_bytes} bytes is too large",
+                    remedy=f"send at most {wire.MAX_FRAME_BYTES} bytes a frame",
+                    code="frame_too_large",
+                )
+            if data is not None:
+                await self._take_audio(data, received_s)
+            elif await self._obey(wire.parse_command(text or ""), received_s):
+                return
+
+    async def _take_audio(self, data: bytes, received_s: float) -> None:
+        if self._is_first_frame and (container := sniff_container(data)):
+            raise UnsupportedEncoding(
+                f"the stream begins with a {container} file, not with {self._config.encoding}",
+                remedy="send raw samples, or the file to POST /v1/files",
+                code="container_in_stream",
+            )
+        self._is_first_frame = False
+        frame_bytes = self._session.frame_bytes
+        if not data:
+            await self._complain("empty_frame", "a binary frame without audio was ignored")
+            return
+        if len(data) % frame_bytes:
+            self._n_dropped_samples += len(data) // frame_bytes
+            await self._complain(
+                "odd_frame",
+                f"a frame of {len(data)} bytes is not whole samples of {frame_bytes} bytes "
+                f"({self._config.encoding}, {self._config.n_channels} channels); it was ignored",
+            )
+            return
+        step_bytes = int(STEP_S * self._config.sample_rate_hz) * frame_bytes
+        for start in range(0, len(data), step_bytes):
+            if start:
+                await asyncio.sleep(0)  # a large frame shares the loop with the other sessions
+            await self._pump.room()
+            step = data[start : start + step_bytes]
+            self._pump.advance(lambda step=step: self._session.receive_audio(step), received_s)
+
+    async def _obey(self, command: wire.Command, received_s: float) -> bool:
+        """Whether the command was to close."""
+        await self._pump.room()
+        match command:
+            case wire.Flush():
+                self._pump.advance(self._session.flush, received_s)
+            case wire.Close():
+                self._pump.advance(self._session.close, received_s)
+                self._is_finishing = True
+                self._pump.wake()
+                return True
+            case wire.Update():
+                try:
+                    self._check_update(command)
+                except BadParameter as error:
+                    # Well-formed, so the stream goes on with the options that it had.
+                    await self._complain(error.code, error.detail)
+            case wire.Keepalive():
+                pass
+        return False
+
+    def _check_update(self, update: wire.Update) -> None:
+        if update.smoothing is not None:
+            check_smoothing(update.smoothing)
+        if update.endpointing not in (None, self._config.endpointing):
+            check_endpointing(update.endpointing or "")
+            raise BadParameter(
+                "endpointing cannot be changed mid-stream in this version",
+                remedy="open a new stream with it",
+            )
+        if update.thresholds is not None:
+            raise BadParameter(
+                "thresholds cannot be changed in this version",
+                remedy="leave them out: the model's own are used",
+            )
+
+    # --- out ---------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        backend, config = self._batcher.backend, self._config
+        roles = self._narrator.roles
+        for index, role in enumerate(roles):
+            if not role.scored:
+                log.info("session %s: channel %d (%s) is off", self._session_id, index, role.name)
+        await self._send(
+            wire.SessionCreated,
+            config=wire.StreamSettings(
+                encoding=config.encoding,
+                sample_rate=config.sample_rate_hz,
+                channels=config.n_channels,
+                roles=tuple(
+                    wire.ChannelConfig(channel=index, role=role.name, scored=role.scored)
+                    for index, role in enumerate(roles)
+                ),
+                endpointing=config.endpointing,
+                smoothing=config.smoothing,
+                partial=config.partial,
+                start_offset_ms=self._query.start_offset_ms,
+            ),
+            model=wire.model_card(backend.spec, backend.sha256),
+            limits=wire.Limits(
+                max_sessions=self._settings.max_sessions,
+                send_timeout_ms=round(self._settings.send_timeout_s * 1000),
+            ),
+        )
+        narrowband = narrowband_warning(config.sample_rate_hz, backend.spec)
+        if narrowband is not None:
+            await self._send(wire.WarningMessage, **narrowband.model_dump())
+
+    async def _write(self) -> None:
+        """Sends results as they come, until the session is finishing and all is told."""
+        while True:
+            async for told in self._pump.told():
+                await self._tell(told)
+            if self._is_finishing:
+                return
+            await self._pump.more()
+
+    async def _tell(self, told: Told) -> None:
+        match told.event:
+            case Segment() as segment:
+                timing = told.timing
+                assert timing is not None
+                began_s = time.perf_counter()
+                lag_s = began_s - timing.received_s
+                await self._send(
+                    wire.SegmentMessage,
+                    lag_ms=round(lag_s * 1000, 1),
+                    **self._narrator.segment(segment),
+                )
+                self._metrics.told(segment)
+                self._metrics.lag_s.observe(lag_s)
+                send_s = time.perf_counter() - began_s
+                self._metrics.stages(features=timing.features_s, send=send_s)
+                if segment.abstain != "no_speech":
+                    self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)
+            case Utterance() as utterance:
+                await self._send(wire.UtteranceMessage, **self._narrator.utterance(utterance))
+            case warning:
+                await self._send(
+                    wire.WarningMessage,
+                    channel=warning.channel,
+                    code=warning.code,
+                    message=warning.message,
+                )
+
+    async def _complain(self, code: str, message: str) -> None:
+        """A non-fatal error: the stream goes on."""
+        self._metrics.refused(code)
+        error = BadMessage(message, code=code)
+        await self._send(
+            wire.ErrorMessage, **wire.error_fields(error, self._request_id, fatal=False)
+        )
+
+    async def _say_goodbye(self) -> None:
+        dropped_ms = round(self._n_dropped_samples * 1000 / self._config.sample_rate_hz)
+        await self._send(
+            wire.SessionClosed,
+            reason="client_closed",
+            summary=tuple(map(self._narrator.summary, self._session.summaries())),
+            usage=self._narrator.usage(self._session.usage, dropped_ms),
+        )
+        await self._socket.close(1000)
+
+    async def _send(self, kind: type[wire.Message], **fields: Any) -> None:
+        """Sends one message in its turn.
+
+        Raises `SlowClient` when it cannot be written in time, and `WebSocketDisconnect` when
+        nobody is there.
+        """
+        async with self._sending:
+            message = kind.model_validate(
+                {"seq": self._seq, "session_id": self._session_id, **fields}
+            )
+            self._seq += 1
+            try:
+                async with asyncio.timeout(self._settings.send_timeout_s):
+                    await self._socket.send_text(message.model_dump_json())
+            except TimeoutError as error:
+                raise SlowClient(
+                    f"results could not be sent for {self._settings.send_timeout_s:g} s",
+                    remedy="read the results as they come, then connect again",
+                ) from error
+            except RuntimeError as error:  # the connection was closed under us
+                raise WebSocketDisconnect(1006) from error
+
+    async def _end_with(self, error: SerError) -> None:
+        """The fatal `error` message, then the close code; a client that left gets neither."""
+        self._metrics.refused(error.code)
+        code = problems.problem_of(error).close_code
+        with contextlib.suppress(WebSocketDisconnect, SerError, RuntimeError):
+            if isinstance(error, SlowClient) and (drop := self._drop()):
+                drop(self._error_text(error), code)
+                return
+            await self._send(
+                wire.ErrorMessage, **wire.error_fields(error, self._request_id, fatal=True)
+            )
+            await self._socket.close(code, error.code)
+
+    def _error_text(self, error: SerError) -> str:
+        fields = wire.error_fields(error, self._request_id, fatal=True)
+        return wire.ErrorMessage(
+            seq=self._seq, session_id=self._session_id, **fields
+        ).model_dump_json()
+
+    def _drop(self) -> Any:
+        """`service.connection`'s way out of a full send buffer, where that is the server."""
+        return self._socket.scope.get("extensions", {}).get("glrf.drop")
+
+
+async def _first_failure(reader: "asyncio.Task[None]", writer: "asyncio.Task[None]") -> None:
+    """Waits for both; the first exception ends the wait."""
+    await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_EXCEPTION)
+    for task in (reader, writer):
+        if task.done():
+            task.result()

@@ -1,0 +1,441 @@
+"""The wire contract, version 1: every message and the only place of milliseconds.
+
+Inside, time is an integer sample index at the model's rate; here it becomes `*_ms`, and scores
+are rounded to `SCORE_DIGITS`. A file's result holds the same objects as a stream's messages.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ser_core import events
+from ser_core.errors import BadMessage, SerError
+from ser_core.events import Abstain, Scores
+from ser_core.model_file import ModelSpec
+from service.problems import problem_of, retry_after_s
+from service.requests import Role
+
+MAX_FRAME_BYTES = 2**20
+SCORE_DIGITS = 6
+
+
+class _Object(BaseModel):
+    """Base of what is sent; made here, so that nothing is coerced."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Clock:
+    """Sample indices of one stream to milliseconds, shifted by `start_offset_ms`."""
+
+    def __init__(self, rate_hz: int, start_offset_ms: int = 0) -> None:
+        self._rate_hz = rate_hz
+        self._offset_ms = start_offset_ms
+
+    def at_ms(self, position_samples: int) -> int:
+        """A position on the stream's timeline."""
+        return self._offset_ms + self.length_ms(position_samples)
+
+    def length_ms(self, n_samples: int) -> int:
+        """A duration."""
+        return round(n_samples * 1000 / self._rate_hz)
+
+
+# --- what both transports tell ---------------------------------------------------------------
+
+
+class ModelCard(_Object):
+    """The model that answers; `labels` in the order of its outputs."""
+
+    name: str
+    version: str
+    sha256: str
+    labels: tuple[str, ...]
+
+
+class ModelDetails(ModelCard):
+    """An entry of `GET /v1/models`."""
+
+    default: bool
+    license: str
+    provenance: dict[str, Any]
+    segment_ms: int
+    hop_ms: int
+    sample_rate: int
+    device: str
+    providers: tuple[str, ...]
+
+
+class Decision(_Object):
+    """A label, or `null` when there is nothing to decide on, and the scores it rests on."""
+
+    label: str | None
+    scores: Scores
+
+
+class SegmentFields(_Object):
+    """One segment. `scores` are one-vs-rest in 0..1, all zero when it was not scored."""
+
+    channel: int
+    role: str | None
+    index: int
+    start_ms: int
+    end_ms: int
+    partial: bool
+    scores: Scores
+    label: str | None
+    abstain: Abstain | None
+    smoothed: Decision
+    utterance_id: str
+
+
+class UtteranceFields(_Object):
+    """One utterance's result: final, or so far."""
+
+    channel: int
+    role: str | None
+    utterance_id: str
+    start_ms: int
+    end_ms: int
+    is_final: bool
+    label: str | None
+    scores: Scores
+    n_segments: int
+    pure: bool
+
+
+class WarningFields(_Object):
+    """Something about the audio that makes results less trustworthy."""
+
+    channel: int
+    code: str
+    message: str
+
+
+class ErrorFields(_Object):
+    """What was refused or failed, why, and what to do; a stream goes on unless it is `fatal`."""
+
+    code: str
+    message: str
+    fatal: bool
+    retryable: bool
+    retry_after_ms: int | None
+    request_id: str
+
+
+class ChannelSummary(_Object):
+    """One scored channel as a whole; `time_share` is the share of scored segments by label."""
+
+    label: str | None
+    scores: Scores
+    time_share: Scores
+
+
+class StreamSummary(ChannelSummary):
+    """A channel's summary where it stands alone."""
+
+    channel: int
+    role: str | None
+
+
+# --- server to client on a stream ------------------------------------------------------------
+
+
+class Message(_Object):
+    """Every server message: `seq` counts from 0 without gaps."""
+
+    type: str
+    seq: int
+    session_id: str
+
+
+class ChannelConfig(_Object):
+    """A channel as understood from `roles`; one that is not scored is dropped unheard."""
+
+    channel: int
+    role: str | None
+    scored: bool
+
+
+class StreamSettings(_Object):
+    """The stream's options as understood, defaults included."""
+
+    encoding: str
+    sample_rate: int
+    channels: int
+    roles: tuple[ChannelConfig, ...]
+    endpointing: str
+    smoothing: str
+    partial: bool
+    start_offset_ms: int
+
+
+class Limits(_Object):
+    """What the service holds a stream to."""
+
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    max_sessions: int
+    send_timeout_ms: int
+
+
+class SessionCreated(Message):
+    type: Literal["session.created"] = "session.created"
+    config: StreamSettings
+    model: ModelCard
+    limits: Limits
+    expires_at: str | None = None
+
+
+class SegmentMessage(SegmentFields, Message):
+    type: Literal["segment"] = "segment"
+    lag_ms: float
+
+
+class UtteranceMessage(UtteranceFields, Message):
+    type: Literal["utterance"] = "utterance"
+
+
+class WarningMessage(WarningFields, Message):
+    type: Literal["warning"] = "warning"
+
+
+class ErrorMessage(ErrorFields, Message):
+    type: Literal["error"] = "error"
+
+
+class Usage(_Object):
+    """Totals over the scored channels; `dropped_ms` is audio of frames that were ignored."""
+
+    audio_ms: int
+    speech_ms: int
+    segments: int
+    dropped_ms: int
+
+
+class SessionClosed(Message):
+    type: Literal["session.closed"] = "session.closed"
+    reason: str
+    summary: tuple[StreamSummary, ...]
+    usage: Usage
+
+
+# --- client to server on a stream ------------------------------------------------------------
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Flush(_Command):
+    type: Literal["flush"]
+
+
+class Keepalive(_Command):
+    type: Literal["keepalive"]
+
+
+class Close(_Command):
+    type: Literal["close"]
+
+
+class Update(_Command):
+    type: Literal["update"]
+    smoothing: str | None = None
+    endpointing: str | None = None
+    thresholds: dict[str, float] | None = None
+
+
+Command = Flush | Keepalive | Close | Update
+_COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
+COMMAND_TYPES = ("flush", "update", "keepalive", "close")
+
+
+def parse_command(text: str) -> Command:
+    """A client's text frame; raises `BadMessage` that names what is wrong with it."""
+    try:
+        return _COMMANDS.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        match first["type"]:
+            case "json_invalid":
+                cause = "the text frame is not JSON"
+            case "union_tag_invalid" | "union_tag_not_found":
+                cause = f"the message's type is none of {', '.join(COMMAND_TYPES)}"
+            case "extra_forbidden":
+                cause = f"the message has an unknown field {field[:64]!r}"
+            case _:
+                cause = f"the message is not understood: {field[:64]} {first['msg']}"
+        raise BadMessage(
+            cause,
+            remedy='send audio as binary frames, and text frames like {"type": "flush"}',
+        ) from error
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+class ScoredChannel(_Object):
+    """All that one channel of a file told."""
+
+    channel: int
+    role: str | None
+    scored: Literal[True] = True
+    segments: tuple[SegmentFields, ...]
+    utterances: tuple[UtteranceFields, ...]
+    summary: ChannelSummary
+
+
+class UnscoredChannel(_Object):
+    """A channel whose role is `off`: it was dropped unheard."""
+
+    channel: int
+    role: str | None
+    scored: Literal[False] = False
+
+
+class FileResult(_Object):
+    """The answer of `POST /v1/files`."""
+
+    request_id: str
+    model: ModelCard
+    duration_ms: int
+    channels: tuple[ScoredChannel | UnscoredChannel, ...]
+    warnings: tuple[WarningFields, ...]
+
+
+class SegmentLine(SegmentFields):
+    """A line of the `application/x-ndjson` answer."""
+
+    type: Literal["segment"] = "segment"
+
+
+class UtteranceLine(UtteranceFields):
+    type: Literal["utterance"] = "utterance"
+
+
+class WarningLine(WarningFields):
+    type: Literal["warning"] = "warning"
+
+
+class ErrorLine(ErrorFields):
+    """Ends the `application/x-ndjson` answer where the analysis failed on the way."""
+
+    type: Literal["error"] = "error"
+
+
+class SummaryLine(_Object):
+    """The last line of the `application/x-ndjson` answer."""
+
+    type: Literal["summary"] = "summary"
+    request_id: str
+    model: ModelCard
+    duration_ms: int
+    channels: tuple[StreamSummary | UnscoredChannel, ...]
+
+
+# --- from the core's events ------------------------------------------------------------------
+
+
+class Narrator:
+    """Puts the core's events into the contract's words, for one stream or file."""
+
+    def __init__(self, spec: ModelSpec, roles: tuple[Role, ...], start_offset_ms: int = 0) -> None:
+        self.clock = Clock(spec.features.sample_rate_hz, start_offset_ms)
+        self.roles = roles
+
+    def segment(self, event: events.Segment) -> dict[str, Any]:
+        """The members of `SegmentFields`."""
+        return {
+            "channel": event.channel,
+            "role": self.roles[event.channel].name,
+            "index": event.index,
+            "start_ms": self.clock.at_ms(event.start),
+            "end_ms": self.clock.at_ms(event.end),
+            "partial": event.partial,
+            "scores": rounded(event.scores),
+            "label": event.label,
+            "abstain": event.abstain,
+            "smoothed": Decision(label=event.smoothed.label, scores=rounded(event.smoothed.scores)),
+            "utterance_id": event.utterance_id,
+        }
+
+    def utterance(self, event: events.Utterance) -> dict[str, Any]:
+        """The members of `UtteranceFields`."""
+        return {
+            "channel": event.channel,
+            "role": self.roles[event.channel].name,
+            "utterance_id": event.utterance_id,
+            "start_ms": self.clock.at_ms(event.start),
+            "end_ms": self.clock.at_ms(event.end),
+            "is_final": event.is_final,
+            "label": event.label,
+            "scores": rounded(event.scores),
+            "n_segments": event.n_segments,
+            "pure": event.pure,
+        }
+
+    def summary(self, summary: events.Summary) -> StreamSummary:
+        """One channel's summary."""
+        return StreamSummary(
+            channel=summary.channel,
+            role=self.roles[summary.channel].name,
+            label=summary.label,
+            scores=rounded(summary.scores),
+            time_share=rounded(summary.time_share),
+        )
+
+    def usage(self, usage: events.Usage, dropped_ms: int) -> Usage:
+        """A stream's totals."""
+        return Usage(
+            audio_ms=self.clock.length_ms(usage.audio_samples),
+            speech_ms=self.clock.length_ms(usage.speech_samples),
+            segments=usage.n_segments,
+            dropped_ms=dropped_ms,
+        )
+
+
+def rounded(scores: Scores) -> Scores:
+    """Scores as sent; 1e-6 is far below what any decision looks at."""
+    return {label: round(score, SCORE_DIGITS) for label, score in scores.items()}
+
+
+def model_card(spec: ModelSpec, sha256: str) -> ModelCard:
+    """What every answer says of its model."""
+    return ModelCard(name=spec.name, version=spec.version, sha256=sha256, labels=spec.labels)
+
+
+def error_fields(error: SerError, request_id: str, *, fatal: bool) -> dict[str, Any]:
+    """The members of `ErrorFields`."""
+    wait_s = retry_after_s(error) if fatal else None
+    return {
+        "code": error.code,
+        "message": error.detail,
+        "fatal": fatal,
+        "retryable": problem_of(error).retryable,
+        "retry_after_ms": None if wait_s is None else round(wait_s * 1000),
+        "request_id": request_id,
+    }
+
+
+def segment_table(labels: tuple[str, ...], segments: Iterable[SegmentFields]) -> str:
+    """Segments as `text/csv` (RFC 4180): one line each, one `score_` column a label."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    columns = ["channel", "role", "index", "start_ms", "end_ms", "partial", "label", "abstain"]
+    table.writerow(
+        [*columns, *(f"score_{label}" for label in labels), "smoothed_label", "utterance_id"]
+    )
+    for segment in segments:
+        table.writerow(
+            [
+                *(getattr(segment, column) for column in columns),
+                *(segment.scores[label] for label in labels),
+                segment.smoothed.label,
+                segment.utterance_id,
+            ]
+        )
+    return text.getvalue()
