@@ -118,7 +118,9 @@ class ModelSpec:
                 hop_samples=self.features.hop_samples,
                 n_mels=self.features.n_mels,
                 n_mfcc=self.features.n_mfcc,
-                mel_filters=base64.b64encode(self.features.mel_filters.astype("<f4").tobytes()).decode(),
+                mel_filters=base64.b64encode(
+                    self.features.mel_filters.astype("<f4").tobytes()
+                ).decode(),
             ),
             segments=_Segments(
                 segment_samples=self.segments.segment_samples,
