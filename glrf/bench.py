@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "stream_cost.py"
 
 def bench(
     streams: Annotated[int, typer.Option(min=1, help="Real-time streams at once.")] = 50,
-    seconds: Annotated[float, typer.Option(min=4, help="Of audio a stream, in seconds.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=2, help="Audio of each stream, in seconds.")] = 20.0,
     out: Annotated[
         Path | None, typer.Option(help="Also write the numbers as JSON to this file.")
     ] = None,

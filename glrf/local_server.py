@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ser_core.errors import NotReady
@@ -37,7 +38,7 @@ def local_server(
     server's last words, when it does not come up.
     """
     port = _free_port()
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, ExitStack() as stack:
         process = subprocess.Popen(
             [sys.executable, "-m", "glrf", "serve", "--host", HOST, "--port", str(port)],
             env={**os.environ, **(settings or {})},
@@ -47,6 +48,7 @@ def local_server(
             start_new_session=True,  # Ctrl-C is ours; the child is stopped below
         )
         try:
+            stack.enter_context(_ended_by_sigterm())
             url = f"http://{HOST}:{port}"
             try:
                 _wait_until_ready(url, process, start_timeout_s)
@@ -58,6 +60,20 @@ def local_server(
             yield LocalServer(url, process.pid)
         finally:
             _stop(process)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Takes SIGTERM as Ctrl-C, so that it too unwinds and leaves no server behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _free_port() -> int:

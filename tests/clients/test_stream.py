@@ -142,7 +142,7 @@ def test_a_server_that_does_not_read_stops_the_chunks() -> None:
         async with server(deaf, max_queue=1) as url:
             events = stream_audio(url, endless())
             await anext(events)
-            reading = asyncio.create_task(anext(events))
+            reading = asyncio.ensure_future(anext(events))
             n_before = -1
             while n_drawn > n_before:  # until the sender waits
                 n_before = n_drawn

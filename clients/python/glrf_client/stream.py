@@ -12,7 +12,14 @@ Whoever sends for long must read meanwhile: the server drops a client that does 
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Final, final
 
@@ -201,7 +208,7 @@ async def stream_audio(
     partial: bool | None = None,
     start_offset_ms: int | None = None,
     headers: Mapping[str, str] | None = None,
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Sends all chunks and gives the events as they come, until `session.closed`.
 
     `chunks` are bytes of whole sample frames, or `FLUSH`; it is drawn from only as fast as the

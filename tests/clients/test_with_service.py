@@ -1,0 +1,116 @@
+"""The client against the real service in its own process."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from glrf.local_server import local_server
+from glrf_client import (
+    FLUSH,
+    ErrorFrame,
+    Event,
+    Flush,
+    Refused,
+    Segment,
+    SessionClosed,
+    StreamError,
+    StreamRefused,
+    Utterance,
+    analyze_file,
+    connect,
+    models,
+    stream_audio,
+)
+from tests.synthetic import voice, write_model
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "tiny.onnx")
+    with local_server({"GLRF_MODEL_DIR": str(folder)}) as server:
+        yield server.url
+
+
+def run(url: str, chunks: list[bytes | Flush], **parameters) -> list[Event]:
+    async def collect() -> list[Event]:
+        return [event async for event in stream_audio(url, chunks, **parameters)]
+
+    return asyncio.run(collect())
+
+
+def test_file_and_stream_agree(url: str, tmp_path: Path) -> None:
+    samples = np.stack([voice(32_000), voice(32_000, seed=1)], axis=1)
+    path = tmp_path / "call.wav"
+    soundfile.write(path, samples, 8_000, subtype="FLOAT")
+    data = samples.astype("<f4").tobytes()
+    chunks: list[bytes | Flush] = [data[at : at + 1600] for at in range(0, len(data), 1600)]
+    events = run(url, chunks, encoding="pcm_f32le", sample_rate=8_000, channels=2, roles=["a", "b"])
+    result = asyncio.run(analyze_file(url, path, roles=["a", "b"]))
+    for channel in result.channels:
+        streamed = [
+            event.scores
+            for event in events
+            if isinstance(event, Segment) and event.channel == channel.channel
+        ]
+        assert streamed == [segment.scores for segment in channel.segments]
+        assert len(streamed) == 3 + 6
+    closed = events[-1]
+    assert isinstance(closed, SessionClosed)
+    assert closed.usage.audio_ms == 8_000
+    assert [summary.role for summary in closed.summary] == ["a", "b"]
+
+
+def test_a_flush_ends_an_utterance(url: str) -> None:
+    pcm = (voice(48_000) * 32_767).astype("<i2").tobytes()
+    events = run(url, [pcm[:64_000], FLUSH, pcm[64_000:]], start_offset_ms=10_000)
+    spans = [(event.start_ms, event.end_ms) for event in events if isinstance(event, Utterance)]
+    assert spans == [(10_000, 12_000), (12_000, 13_000)]
+
+
+def test_a_frame_that_was_ignored_is_an_event(url: str) -> None:
+    events = run(url, [b"\0", bytes(64_000)])
+    (error,) = [event for event in events if isinstance(event, ErrorFrame)]
+    assert (error.code, error.fatal) == ("odd_frame", False)
+    assert isinstance(events[-1], SessionClosed)
+
+
+def test_a_file_in_a_stream_is_fatal(url: str) -> None:
+    with pytest.raises(StreamError, match="/v1/files") as fatal:
+        run(url, [b"RIFF" + bytes(100)] * 3)
+    assert fatal.value.code == "container_in_stream"
+    assert not fatal.value.retryable
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"encoding": "opus"}, {"sample_rate": 1}, {"endpointing": "vad"}]
+)
+def test_a_parameter_that_is_refused(url: str, parameters: dict[str, object]) -> None:
+    with pytest.raises(StreamRefused) as refused:
+        run(url, [], **parameters)
+    assert refused.value.status == 400
+    assert next(iter(parameters)) in str(refused.value)
+
+
+def test_a_body_that_is_no_audio(url: str) -> None:
+    with pytest.raises(Refused) as refused:
+        asyncio.run(analyze_file(url, b"these are only words"))
+    assert refused.value.status in (415, 422)
+    assert refused.value.code == "unsupported_container"
+
+
+def test_models(url: str) -> None:
+    assert [model.name for model in asyncio.run(models(url))] == ["tiny"]
+
+
+def test_leaving_early_leaves_the_server_well(url: str) -> None:
+    async def leave() -> None:
+        async with connect(url) as stream:
+            await stream.send(bytes(32_000))
+
+    asyncio.run(leave())
+    assert isinstance(run(url, [bytes(6_400)])[-1], SessionClosed)

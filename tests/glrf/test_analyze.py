@@ -1,0 +1,104 @@
+import asyncio
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from glrf.local_server import LocalServer
+from glrf.main import app
+from glrf_client import FileResult, analyze_file
+from tests.glrf.conftest import CLIP
+from tests.synthetic import voice
+
+
+@pytest.fixture(scope="module")
+def stereo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "call.wav"
+    soundfile.write(path, np.stack([voice(24_000), voice(24_000, seed=1)], axis=1), 8_000)
+    return path
+
+
+def test_json_gives_a_line_a_file_with_the_servers_numbers(
+    cli: CliRunner, stereo: Path, server: LocalServer
+) -> None:
+    done = cli.invoke(app, ["analyze", str(stereo), str(CLIP), "--json", "--roles", "a"])
+    assert done.exit_code == 2  # one role does not fit two channels; the other file went on
+    assert "call.wav: roles" in done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result["file"] == str(CLIP)
+    remote = asyncio.run(analyze_file(server.url, CLIP, roles="a"))
+    assert FileResult.parse(result | {"request_id": remote.request_id}) == remote
+
+
+def test_csv_is_one_table_of_all_files(cli: CliRunner, stereo: Path) -> None:
+    done = cli.invoke(app, ["analyze", str(stereo), str(CLIP), "--csv"])
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert {row["file"] for row in rows} == {str(stereo), str(CLIP)}
+    whole = [row for row in rows if row["file"] == str(CLIP) and row["partial"] == "False"]
+    assert len(whole) == 1 + (18_100 - 2_000) // 400
+    assert float(whole[0]["score_angry"]) > 0
+    assert {row["channel"] for row in rows if row["file"] == str(stereo)} == {"0", "1"}
+
+
+def test_text_tells_each_channel(cli: CliRunner, stereo: Path) -> None:
+    done = cli.invoke(app, ["analyze", str(stereo), "--roles", "customer,agent:off"])
+    assert done.exit_code == 0, done.output
+    assert "3.0 s, model tiny@1.0.0" in done.stdout
+    assert "customer: " in done.stdout
+    assert "agent: not scored" in done.stdout
+    assert "narrowband_audio" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_bad_file_does_not_stop_the_others(cli: CliRunner, tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not audio at all, though long enough to be sniffed at")
+    missing = tmp_path / "missing.wav"
+    done = cli.invoke(app, ["analyze", str(text), str(missing), str(CLIP), "--json"])
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"glrf: {text}: ")
+    assert second == f"glrf: {missing}: No such file or directory"
+
+
+def test_options_that_exclude_each_other(cli: CliRunner) -> None:
+    assert cli.invoke(app, ["analyze", str(CLIP), "--json", "--csv"]).exit_code == 2
+    done = cli.invoke(app, ["analyze", str(CLIP), str(CLIP), "--plot", "x.png"])
+    assert done.exit_code == 2
+    assert "one by one" in done.stderr
+
+
+def test_a_folder_without_models(cli: CliRunner, tmp_path: Path) -> None:
+    done = cli.invoke(app, ["analyze", str(CLIP), "--model-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "no .onnx model" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.svg"])
+def test_plot(cli: CliRunner, stereo: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    done = cli.invoke(app, ["analyze", str(stereo), "--plot", str(out)])
+    assert done.exit_code == 0, done.output
+    assert out.stat().st_size > 10_000
+
+
+def test_plot_of_a_format_that_is_none(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
+    done = cli.invoke(app, ["analyze", str(stereo), "--plot", str(tmp_path / "picture.doc")])
+    assert done.exit_code == 2
+    assert ".png" in done.stderr
+
+
+def test_plot_without_matplotlib(cli: CliRunner, stereo: Path, without) -> None:
+    without("matplotlib")
+    done = cli.invoke(app, ["analyze", str(stereo), "--plot", "x.png"])
+    assert done.exit_code == 2
+    assert "needs matplotlib" in done.stderr
+    assert "pip install 'glrf[train]'" in done.stderr

@@ -1,0 +1,126 @@
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from glrf.main import app
+from tests.synthetic import voice
+
+METRICS = {"wa": 0.5, "ua": 0.25, "micro_f1": 0.5, "pure_acc": 0.125, "n": 8, "confusion": {}}
+RESULT = {"corpora": {"acted": METRICS}, "all": METRICS}
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a function in the place of a module of the extra `train`."""
+
+    def put(module: str, name: str, function: Callable[..., Any]) -> None:
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{name: function}))  # type: ignore[arg-type]
+
+    return put
+
+
+def test_evaluate_takes_the_models_folder_and_keeps_stdout_clean(
+    cli: CliRunner, stub, model_dir: Path
+) -> None:
+    def evaluate(model, manifest, data, split, subset, on_progress):
+        assert (model, data) == (model_dir / "tiny.onnx", Path("d"))
+        on_progress(1, 2)
+        return RESULT
+
+    stub("model_export.evaluation", "evaluate", evaluate)
+    arguments = ["evaluate", "--manifest", "m.csv", "--data", "d"]
+    done = cli.invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == RESULT
+    table = cli.invoke(app, arguments).stdout.splitlines()
+    assert table[1].split() == ["acted", "8", "0.500", "0.250", "0.500", "0.125"]
+    assert table[2].split()[0] == "all"
+
+
+def test_train_prints_the_checkpoint(cli: CliRunner, stub) -> None:
+    def train(config, manifest, data, split, out, *, resume, on_epoch):
+        assert resume is False
+        on_epoch(SimpleNamespace(epoch=1, n_epochs=2))
+        return out / "final.pt"
+
+    stub("model_export.train", "train", train)
+    paths = [f"--{name}={name}" for name in ("config", "manifest", "data", "split", "out")]
+    done = cli.invoke(app, ["train", *paths, "--no-resume"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == "out/final.pt"
+
+
+def test_export(cli: CliRunner, stub, tmp_path: Path) -> None:
+    def export(
+        checkpoint, out, manifest, data, split, *, version, license, provenance, on_progress
+    ):
+        assert provenance == {"data": "acted speech"}
+        out.write_bytes(bytes(2_000_000))
+        return SimpleNamespace(name="glrf", version=version)
+
+    stub("model_export.export", "export", export)
+    provenance = tmp_path / "provenance.json"
+    provenance.write_text('{"data": "acted speech"}')
+    arguments = ["export", "final.pt", str(tmp_path / "glrf.onnx"), "--manifest=m", "--data=d"]
+    arguments += ["--split=s", "--version=1.0.0", "--license=MIT", f"--provenance={provenance}"]
+    done = cli.invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith("glrf.onnx: glrf@1.0.0, 2.0 MB\n")
+    provenance.write_text("[]")
+    assert cli.invoke(app, arguments).exit_code == 2
+
+
+def test_without_the_extra(cli: CliRunner, without) -> None:
+    without("model_export.train")
+    paths = [f"--{name}={name}" for name in ("config", "manifest", "data", "split", "out")]
+    done = cli.invoke(app, ["train", *paths])
+    assert done.exit_code == 2
+    assert "glrf[cpu,train]" in done.stderr
+
+
+def test_two_models_need_a_name(cli: CliRunner, stub, tmp_path: Path) -> None:
+    stub("model_export.evaluation", "evaluate", lambda *_, **__: RESULT)
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).touch()
+    arguments = ["evaluate", "--manifest", "m.csv", "--data", "d"]
+    done = cli.invoke(app, arguments, env={"GLRF_MODEL_DIR": str(tmp_path)})
+    assert done.exit_code == 2
+    assert "holds 2 models" in done.stderr
+
+
+def test_the_calls_fit_the_real_functions() -> None:
+    from model_export.evaluation import evaluate
+    from model_export.export import export
+    from model_export.train import train
+
+    inspect.signature(train).bind(*"abcde", resume=True, on_epoch=None)
+    inspect.signature(evaluate).bind(*"abcde", on_progress=None)
+    inspect.signature(export).bind(
+        *"abcde", version="", license="", provenance=None, on_progress=None
+    )
+
+
+def test_evaluate_for_real_on_a_corpus_of_two(cli: CliRunner, tmp_path: Path) -> None:
+    header = "path,corpus,speaker,gender,original_label,label,duration_s"
+    lines = []
+    for seed, label in enumerate(("angry", "sad")):
+        soundfile.write(tmp_path / f"{label}.wav", voice(40_000, seed=seed), 16_000)
+        lines.append(f"{label}.wav,mine,speaker-{seed},female,{label},{label},2.5")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join([header, *lines]) + "\n")
+    done = cli.invoke(
+        app, ["evaluate", "--manifest", str(manifest), "--data", str(tmp_path), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert set(result["corpora"]) == {"mine"}
+    assert result["all"]["n"] == 2
+    assert {"wa", "ua", "micro_f1", "pure_acc", "confusion"} <= set(result["all"])
