@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1
+
+# docker build --tag glrf .                           for the CPU
+# docker build --tag glrf:gpu --build-arg DEVICE=gpu .    for CUDA; run it with --gpus all
+#
+# One base for both: CUDA's libraries come as wheels, the driver from the host.
+
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+ARG DEVICE=cpu
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/glrf \
+    && /opt/glrf/bin/pip install --disable-pip-version-check \
+        --constraint constraints.txt ".[${DEVICE},media]" \
+    && /opt/glrf/bin/pip uninstall --yes pip setuptools
+
+FROM python:${PYTHON_VERSION}-slim-bookworm
+LABEL org.opencontainers.image.title="glrf" \
+      org.opencontainers.image.description="Streaming speech emotion recognition" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN groupadd --system --gid 10001 glrf \
+    && useradd --system --uid 10001 --gid glrf --no-create-home --shell /usr/sbin/nologin glrf
+COPY --from=build /opt/glrf /opt/glrf
+
+# There is no authentication yet: publish the port on loopback only, or behind a proxy.
+ENV PATH=/opt/glrf/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    GLRF_HOST=0.0.0.0
+USER 10001:10001
+WORKDIR /
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('GLRF_PORT', 8000)}/readyz\", timeout=2).close()"]
+CMD ["glrf", "serve"]

@@ -1,0 +1,132 @@
+# Every target installs what it needs into $(VENV) first; nothing is installed anywhere else.
+# The stamps there are renewed when pyproject.toml or constraints.txt change.
+
+VENV  ?= .venv
+# cpu or gpu; once installed, the environment remembers.
+EXTRA ?= $(or $(patsubst $(VENV)/.run-%,%,$(wildcard $(VENV)/.run-*)),cpu)
+# More arguments for the command behind a target: make test ARGS="-k resample"
+ARGS  ?=
+
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-$(EXTRA)
+DEV := $(VENV)/.dev-$(EXTRA)
+
+CONFIG ?= model_export/configs/glrf.toml
+SPLIT  ?= model_export/splits/nemo-ravdess.json
+OUT    ?= runs/glrf
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo serve test check train export bench clean
+
+help:
+	@echo "make setup    install the service into $(VENV) (EXTRA=gpu: for CUDA)"
+	@echo "make demo     stream a synthetic clip through a real server, watch emotions arrive"
+	@echo "make serve    serve on 127.0.0.1:8000"
+	@echo "make test     all tests (installs PyTorch too)"
+	@echo "make check    format, lint, types, import contracts, deploy files"
+	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
+	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [OUT= ONNX=]"
+	@echo "make bench    what 50 real-time streams cost, beside the bare model"
+	@echo "make clean    remove $(VENV) and caches"
+	@echo "PYTHON=path chooses the interpreter (3.11 to 3.13), VENV=folder the environment,"
+	@echo "ARGS=\"...\" goes to the command behind a target."
+
+setup: $(RUN)
+	@echo "Ready: make demo, make serve, or $(BIN)/glrf --help"
+
+demo: $(RUN)
+	@$(BIN)/glrf demo $(ARGS)
+
+serve: $(RUN)
+	@$(BIN)/glrf serve $(ARGS)
+
+bench: $(RUN)
+	@$(BIN)/glrf bench $(ARGS)
+
+test: $(DEV)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV)
+	@echo "==> ruff format"
+	@$(BIN)/ruff format --check --quiet . || \
+	    { $(BIN)/ruff format --check .; echo "Remedy: $(BIN)/ruff format ."; exit 1; }
+	@echo "==> ruff check"
+	@$(BIN)/ruff check --quiet .
+	@echo "==> pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "==> import contracts"
+	@$(BIN)/lint-imports
+	@echo "==> Dockerfile"
+	@$(BIN)/hadolint Dockerfile
+	@echo "==> compose files"
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec \
+	    docker-compose.yml deploy/docker-compose.gpu.yml
+	@echo "All checks passed."
+
+train: $(DEV)
+	$(call require,DATA MANIFEST)
+	@$(BIN)/glrf train --config $(CONFIG) --split $(SPLIT) --out $(OUT) \
+	    --data $(DATA) --manifest $(MANIFEST) $(ARGS)
+
+export: $(DEV)
+	$(call require,DATA MANIFEST VERSION LICENSE)
+	@$(BIN)/glrf export $(OUT)/final.pt $(or $(ONNX),$(OUT)/glrf-$(VERSION).onnx) --split $(SPLIT) \
+	    --data $(DATA) --manifest $(MANIFEST) --version $(VERSION) --license $(LICENSE) $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+
+# $(call require,NAMES): stops with one line when a variable is missing.
+require = @$(foreach name,$(1),$(if $($(name)),,echo "Error: give $(name)=, see make help" >&2; exit 1;)) :
+
+# ---- the environment
+
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(EXTRA)$(comma)media)
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(EXTRA)$(comma)media$(comma)train$(comma)dev)
+	@touch $(RUN)
+
+comma := ,
+LOG := $(VENV)/install.log
+
+# The two onnxruntime wheels overwrite each other, so the other one goes first. Large downloads
+# are named as they come; the whole of pip's output is in the log.
+define install
+@set -e; \
+case "$(EXTRA)" in cpu|gpu) ;; *) echo "Error: EXTRA=$(EXTRA) is neither cpu nor gpu" >&2; exit 1;; esac; \
+echo "==> Installing glrf[$(1)] into $(VENV) (log: $(LOG))"; \
+if [ -n "$(filter-out $(RUN),$(wildcard $(VENV)/.run-*))" ]; then \
+    $(BIN)/python -m pip uninstall --yes --quiet onnxruntime onnxruntime-gpu; \
+    rm -f $(VENV)/.run-* $(VENV)/.dev-*; \
+fi; \
+{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+      --constraint constraints.txt --editable ".[$(1)]" 2>&1 || echo "PIP FAILED"; } \
+| tee $(LOG) \
+| awk '/^ *Downloading .* MB\)/ { sub(".*/", "", $$2); print "    " $$2, $$3, $$4; fflush() } \
+       /^PIP FAILED/ { failed = 1 } END { exit failed }' \
+|| { grep -i "error" $(LOG) | head -5 >&2; \
+     echo "Error: pip could not install glrf[$(1)]. The log is $(LOG)." >&2; \
+     echo "Remedy: check that PyPI can be reached (behind a proxy: https_proxy), then try again." >&2; \
+     exit 1; }; \
+touch $@
+endef
+
+$(BIN)/python:
+	@set -e; \
+	for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+	    if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	        2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Error: no Python 3.11, 3.12 or 3.13 was found$(if $(PYTHON), at $(PYTHON))." >&2; \
+	    echo "Remedy: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "Error: $$found cannot make virtual environments (ensurepip is missing)." >&2; \
+	    echo "Remedy: apt-get install python3-venv, or the like; or PYTHON=another" >&2; exit 1; \
+	fi; \
+	echo "==> Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv $(VENV)
