@@ -4,7 +4,6 @@ Plain training learns the few speakers by heart. Each random change here stands 
 differs between the corpora and the world: vocal tract, rate, microphone, room, noise, line.
 """
 
-
 import numpy as np
 from numpy.random import Generator
 from pydantic import ConfigDict
@@ -58,7 +57,7 @@ class Augmenter:
         mel = power @ self._filters[rng.integers(len(self._filters))]  # (T, n_mels)
         if rng.random() < config.reverberation:
             decay = 10 ** (-6 * 0.01 / rng.uniform(0.15, 0.8))  # 60 dB in that many seconds
-            wet = lfilter([1 - decay], [1, -decay], mel, axis=0).astype(np.float32)
+            wet = np.asarray(lfilter([1 - decay], [1, -decay], mel, axis=0), np.float32)
             mel = mel + rng.uniform(0.1, 1.0) * wet
         mel = mel * self._colour()
         if rng.random() < config.noise:

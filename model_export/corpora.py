@@ -55,9 +55,7 @@ def read_manifest(manifest: Path, data: Path, labels: tuple[str, ...]) -> list[R
     return recordings
 
 
-def _recording(
-    row: dict[str, str], data: Path, labels: tuple[str, ...], where: str
-) -> Recording:
+def _recording(row: dict[str, str], data: Path, labels: tuple[str, ...], where: str) -> Recording:
     path = data / row["path"]
     if not path.is_file():
         raise BadParameter(f"{where}: {path} does not exist", remedy="check --data")
@@ -100,4 +98,15 @@ def describe(recordings: list[Recording]) -> dict[str, dict[str, object]]:
             "labels": dict(Counter(r.label for r in recordings if r.corpus == corpus)),
         }
         for corpus in sorted({r.corpus for r in recordings})
+    }
+
+
+def labels_by_corpus(
+    recordings: list[Recording], labels: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """The labels that occur in each corpus, in the order of `labels`."""
+    present = {(recording.corpus, recording.label) for recording in recordings}
+    return {
+        corpus: tuple(label for label in labels if (corpus, label) in present)
+        for corpus in sorted({corpus for corpus, _ in present})
     }

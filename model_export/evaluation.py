@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from model_export.corpora import Recording, read, read_manifest
+from model_export.corpora import Recording, labels_by_corpus, read, read_manifest
 from model_export.metrics import Assessed, metrics
-from model_export.splits import SUBSETS, read_split
+from model_export.splits import check_subset, read_split
 from ser_core.decode import MAX_RATE_HZ
 from ser_core.errors import BadParameter
 from ser_core.events import Scores, Segment
@@ -42,8 +42,10 @@ def score_recording(recording: Recording, spec: ModelSpec, score: ScoreSegments)
 def assess(
     recordings: Iterable[tuple[Recording, list[Segment]]], labels: tuple[str, ...]
 ) -> Iterator[Assessed]:
-    """Decides among `labels`: the average of the segments' scores is the final prediction (paper,
-    Section 3.2). Thresholds and abstention play no part; a recording without speech is neutral.
+    """Decides among `labels`, and what each segment would have said by itself.
+
+    The average of the segments' scores is the final prediction (paper, Section 3.2). Thresholds and
+    abstention play no part; a recording without speech is neutral.
     """
 
     def decide(scores: Scores) -> str:
@@ -69,20 +71,35 @@ def report(
 
     In a corpus that lacks a label, decisions are taken among the labels it has.
     """
-    corpora: dict[str, Any] = {}
-    together: list[Assessed] = []
-    for corpus in sorted({recording.corpus for recording, _ in scored}):
-        own = [(recording, segments) for recording, segments in scored if recording.corpus == corpus]
-        present = {recording.label for recording, _ in own}
-        among = tuple(label for label in labels if label in present)
-        assessed = list(assess(own, among))
-        corpora[corpus] = metrics(assessed, among)
-        together += assessed
-    present = {one.reference for one in together}
+    recordings = [recording for recording, _ in scored]
+    among = labels_by_corpus(recordings, labels)
+    assessed = [one for pair in scored for one in assess([pair], among[pair[0].corpus])]
+    return _metrics_by_corpus(recordings, assessed, labels)
+
+
+def _metrics_by_corpus(
+    recordings: list[Recording], assessed: list[Assessed], labels: tuple[str, ...]
+) -> dict[str, Any]:
+    corpora = {
+        corpus: metrics(
+            [
+                one
+                for one, recording in zip(assessed, recordings, strict=True)
+                if recording.corpus == corpus
+            ],
+            among,
+        )
+        for corpus, among in labels_by_corpus(recordings, labels).items()
+    }
+    present = {one.reference for one in assessed} | {one.predicted for one in assessed}
     return {
         "corpora": corpora,
-        "all": metrics(together, tuple(label for label in labels if label in present)),
+        "all": metrics(assessed, tuple(label for label in labels if label in present)),
     }
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 def evaluate(
@@ -91,35 +108,49 @@ def evaluate(
     data: Path,
     split: Path | None = None,
     subset: str | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    svm: bool = False,
+    on_progress: Callable[[int, int], None] = _ignore,
 ) -> dict[str, Any]:
     """Assesses the model file on a manifest, or on the speakers of one subset of a split file.
 
-    Raises `BadParameter` for a manifest or split that cannot be read, `ModelError` for the file.
+    Returns `{"model", "corpora": {name: metrics}, "all": metrics}`, with a split also `"split"`.
+    With `svm` a support vector machine on utterance statistics of the same MFCC is trained on the
+    split's train speakers and assessed beside the model, as `"svm": {"corpora", "all"}`.
+
+    Raises `BadParameter` for a manifest or split that cannot be used, `ModelError` for the file.
     """
     from model_export.onnx_model import OnnxModel
 
     network = OnnxModel(model)
-    recordings = read_manifest(manifest, data, network.spec.labels)
+    spec = network.spec
+    result: dict[str, Any] = {
+        "model": {"name": spec.name, "version": spec.version, "sha256": network.sha256}
+    }
+    recordings = read_manifest(manifest, data, spec.labels)
     if (split is None) != (subset is None):
         raise BadParameter("a split needs a subset", remedy="give both --split and --subset")
+    if svm and split is None:
+        raise BadParameter("an SVM needs speakers to train on", remedy="give --split and --subset")
+    chosen = recordings
     if split is not None:
-        if subset not in SUBSETS:
-            raise BadParameter(
-                f"unknown subset {subset!r}", remedy=f"use one of {', '.join(SUBSETS)}"
-            )
-        recordings = read_split(split).select(recordings, subset)
-        if not recordings:
+        speakers = read_split(split)
+        chosen = speakers.select(recordings, check_subset(subset or ""))
+        if not chosen:
             raise BadParameter(
                 f"no recording of the manifest is in {subset}", remedy="check the split file"
             )
+        result["split"] = {"subset": subset, "sha256": speakers.sha256}
+        if svm:
+            from model_export.baselines import predict_with_svm
+
+            train = speakers.select(recordings, "train")
+            result["svm"] = _metrics_by_corpus(
+                chosen, predict_with_svm(spec.features, train, chosen), spec.labels
+            )
     scored: list[tuple[Recording, list[Segment]]] = []
-    for done, recording in enumerate(recordings):
-        on_progress(done, len(recordings))
-        scored.append((recording, score_recording(recording, network.spec, network.run)))
-    on_progress(len(recordings), len(recordings))
-    spec = network.spec
-    result: dict[str, Any] = {"model": {"name": spec.name, "version": spec.version, "sha256": network.sha256}}
-    if split is not None:
-        result["split"] = {"subset": subset, "sha256": read_split(split).sha256}
+    for done, recording in enumerate(chosen):
+        on_progress(done, len(chosen))
+        scored.append((recording, score_recording(recording, spec, network.run)))
+    on_progress(len(chosen), len(chosen))
     return result | report(scored, spec.labels)

@@ -6,7 +6,6 @@ B is the number of segments, T frames, F MFCC, C channels. What the paper leaves
 it is decided; ADR 2 has the reasons.
 """
 
-
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -39,6 +38,7 @@ class Normalisation(nn.Module):
     def __init__(self, features: FeatureSpec, floor_db: float = 50.0) -> None:
         super().__init__()
         self.floor_db = floor_db
+        self.dct: Tensor
         self.register_buffer("dct", torch.from_numpy(features.dct), persistent=False)
         self.standardise = nn.BatchNorm1d(features.n_mfcc, affine=False)
 
@@ -90,8 +90,8 @@ class TemporalConvolution(nn.Module):
 class Fusion(nn.Module):
     """Gates of the global-local fusion module, as in selective kernel networks (reference [7]).
 
-    Sum of the branches, global average pooling to `s`, an FC squeeze to `z`, one FC a branch back to
-    channels, softmax across the branches, weighted sum.
+    Sum of the branches, global average pooling to `s`, an FC squeeze to `z`, one FC a branch back
+    to channels, softmax across the branches, weighted sum.
     """
 
     def __init__(self, channels: int, squeeze: int) -> None:

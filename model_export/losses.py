@@ -28,16 +28,16 @@ def head_k_pooling_loss(
     """Mean over utterances of the head-k-pooling loss.
 
     `logits` is float `(sum of n_segments, C)`, the segments of each utterance in a row;
-    `n_segments` int `(U,)`, each at least 1; `labels` int `(U,)`; `neutral` the index of the neutral
-    class, or `None` where there is none.
+    `n_segments` int `(U,)`, each at least 1; `labels` int `(U,)`; `neutral` the index of the
+    neutral class, or `None` where there is none.
 
     Equation 1: of an utterance labelled i the K = ceil(k % * N) segments with the largest
-    sigmoid(z_i) are its decision-makers. Equation 2: they are trained with the utterance's label by
-    the mean over K and C of binary cross-entropy. With `negative_sampling` the rest, the assistants,
-    are negatives of every class that is neither the utterance's nor neutral: for a neutral
-    utterance (case 1) of all other classes, for another (case 2) of those but neutral. Everywhere
-    else their gradient is zero. The paper gives no weight for them; the same mean over segments and
-    C is used, so that k = 100 is plain binary cross-entropy.
+    sigmoid(z_i) are its decision-makers. Equation 2: they are trained with the utterance's label
+    by the mean over K and C of binary cross-entropy. With `negative_sampling` the rest, the
+    assistants, are negatives of every class that is neither the utterance's nor neutral: for a
+    neutral utterance (case 1) of all other classes, for another (case 2) of those but neutral.
+    Everywhere else their gradient is zero. The paper gives no weight for them; the same mean over
+    segments and C is used, so that k = 100 is plain binary cross-entropy.
 
     `label_smoothing` e (not in the paper) moves the targets 1 and 0 to 1 - e and e / (C - 1).
     """

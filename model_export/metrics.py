@@ -28,9 +28,13 @@ def confusion(assessed: Sequence[Assessed], labels: Sequence[str]) -> NDArray[np
 
 
 def metrics(assessed: Sequence[Assessed], labels: Sequence[str]) -> dict[str, object]:
-    """WA: share of utterances right. UA: mean recall over the labels that occur. Micro-F1: from
-    the true and false positives and negatives of all labels together (for single-label decisions
-    it equals WA). Pure-Acc: share of utterances that meet the pure criterion. All in 0..1.
+    """`wa`, `ua`, `micro_f1`, `pure_acc` in 0..1, `n`, `labels`, and `confusion` as nested lists.
+
+    WA: share of utterances right. UA: mean recall over the labels that occur. Micro-F1: from the
+    true and false positives and negatives of all labels together (for single-label decisions it
+    equals WA). Pure-Acc: share of utterances that meet the pure criterion.
+
+    Raises `ValueError` without utterances.
     """
     counts = confusion(assessed, labels)
     n = int(counts.sum())

@@ -1,4 +1,4 @@
-"""This package's one door to onnxruntime."""
+"""The one door of this package to onnxruntime."""
 
 import hashlib
 from pathlib import Path

@@ -25,6 +25,14 @@ class Split:
         return [r for r in recordings if r.speaker_key in self.speakers[subset]]
 
 
+def check_subset(name: str) -> Subset:
+    """The subset of that name; raises `BadParameter`."""
+    for subset in SUBSETS:
+        if name == subset:
+            return subset
+    raise BadParameter(f"unknown subset {name!r}", remedy=f"use one of {', '.join(SUBSETS)}")
+
+
 def read_split(path: Path) -> Split:
     """Reads `{"train": {corpus: [speaker, ...]}, "dev": ..., "test": ...}`.
 
@@ -36,7 +44,7 @@ def read_split(path: Path) -> Split:
     document = json.loads(text)
     if not isinstance(document, dict) or any(subset not in document for subset in SUBSETS):
         raise BadParameter(f"{path} lacks a subset", remedy=f"give all of {', '.join(SUBSETS)}")
-    speakers = {
+    speakers: dict[Subset, frozenset[tuple[str, str]]] = {
         subset: frozenset(
             (corpus, speaker) for corpus, names in document[subset].items() for speaker in names
         )

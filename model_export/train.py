@@ -87,7 +87,7 @@ def untrained_spec(experiment: Experiment, features: FeatureSpec) -> ModelSpec:
         features=features,
         segments=SegmentSpec(),
         calibration=Calibration((1.0,) * n_labels, (0.0,) * n_labels),
-        thresholds=Thresholds(),
+        thresholds=Thresholds(uncertain_below=0.0, min_samples=0),
         provenance={},
         license="",
         self_test_logits=(0.0,) * n_labels,
@@ -102,7 +102,7 @@ def train(
     out: Path,
     *,
     resume: bool = True,
-    on_epoch: Callable[[Progress], None] = lambda progress: None,
+    on_epoch: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Trains on the split's train speakers and returns the checkpoint `out/final.pt`.
 
@@ -146,9 +146,7 @@ def train(
     if resume and last.is_file():
         state = torch.load(last, weights_only=True)
         if state["config_sha256"] != config_sha256 or state["split_sha256"] != speakers.sha256:
-            raise BadParameter(
-                f"{last} is of another config or split", remedy="give another --out"
-            )
+            raise BadParameter(f"{last} is of another config or split", remedy="give another --out")
         network.load_state_dict(state["network"])
         average.load(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -205,7 +203,8 @@ def train(
         }
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        on_epoch(progress)
+        if on_epoch is not None:
+            on_epoch(progress)
 
     final = out / "final.pt"
     _write(

@@ -10,3 +10,7 @@ class ResampleStream:
     def resample_chunk(
         self, x: NDArray[np.float32], last: bool = False
     ) -> NDArray[np.float32]: ...
+
+def resample(
+    x: NDArray[np.float32], in_rate: float, out_rate: float, quality: str = "HQ"
+) -> NDArray[np.float32]: ...

@@ -14,7 +14,9 @@ OFF = AugmentConfig(
 
 def test_everything_off_is_the_plain_feature():
     samples = voice(24_000)
-    augmented = Augmenter(FEATURES, OFF, np.random.default_rng(0))(power_spectrum(samples, FEATURES))
+    augmented = Augmenter(FEATURES, OFF, np.random.default_rng(0))(
+        power_spectrum(samples, FEATURES)
+    )
     assert augmented == pytest.approx(mfcc(samples, FEATURES), abs=1e-3)
 
 

@@ -18,8 +18,9 @@ def recordings(tmp_path) -> list[Recording]:
 
 
 def plain(**changes):
-    off = dict(vtlp=0, tilt_db=0, noise=0, reverberation=0, narrowband=0, edges=1, crop=0, n_masks=0)
-    return AugmentConfig(**(off | {"speeds": (1.0,)} | changes))
+    off = {"vtlp": 0, "tilt_db": 0, "noise": 0, "reverberation": 0, "narrowband": 0}
+    off |= {"edges": 1, "crop": 0, "n_masks": 0, "speeds": (1.0,)}
+    return AugmentConfig(**(off | changes))
 
 
 def test_batches_hold_segments_of_whole_utterances(recordings):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model_export.corpora import Recording, read_manifest
+from model_export.corpora import Recording
 from model_export.evaluation import assess, evaluate, report, score_recording
 from ser_core.errors import BadParameter, ModelNotFound
 from ser_core.events import Decision, Segment
@@ -67,8 +67,16 @@ def test_evaluate_a_model_file(tmp_path):
     manifest, split = write_corpus(tmp_path), write_split(tmp_path)
     seen = []
     result = evaluate(
-        tmp_path / "tiny.onnx", manifest, tmp_path, split, "test", lambda *p: seen.append(p)
+        tmp_path / "tiny.onnx",
+        manifest,
+        tmp_path,
+        split,
+        "test",
+        svm=True,
+        on_progress=lambda *p: seen.append(p),
     )
+    assert result["svm"]["corpora"]["toy"]["n"] == 10
+    assert result["split"]["subset"] == "test"
     assert seen[-1] == (10, 10)
     assert result["corpora"]["toy"]["n"] == 10
     assert result["model"]["name"] == "tiny"
@@ -85,4 +93,5 @@ def test_what_does_not_fit_is_refused(tmp_path):
         evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, split)
     with pytest.raises(BadParameter, match="unknown subset"):
         evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, split, "tset")
-    assert read_manifest(manifest, tmp_path, LABELS)
+    with pytest.raises(BadParameter, match="an SVM needs"):
+        evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, svm=True)

@@ -17,7 +17,14 @@ def test_every_committed_config_can_be_read(path):
 
 
 @pytest.mark.parametrize(
-    "text", ["name = ", "", 'name = "x"\nk = 3', 'name = "x"\n[loss]\nkk = 3', 'name = "x"\n[loss]\nk = "a"']
+    "text",
+    [
+        "name = ",
+        "",
+        'name = "x"\nk = 3',
+        'name = "x"\n[loss]\nkk = 3',
+        'name = "x"\n[loss]\nk = "a"',
+    ],
 )
 def test_a_config_that_is_not_understood_is_refused(tmp_path, text):
     config = tmp_path / "bad.toml"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.glrf import Fusion, Glrf, GlrfConfig, GlobalLocalBlock, SelfAttention
+from model_export.glrf import Fusion, GlobalLocalBlock, Glrf, GlrfConfig, SelfAttention
 from model_export.mel import feature_spec
 from ser_core.features import mfcc
 from tests.synthetic import voice

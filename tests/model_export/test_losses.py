@@ -24,17 +24,16 @@ def literal(z, label, k, negative_sampling=True):
     for j in heads:
         for i in range(c):
             y = 1 if i == label else 0
-            total += y * math.log(1 + math.exp(-z[j][i])) + (1 - y) * math.log(1 + math.exp(z[j][i]))
+            total += y * math.log(1 + math.exp(-z[j][i])) + (1 - y) * math.log(
+                1 + math.exp(z[j][i])
+            )
     total /= n_heads * c
     if negative_sampling and assistants:
         negative = 0.0
         for j in assistants:
             for i in range(c):
-                if label == NEUTRAL:
-                    is_negative = i != NEUTRAL
-                else:
-                    is_negative = i not in (label, NEUTRAL)
-                if is_negative:
+                in_pool = i != NEUTRAL if label == NEUTRAL else i not in (label, NEUTRAL)
+                if in_pool:
                     negative += math.log(1 + math.exp(z[j][i]))
         total += negative / (len(assistants) * c)
     return total
@@ -63,7 +62,16 @@ def test_equals_the_literal_transcription(k, negative_sampling):
 
 @pytest.mark.parametrize(
     ("k", "n", "expected"),
-    [(70, 1, 1), (70, 3, 3), (70, 10, 7), (70, 11, 8), (10, 10, 1), (10, 11, 2), (100, 4, 4), (29, 100, 29)],
+    [
+        (70, 1, 1),
+        (70, 3, 3),
+        (70, 10, 7),
+        (70, 11, 8),
+        (10, 10, 1),
+        (10, 11, 2),
+        (100, 4, 4),
+        (29, 100, 29),
+    ],
 )
 def test_k_is_the_ceiling_of_the_share(k, n, expected):
     assert n_decision_makers(k, n) == expected
@@ -127,9 +135,7 @@ def test_without_negative_sampling_assistants_have_no_gradient():
 
 def test_one_segment_by_hand():
     z = torch.tensor([[0.0, math.log(3), 0.0, 0.0, 0.0]])
-    loss = head_k_pooling_loss(
-        z, torch.tensor([1]), torch.tensor([HAPPY]), neutral=NEUTRAL, k=70
-    )
+    loss = head_k_pooling_loss(z, torch.tensor([1]), torch.tensor([HAPPY]), neutral=NEUTRAL, k=70)
     assert loss.item() == pytest.approx((math.log(4 / 3) + 4 * math.log(2)) / 5, rel=1e-6)
 
 
