@@ -139,12 +139,12 @@ def sniff(body: Body) -> Container:
 
 
 def _is_mpeg_frame(head: bytes) -> bool:
-    """MPEG audio frame header (ISO/IEC 11172-3, Section 2.4.1.3); layer 0 would be AAC."""
+    """Header of an MPEG audio frame, layer III (ISO/IEC 11172-3, Section 2.4.1.3)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return False
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    return version != 1 and layer != 0 and bitrate != 15 and rate != 3
+    return version != 1 and layer == 1 and bitrate != 15 and rate != 3
 
 
 def check_layout(body: Body, container: Container, limits: Limits) -> None:
@@ -233,25 +233,40 @@ def _check_flac(body: Body) -> None:
 
 
 def _check_ogg(body: Body) -> None:
-    """Walks the pages (RFC 3533, Section 6): a 27-byte header, then one size a segment."""
-    position = 0
+    """Walks the pages (RFC 3533, Section 6): a 27-byte header, then one size a segment.
+
+    libsndfile reads the first of chained streams only, which would lose the others silently.
+    """
+    position, has_begun = 0, False
     for _ in range(_MAX_CHUNKS):
         header = body.at(position, 27 + 255)
         if header[:4] != b"OggS":
             return
         n_segments = header[26] if len(header) > 26 else 0
+        is_first_page = len(header) > 5 and bool(header[5] & 2)
+        if is_first_page and has_begun:
+            raise BadAudio(
+                "the Ogg file is a chain of several recordings", remedy="send one at a time"
+            )
+        has_begun = not is_first_page
         position += 27 + n_segments + sum(header[27 : 27 + n_segments])
         if position > body.size:
             raise truncated("Ogg")
 
 
 def _check_m4a(body: Body) -> None:
-    """Walks the top boxes (ISO/IEC 14496-12, Section 4.2): 32 bits size, type, 64 bits size."""
-    position = 0
+    """Walks the top boxes (ISO/IEC 14496-12, Section 4.2): 32 bits size, type, 64 bits size.
+
+    Nothing can be decoded without `moov`, which writers like to put last.
+    """
+    position, has_moov = 0, False
     for _ in range(_MAX_CHUNKS):
         header = body.at(position, 16)
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
+        has_moov |= name == b"moov"
         if name not in _M4A_BOXES or size == 0:  # junk at the end; or a box up to the end
+            if not has_moov:
+                raise truncated("M4A")
             return
         if size == 1:
             size = int.from_bytes(header[8:], "big")

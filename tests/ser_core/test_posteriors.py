@@ -36,7 +36,7 @@ def test_named() -> None:
     scores = named(_scores(0.5, 0.25, 1), LABELS)
     assert scores == {"angry": 0.5, "neutral": 0.25, "sad": 1.0}
     assert all(type(score) is float for score in scores.values())
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(ValueError, match="shorter"):
         named(_scores(0.5), LABELS)
 
 

@@ -1,0 +1,91 @@
+"""Audio files of every container, made on the spot."""
+
+import io
+import struct
+from functools import cache
+
+import av
+import numpy as np
+import soundfile as sf
+
+from ser_core.features import Float32
+from tests.synthetic import voice
+
+DURATION_S = 0.5
+
+
+def stereo(rate_hz: int, n_channels: int = 2, duration_s: float = DURATION_S) -> Float32:
+    """Another voice on each channel, float32 `(n, n_channels)`."""
+    n_samples = int(duration_s * rate_hz)
+    channels = [voice(n_samples, rate_hz, 150 + 70 * seed, seed) for seed in range(n_channels)]
+    return np.stack(channels, axis=1)
+
+
+@cache
+def by_soundfile(
+    format_name: str, subtype: str, rate_hz: int, n_channels: int = 2, endian: str = "FILE"
+) -> bytes:
+    file = io.BytesIO()
+    samples = stereo(rate_hz, n_channels)
+    sf.write(file, samples, rate_hz, format=format_name, subtype=subtype, endian=endian)
+    return file.getvalue()
+
+
+@cache
+def by_pyav(format_name: str, codec: str, rate_hz: int, n_channels: int = 2) -> bytes:
+    file = io.BytesIO()
+    layout = "stereo" if n_channels == 2 else "mono"
+    with av.open(file, "w", format=format_name) as container:
+        stream = container.add_stream(codec, rate=rate_hz, layout=layout)
+        codec_format = stream.codec_context.format
+        resampler = av.AudioResampler(codec_format.name if codec_format else "s16", layout, rate_hz)
+        planar = np.ascontiguousarray(stereo(rate_hz, n_channels).T)
+        frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = rate_hz, 0
+        for ready in resampler.resample(frame):
+            container.mux(stream.encode(ready))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def wav(
+    data: bytes,
+    *,
+    rate_hz: int = 16_000,
+    n_channels: int = 1,
+    data_size: int | None = None,
+    riff_size: int | None = None,
+    tail: bytes = b"",
+) -> bytes:
+    """A 16-bit WAV whose header says what it is told to."""
+    size = len(data) if data_size is None else data_size
+    fmt = struct.pack(
+        "<HHIIHH",
+        1,
+        n_channels,
+        rate_hz,
+        rate_hz * n_channels * 2 & 0xFFFFFFFF,
+        n_channels * 2 & 0xFFFF,
+        16,
+    )
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt
+    body += b"data" + struct.pack("<I", size) + data + tail
+    return b"RIFF" + struct.pack("<I", len(body) if riff_size is None else riff_size) + body
+
+
+def containers() -> dict[str, bytes]:
+    """One small file of each container and its usual codecs."""
+    return {
+        "wav": by_soundfile("WAV", "PCM_16", 16_000),
+        "wav_float": by_soundfile("WAV", "FLOAT", 16_000),
+        "wav_mulaw": by_soundfile("WAV", "ULAW", 8_000),
+        "flac": by_soundfile("FLAC", "PCM_16", 16_000),
+        "mp3": by_soundfile("MP3", "MPEG_LAYER_III", 44_100),
+        "vorbis": by_soundfile("OGG", "VORBIS", 44_100),
+        "opus": by_soundfile("OGG", "OPUS", 48_000),
+        "ogg_flac": by_pyav("ogg", "flac", 16_000),
+        "m4a": by_pyav("mp4", "aac", 44_100),
+        "aac": by_pyav("adts", "aac", 44_100),
+        "webm": by_pyav("webm", "libopus", 48_000),
+        "matroska": by_pyav("matroska", "pcm_s16le", 16_000),
+    }

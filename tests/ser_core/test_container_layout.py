@@ -1,0 +1,139 @@
+import io
+
+import pytest
+
+from ser_core.container_layout import Body, Container, Limits, check_layout, sniff
+from ser_core.errors import BadAudio, UnsupportedEncoding
+from tests.ser_core.recordings import by_soundfile, containers, wav
+
+LIMITS = Limits(max_channels=2, min_rate_hz=8_000, max_rate_hz=192_000)
+
+
+def _body(data: bytes) -> Body:
+    return Body(io.BytesIO(data))
+
+
+def test_body_reads_like_a_file() -> None:
+    body = _body(b"0123456789")
+    assert body.size == 10
+    assert body.read(4) == b"0123"
+    assert body.tell() == 4
+    assert body.seek(-2, io.SEEK_END) == 8
+    assert body.read(100) == b"89"
+    assert body.read(1) == b""
+    assert body.seek(2) == 2
+    assert body.seek(3, io.SEEK_CUR) == 5
+
+
+def test_no_seek_leaves_the_body() -> None:
+    body = _body(b"0123456789")
+    assert body.seek(-5) == 0
+    assert body.seek(1 << 62) == 10
+    assert body.seek(-100, io.SEEK_CUR) == 0
+    assert body.at(1 << 62, 4) == b""
+
+
+def test_looking_ahead_does_not_move() -> None:
+    body = _body(b"0123456789")
+    assert body.at(7, 100) == b"789"
+    assert body.tell() == 0
+
+
+@pytest.mark.parametrize("n_bytes", range(1, 11))
+def test_replaced_bytes_show_in_reads_of_any_size(n_bytes: int) -> None:
+    body = _body(b"0123456789")
+    body.replace(3, b"abcd")
+    parts = []
+    while part := body.read(n_bytes):
+        parts.append(part)
+    assert b"".join(parts) == b"012abcd789"
+
+
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("wav", "WAV"),
+        ("flac", "FLAC"),
+        ("mp3", "MP3"),
+        ("opus", "Ogg"),
+        ("m4a", "M4A"),
+        ("aac", "AAC"),
+        ("webm", "WebM"),
+    ],
+)
+def test_a_container_is_known_by_its_first_bytes(name: str, container: Container) -> None:
+    body = _body(containers()[name])
+    assert sniff(body) == container
+    check_layout(body, container, LIMITS)
+
+
+def test_an_mp3_without_tags() -> None:
+    assert containers()["mp3"][:2] == b"\xff\xfb"
+    assert sniff(_body(b"ID3\x04" + bytes(20))) == "MP3"
+
+
+# Reserved version, bitrate and rate; layer I; a text's byte order mark; all ones; too short.
+@pytest.mark.parametrize(
+    "head", ["ffeb9064", "fffbf064", "fffb9c64", "ffff9064", "fffe6800", "ffffffff", "fffb"]
+)
+def test_what_only_looks_like_mpeg(head: str) -> None:
+    with pytest.raises(UnsupportedEncoding) as caught:
+        sniff(_body(bytes.fromhex(head)))
+    assert caught.value.code == "unsupported_container"
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "rate_hz", "code"),
+    [
+        (0, 16_000, "bad_audio"),
+        (3, 16_000, "too_many_channels"),
+        (1, 7_999, "rate_out_of_range"),
+        (1, 192_001, "rate_out_of_range"),
+    ],
+)
+def test_limits(n_channels: int, rate_hz: int, code: str) -> None:
+    LIMITS.check(2, 192_000)
+    LIMITS.check(1, 8_000)
+    with pytest.raises(BadAudio) as caught:
+        LIMITS.check(n_channels, rate_hz)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["wav", "opus", "vorbis", "m4a", "webm", "matroska"])
+def test_a_missing_byte_is_noticed(name: str) -> None:
+    data = containers()[name]
+    container = sniff(_body(data))
+    check_layout(_body(data), container, LIMITS)
+    with pytest.raises(BadAudio) as caught:
+        check_layout(_body(data[:-1]), container, LIMITS)
+    assert caught.value.code == "truncated_audio"
+
+
+def test_rf64_has_its_length_elsewhere() -> None:
+    data = by_soundfile("RF64", "PCM_16", 16_000)
+    check_layout(_body(data), "WAV", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(data[:-1]), "WAV", LIMITS)
+
+
+def test_m4a_without_moov() -> None:
+    data = containers()["m4a"]
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(data[: data.index(b"moov") - 4]), "M4A", LIMITS)
+
+
+def test_junk_after_an_m4a_does_no_harm() -> None:
+    check_layout(_body(containers()["m4a"] + b"junk at the end"), "M4A", LIMITS)
+
+
+def test_a_webm_of_unknown_length() -> None:
+    data = bytearray(containers()["webm"])
+    size_at = data.index(b"\x18\x53\x80\x67") + 4
+    assert data[size_at] == 0x01
+    data[size_at : size_at + 8] = b"\x01" + b"\xff" * 7
+    check_layout(_body(bytes(data[:-100])), "WebM", LIMITS)
+
+
+def test_a_long_row_of_empty_chunks_ends() -> None:
+    head, tail = wav(b"")[:12], wav(b"")[12:]
+    check_layout(_body(head + b"JUNK\0\0\0\0" * 150_000 + tail), "WAV", LIMITS)
