@@ -29,7 +29,7 @@ from glrf.lag import LagMeter, percentile
 from glrf.local_server import LocalServer, local_server
 from glrf.progress import bar
 from glrf.training import shipped_model
-from glrf_client import Segment, connect
+from glrf_client import Segment, SessionCreated, stream_audio
 from ser_core.containers import open_audio
 from ser_core.errors import SerError
 from ser_core.features import mfcc
@@ -149,7 +149,11 @@ async def run_streams(server: LocalServer, n_streams: int, stream_s: float) -> L
             return await play(server.url, chunks(index), meters[index], gate)
 
         streams = asyncio.gather(*(stream(index) for index in range(n_streams)))
-        await gate.all_there()
+        there = asyncio.ensure_future(gate.all_there())
+        await asyncio.wait((there, streams), return_when=asyncio.FIRST_COMPLETED)
+        if not there.done():  # a stream was refused
+            there.cancel()
+            await streams
         cpu_s, wall_s = process_cpu_s(server.pid), time.monotonic()
         gate.open()
         counts = await streams
@@ -197,21 +201,12 @@ class Gate:
 async def play(url: str, chunks: AsyncIterator[bytes], meter: LagMeter, gate: Gate) -> int:
     """One stream; returns how many segments came."""
     n_segments = 0
-    async with connect(url, sample_rate=RATE_HZ, open_timeout_s=60) as stream:
-
-        async def send() -> None:
-            async for chunk in chunks:
-                await stream.send(chunk)
-            await stream.close()
-
-        sender = asyncio.create_task(send())
-        await anext(aiter(stream))  # session.created
-        gate.arrive()
-        async for event in stream:
-            if isinstance(event, Segment):
-                n_segments += 1
-                meter.received(event.end_ms, has_label=event.label is not None)
-        await sender
+    async for event in stream_audio(url, chunks, sample_rate=RATE_HZ):
+        if isinstance(event, SessionCreated):
+            gate.arrive()
+        elif isinstance(event, Segment):
+            n_segments += 1
+            meter.received(event.end_ms, has_label=event.label is not None)
     return n_segments
 
 

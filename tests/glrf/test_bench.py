@@ -1,11 +1,16 @@
+import asyncio
 import json
+import os
+import runpy
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from glrf import bench
+from glrf.local_server import LocalServer
 from glrf.main import app
+from glrf_client import Unreachable
 
 
 def test_the_benchmark_measures_and_prints(cli: CliRunner, tmp_path: Path) -> None:
@@ -30,3 +35,10 @@ def test_an_installed_package_has_no_benchmarks(
     done = cli.invoke(app, ["bench"])
     assert done.exit_code == 2
     assert "in a checkout" in done.stderr
+
+
+def test_streams_that_cannot_open_end_the_benchmark() -> None:
+    run_streams = runpy.run_path(str(bench.SCRIPT))["run_streams"]
+    nowhere = LocalServer("http://127.0.0.1:1", os.getpid())
+    with pytest.raises(Unreachable):
+        asyncio.run(asyncio.wait_for(run_streams(nowhere, 2, 2.0), 10))
