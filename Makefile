@@ -56,7 +56,7 @@ check: $(DEV)
 	@echo "==> pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@echo "==> import contracts"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@echo "==> Dockerfile"
 	@$(BIN)/hadolint Dockerfile
 	@echo "==> compose files"

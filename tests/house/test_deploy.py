@@ -23,7 +23,19 @@ BIN = Path(sys.executable).parent
 COMPOSE = ("docker-compose.yml", "deploy/docker-compose.gpu.yml")
 #: The words of a query that are Prometheus' own.
 LANGUAGE = frozenset(
-    "sum min max by rate increase histogram_quantile label_values or unless offset".split()
+    {
+        "sum",
+        "min",
+        "max",
+        "by",
+        "rate",
+        "increase",
+        "histogram_quantile",
+        "label_values",
+        "or",
+        "unless",
+        "offset",
+    }
 )
 
 
@@ -143,7 +155,7 @@ def answering(status: int) -> Iterator[int]:
     """A server whose /readyz has one status; its port."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 (the base class's name)
+        def do_GET(self) -> None:
             self.send_response(status if self.path == "/readyz" else 404)
             self.end_headers()
 

@@ -9,7 +9,23 @@ import pytest
 from tests.house.repository import ROOT, read, tracked
 
 AUDIO = frozenset(
-    ".aac .aif .aiff .amr .au .caf .flac .m4a .mp3 .mp4 .ogg .opus .raw .wav .webm".split()
+    {
+        ".aac",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mp3",
+        ".mp4",
+        ".ogg",
+        ".opus",
+        ".raw",
+        ".wav",
+        ".webm",
+    }
 )
 SOURCES = tuple(path for path in tracked() if path.endswith(".py"))
 #: Written apart, so that this file does not name them itself.
