@@ -40,10 +40,13 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.conn.send_close(code)
         self.close_sent = True
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self._cut_soon()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # uvicorn would log an error for each handshake that ends in a refusal.
+            self.handshake_complete = self.close_sent
         if message["type"] == "websocket.close":
             # Closing waits for the send buffer to empty, which a client that does not read never
             # lets happen.
@@ -63,8 +66,4 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", **close})  # type: ignore[typeddict-item]
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.resume_reading()
-        self._cut_soon()
-
-    def _cut_soon(self) -> None:
-        self.loop.call_later(LINGER_S, self.transport.close)
-        self.loop.call_later(2 * LINGER_S, self.transport.abort)
+        self.loop.call_later(LINGER_S, self.transport.abort)

@@ -81,6 +81,7 @@ class Metrics:
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
         # A labelled child is found by a locked look-up: keep those of the hot path.
+        self.streamed_s = self.audio_s.labels("stream")
         self._stages = {stage: self.stage_s.labels(stage) for stage in STAGES}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -119,7 +119,6 @@ class Stream:
             self._ended.set()
             self._metrics.sessions_closed.labels(reason).inc()
             heard_s = self._session.received_samples / self._config.sample_rate_hz
-            self._metrics.audio_s.labels("stream").inc(heard_s)
             log.info("session %s ended: %s, %.1f s", self._session_id, reason, heard_s)
 
     async def _serve(self) -> str:
@@ -192,6 +191,8 @@ class Stream:
                 f"({self._config.encoding}, {self._config.n_channels} channels); it was ignored",
             )
             return
+        n_samples = len(data) // frame_bytes
+        self._metrics.streamed_s.inc(n_samples / self._config.sample_rate_hz)
         step_bytes = int(STEP_S * self._config.sample_rate_hz) * frame_bytes
         for start in range(0, len(data), step_bytes):
             if start:

@@ -1,0 +1,152 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from ser_core.errors import Overloaded, Restarting, SerError
+from ser_core.features import Float32
+from service.inference.batcher import Batcher, Scored
+from tests import synthetic
+from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend
+
+
+def segments(n: int) -> Float32:
+    return np.random.default_rng(n).standard_normal((n, 198, synthetic.N_MFCC), np.float32)
+
+
+def play(
+    play: Callable[[Batcher, GatedBackend], Awaitable[None]],
+    backend: GatedBackend | None = None,
+    max_batch: int = 4,
+    max_queued: int = 8,
+) -> GatedBackend:
+    backend = backend or GatedBackend()
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            batcher = Batcher(backend, max_batch=max_batch, max_queued=max_queued)
+            async with batcher:
+                try:
+                    await play(batcher, backend)
+                finally:
+                    backend.gate.set()
+
+    asyncio.run(run())
+    return backend
+
+
+async def queue_behind(batcher: Batcher, features: Float32) -> "list[asyncio.Future[Scored]]":
+    """The first runs (and waits at the gate), the others queue behind it."""
+    first = batcher.submit(features[0])
+    while batcher.n_queued:
+        await asyncio.sleep(0)
+    return [first, *map(batcher.submit, features[1:])]
+
+
+def test_batch_equals_single_and_is_natural() -> None:
+    features = segments(6)
+
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        futures = await queue_behind(batcher, features)
+        backend.gate.set()
+        scored = await asyncio.gather(*futures)
+        singles = np.concatenate([synthetic.logits(row[None]) for row in features])
+        np.testing.assert_allclose([s.logits for s in scored], singles, atol=1e-6)
+        assert [s.batch_size for s in scored] == [1, 4, 4, 4, 4, 1]
+        assert all(s.queue_s >= 0 and s.inference_s > 0 for s in scored)
+
+    assert play(script).batch_sizes == [1, 4, 1]
+
+
+def test_the_loop_goes_on_while_the_network_runs() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        future = batcher.submit(segments(1)[0])
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not future.done()
+        backend.gate.set()
+        await future
+
+    play(script)
+
+
+def test_a_full_queue_refuses_by_name() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        await queue_behind(batcher, segments(9))
+        with pytest.raises(Overloaded, match="8 segments wait"):
+            batcher.submit(segments(1)[0])
+
+    play(script)
+
+
+def test_withdrawn_work_is_not_run_and_gives_its_place_back() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        futures = await queue_behind(batcher, segments(9))
+        for future in futures[1:8]:
+            future.cancel()
+        batcher.submit(segments(1)[0])
+        backend.gate.set()
+        await futures[8]
+
+    assert play(script).batch_sizes == [1, 2]
+
+
+def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) -> None:
+    class FailsOnNan(GatedBackend):
+        def score(self, features: Float32) -> Float32:
+            if np.isnan(features).any():
+                raise ValueError("boom")
+            return super().score(features)
+
+    features = segments(6)
+    features[5] = np.nan
+
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        futures = await queue_behind(batcher, features)
+        backend.gate.set()
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        assert all(isinstance(result, Scored) for result in results[:5])
+        assert isinstance(results[5], SerError)
+        assert results[5].code == "inference_failed"
+        assert isinstance(await batcher.submit(features[0]), Scored)
+
+    play(script, FailsOnNan())
+    assert "boom" in caplog.text
+
+
+def test_a_failure_after_the_client_left() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        batcher.submit(segments(1)[0]).cancel()
+
+    play(script, FailingBackend())
+
+
+def test_stop_scores_what_has_queued_and_takes_no_more() -> None:
+    async def run() -> None:
+        backend = GatedBackend()
+        batcher = Batcher(backend, max_batch=2)
+        batcher.start()
+        futures = await queue_behind(batcher, segments(4))
+        stopping = asyncio.create_task(batcher.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(Restarting):
+            batcher.submit(segments(1)[0])
+        backend.gate.set()
+        await stopping
+        assert all(isinstance(future.result(), Scored) for future in futures)
+
+    asyncio.run(run())
+
+
+def test_workers_run_side_by_side() -> None:
+    async def run() -> None:
+        backend = GatedBackend()
+        async with Batcher(backend, max_batch=1, n_workers=2) as batcher:
+            futures = [batcher.submit(row) for row in segments(3)]
+            while batcher.n_queued != 1:
+                await asyncio.sleep(0)
+            backend.gate.set()
+            await asyncio.gather(*futures)
+
+    asyncio.run(run())

@@ -1,0 +1,218 @@
+import asyncio
+import csv
+import io
+import json
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile as sf
+
+from service import wire
+from service.analysis import FileAnalysis, FileLimits, analyze
+from service.inference.batcher import Batcher
+from service.inference.onnx import OnnxBackend
+from service.registry import ModelRegistry
+from service.requests import FileQuery
+from service.settings import Settings
+from tests.service.running import GatedBackend, RunningServer, wav
+from tests.synthetic import voice
+
+STEREO = np.stack([voice(16_000 * 3), voice(16_000 * 3, pitch_hz=90, seed=1)], axis=1)
+
+
+def test_the_answer(server: RunningServer) -> None:
+    answer = server.http.post("/v1/files", content=wav(voice(16_000 * 3)))
+    body = answer.json()
+    assert answer.status_code == 200
+    assert answer.headers["X-Request-ID"] == body["request_id"]
+    assert list(body) == ["request_id", "model", "duration_ms", "channels", "warnings"]
+    assert body["duration_ms"] == 3000
+    (channel,) = body["channels"]
+    assert list(channel) == ["channel", "role", "scored", "segments", "utterances", "summary"]
+    assert len(channel["segments"]) == 6
+    assert list(channel["segments"][0]) == list(wire.SegmentFields.model_fields)
+    assert list(channel["utterances"][0]) == list(wire.UtteranceFields.model_fields)
+    assert channel["utterances"][0]["is_final"]
+    assert list(channel["summary"]) == ["label", "scores", "time_share"]
+    assert sum(channel["summary"]["time_share"].values()) == pytest.approx(1)
+
+
+def test_multipart_and_raw_bodies_are_the_same(server: RunningServer) -> None:
+    body = wav(voice(16_000 * 40))  # 1.3 MB: spooled to disk
+    raw = server.http.post("/v1/files", content=body).json()
+    form = server.http.post("/v1/files", files={"file": body}).json()
+    raw.pop("request_id"), form.pop("request_id")
+    assert raw == form
+
+
+@pytest.mark.parametrize("container", ["FLAC", "OGG", "MP3"])
+def test_other_containers(server: RunningServer, container: str) -> None:
+    file = io.BytesIO()
+    sf.write(file, voice(32_000), 16_000, format=container)
+    answer = server.http.post("/v1/files", content=file.getvalue())
+    assert answer.status_code == 200
+    assert answer.json()["channels"][0]["segments"]
+
+
+def test_a_channel_that_is_off_leaves_one_line(server: RunningServer) -> None:
+    answer = server.http.post("/v1/files?roles=customer,agent:off", content=wav(STEREO))
+    customer, agent = answer.json()["channels"]
+    assert agent == {"channel": 1, "role": "agent", "scored": False}
+    assert customer["segments"][0]["role"] == "customer"
+
+
+def test_partial_segments_can_be_left_out(server: RunningServer) -> None:
+    answer = server.http.post("/v1/files?partial=false", content=wav(voice(16_000 * 3)))
+    assert [s["partial"] for s in answer.json()["channels"][0]["segments"]] == [False] * 3
+
+
+def test_ndjson_is_the_json_line_by_line(server: RunningServer) -> None:
+    whole = server.http.post("/v1/files", content=wav(STEREO)).json()
+    answer = server.http.post(
+        "/v1/files", content=wav(STEREO), headers={"Accept": "application/x-ndjson"}
+    )
+    assert answer.headers["Content-Type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines[-1]["type"] == "summary"
+    assert lines[-1]["request_id"] == answer.headers["X-Request-ID"]
+    for channel in whole["channels"]:
+        for kind in ("segment", "utterance"):
+            told = [m for m in lines if m["type"] == kind and m["channel"] == channel["channel"]]
+            assert told == [{**expected, "type": kind} for expected in channel[f"{kind}s"]]
+        summary = lines[-1]["channels"][channel["channel"]]
+        assert channel["summary"] == {k: summary[k] for k in channel["summary"]}
+
+
+def test_ndjson_comes_while_the_file_is_scored(settings: Settings) -> None:
+    """The first lines arrive while the network has not seen the last segment yet."""
+    backend = GatedBackend()
+    backend.gate.set()
+    with RunningServer(
+        settings.model_copy(update={"max_untold_events": 2, "max_batch": 1}),
+        ModelRegistry([backend]),
+    ) as server:
+        headers = {"Accept": "application/x-ndjson"}
+        body = wav(voice(16_000 * 60))
+        with server.http.stream("POST", "/v1/files", content=body, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert json.loads(next(lines))["type"] == "segment"
+            backend.gate.clear()
+            assert sum(backend.batch_sizes) < 149
+            backend.gate.set()
+            assert json.loads(list(lines)[-1])["type"] == "summary"
+
+
+def test_csv(server: RunningServer) -> None:
+    answer = server.http.post("/v1/files", content=wav(STEREO), headers={"Accept": "text/csv"})
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 12
+    assert {"channel", "start_ms", "label", "score_angry", "smoothed_label"} <= set(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "application/json"),
+        ("text/html", "application/json"),
+        ("application/json, text/csv", "application/json"),
+        ("text/html, text/csv;q=0.5", "text/csv"),
+    ],
+)
+def test_what_the_client_accepts(server: RunningServer, accept: str, expected: str) -> None:
+    body = wav(voice(16_000))
+    answer = server.http.post("/v1/files", content=body, headers={"Accept": accept})
+    assert answer.headers["Content-Type"].startswith(expected)
+
+
+def test_offline_analysis_is_the_same_document(
+    server: RunningServer, model_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "call.wav"
+    path.write_bytes(wav(STEREO, 44_100))
+    query = FileQuery(roles="customer,agent")
+
+    async def offline() -> wire.FileResult:
+        backend = OnnxBackend.load(model_dir / "tiny.onnx", "cpu", max_batch=4)
+        async with Batcher(backend, max_batch=4) as batcher:
+            return await analyze(path, batcher, query)
+
+    result = json.loads(asyncio.run(offline()).model_dump_json())
+    served = server.http.post("/v1/files?roles=customer,agent", content=path.read_bytes()).json()
+    result.pop("request_id"), served.pop("request_id")
+    # Segments may have met in batches of other sizes, which may round the last bit otherwise.
+    assert _shape(result) == _shape(served)
+    np.testing.assert_allclose(_numbers(result), _numbers(served), atol=2e-6)
+
+
+def _shape(value: object) -> object:
+    match value:
+        case dict():
+            return {key: _shape(item) for key, item in value.items()}
+        case list():
+            return [_shape(item) for item in value]
+        case float():
+            return "a number"
+        case _:
+            return value
+
+
+def _numbers(value: object) -> list[float]:
+    match value:
+        case dict():
+            return [number for item in value.values() for number in _numbers(item)]
+        case list():
+            return [number for item in value for number in _numbers(item)]
+        case float():
+            return [value]
+        case _:
+            return []
+
+
+def test_a_file_keeps_to_its_share_of_the_queue() -> None:
+    backend = GatedBackend()
+
+    async def run() -> None:
+        async with Batcher(backend, max_batch=1, max_queued=1000) as batcher:
+            analysis = FileAnalysis(
+                io.BytesIO(wav(voice(16_000 * 60))), batcher, limits=FileLimits(max_untold_events=4)
+            )
+            lines = analysis.lines()
+            first = asyncio.ensure_future(anext(lines))
+            while batcher.n_queued < 3:
+                await asyncio.sleep(0.001)
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+                # Four, and what one block of a second brings on top.
+                assert batcher.n_queued <= 4 + 3
+            backend.gate.set()
+            await first
+            rest = [line async for line in lines]
+            assert len(rest) == 149
+
+    asyncio.run(run())
+
+
+def test_files_are_limited_and_come_free_again(settings: Settings) -> None:
+    backend = GatedBackend()
+    with RunningServer(
+        settings.model_copy(update={"max_files": 1}), ModelRegistry([backend])
+    ) as server:
+
+        async def run() -> tuple[httpx.Response, httpx.Response]:
+            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+                first = asyncio.create_task(http.post("/v1/files", content=wav(voice(32_000))))
+                while not server.metric("glrf_files"):
+                    await asyncio.sleep(0.005)
+                second = await http.post("/v1/files", content=wav(voice(32_000)))
+                backend.gate.set()
+                return await first, second
+
+        first, second = asyncio.run(run())
+        assert first.status_code == 200
+        assert (second.status_code, second.json()["code"]) == (503, "overloaded")
+        assert second.headers["Retry-After"] == "1"
+        server.wait_until(lambda: server.metric("glrf_files") == 0)
+        assert server.http.post("/v1/files", content=wav(voice(16_000))).status_code == 200

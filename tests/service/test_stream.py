@@ -1,0 +1,231 @@
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from service.registry import ModelRegistry
+from service.settings import Settings
+from tests.service.running import (
+    TIMEOUT_S,
+    GatedBackend,
+    RunningServer,
+    Transcript,
+    chunks,
+    converse,
+    listen,
+    pcm,
+)
+from tests.synthetic import voice
+
+
+def talk(server: RunningServer, frames: list[bytes | str], query: str = "") -> Transcript:
+    return asyncio.run(converse(server.stream_url + query, frames))
+
+
+def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
+    transcript = talk(server, chunks(pcm(voice(16_000 * 3)), 3200))
+    kinds = [message["type"] for message in transcript.messages]
+    assert kinds == ["session.created", *["segment"] * 6, "utterance", "session.closed"]
+    created, closed = transcript.messages[0], transcript.messages[-1]
+    assert created["config"] == {
+        "encoding": "pcm_s16le",
+        "sample_rate": 16000,
+        "channels": 1,
+        "roles": [{"channel": 0, "role": None, "scored": True}],
+        "endpointing": "manual",
+        "smoothing": "mean",
+        "partial": True,
+        "start_offset_ms": 0,
+    }
+    assert (created["model"]["name"], len(created["model"]["sha256"])) == ("tiny", 64)
+    assert created["limits"]["max_frame_bytes"] == 2**20
+    segments = transcript.of("segment")
+    assert [s["partial"] for s in segments] == [True] * 3 + [False] * 3
+    assert [(s["start_ms"], s["end_ms"]) for s in segments] == [
+        (0, 800),
+        (0, 1200),
+        (0, 1600),
+        (0, 2000),
+        (400, 2400),
+        (800, 2800),
+    ]
+    assert all(0 <= s["lag_ms"] < 5000 for s in segments)
+    assert closed["usage"] == {
+        "audio_ms": 3000,
+        "speech_ms": 2800,
+        "segments": 6,
+        "dropped_ms": 0,
+    }
+    assert closed["summary"][0]["label"] == transcript.of("utterance")[0]["label"]
+    assert closed["reason"] == "client_closed"
+    assert transcript.close_code == 1000
+
+
+def test_any_chunking_tells_the_same(server: RunningServer) -> None:
+    data = pcm(voice(16_000 * 3))
+    small, large = talk(server, chunks(data, 642)), talk(server, [data])
+    for one, other in zip(small.told, large.told, strict=True):
+        assert one.keys() == other.keys()
+        np.testing.assert_allclose(
+            list(one["scores"].values()), list(other["scores"].values()), atol=2e-6
+        )
+
+
+def test_flush_ends_an_utterance(server: RunningServer) -> None:
+    second = pcm(voice(16_000))
+    transcript = talk(server, [second, '{"type": "flush"}', second, '{"type":"keepalive"}'])
+    utterances = transcript.of("utterance")
+    assert [(u["start_ms"], u["end_ms"]) for u in utterances] == [(0, 1000), (1000, 2000)]
+    assert all(u["is_final"] for u in utterances)
+
+
+def test_endpointing_off_tells_the_result_so_far(server: RunningServer) -> None:
+    second = pcm(voice(16_000))
+    transcript = talk(server, [second, '{"type": "flush"}', second], "?endpointing=off")
+    utterances = transcript.of("utterance")
+    assert [(u["end_ms"], u["is_final"]) for u in utterances] == [(1000, False), (2000, True)]
+    assert {u["utterance_id"] for u in utterances} == {"0-0"}
+
+
+def test_roles_and_a_channel_that_is_off(server: RunningServer) -> None:
+    stereo = pcm(np.stack([voice(32_000), voice(32_000, pitch_hz=90)], axis=1))
+    transcript = talk(server, [stereo], "?channels=2&roles=customer,agent:off")
+    assert {(s["channel"], s["role"]) for s in transcript.of("segment")} == {(0, "customer")}
+    assert transcript.messages[0]["config"]["roles"] == [
+        {"channel": 0, "role": "customer", "scored": True},
+        {"channel": 1, "role": "agent", "scored": False},
+    ]
+    assert transcript.messages[-1]["usage"]["audio_ms"] == 2000
+    assert [s["role"] for s in transcript.messages[-1]["summary"]] == ["customer"]
+
+
+def test_start_offset_shifts_all_times(server: RunningServer) -> None:
+    transcript = talk(server, [pcm(voice(16_000))], "?start_offset_ms=90000")
+    assert transcript.of("utterance")[0]["start_ms"] == 90_000
+    assert transcript.of("segment")[0]["end_ms"] == 90_800
+
+
+def test_narrowband_audio_is_warned_of(server: RunningServer) -> None:
+    transcript = talk(server, [bytes(8000)], "?encoding=mulaw&sample_rate=8000")
+    assert transcript.messages[1]["code"] == "narrowband_audio"
+
+
+def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
+    update = json.dumps({"type": "update", "smoothing": "mean", "endpointing": "manual"})
+    transcript = talk(server, [update, pcm(voice(16_000))])
+    assert not transcript.of("error")
+    assert transcript.of("utterance")
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ({"smoothing": "viterbi"}, "smoothing='viterbi'"),
+        ({"endpointing": "vad"}, "endpointing='vad'"),
+        ({"endpointing": "off"}, "endpointing cannot be changed"),
+        ({"thresholds": {"angry": 0.5}}, "thresholds"),
+    ],
+)
+def test_an_update_that_is_not_available_changes_nothing(
+    server: RunningServer, option: dict[str, object], named: str
+) -> None:
+    transcript = talk(server, [json.dumps({"type": "update", **option}), pcm(voice(16_000))])
+    assert named in transcript.error["message"]
+    assert (transcript.error["code"], transcript.error["fatal"]) == ("bad_parameter", False)
+    assert transcript.of("utterance")
+    assert transcript.close_code == 1000
+
+
+def test_a_frame_of_a_megabyte_does_not_hold_the_others(server: RunningServer) -> None:
+    """131 s of audio in one frame: another session and `/livez` go on meanwhile."""
+
+    async def run() -> tuple[Transcript, Transcript, int]:
+        url = server.stream_url
+        n_answers = 0
+        async with httpx.AsyncClient(base_url=server.http.base_url) as http:
+            large = asyncio.create_task(
+                converse(url + "?encoding=mulaw&sample_rate=8000", [b"\x10" * 2**20])
+            )
+            small = await converse(url, [pcm(voice(16_000))])
+            while not large.done():
+                assert (await http.get("/livez")).status_code == 200
+                n_answers += 1
+            return await large, small, n_answers
+
+    large, small, n_answers = asyncio.run(run())
+    assert large.messages[-1]["usage"]["audio_ms"] == 131_072
+    assert small.close_code == 1000
+    assert n_answers > 5
+
+
+def test_back_pressure_bounds_what_is_in_flight(settings: Settings) -> None:
+    backend = GatedBackend()
+    bounded = settings.model_copy(update={"max_untold_events": 4, "max_batch": 1})
+    with RunningServer(bounded, ModelRegistry([backend])) as server:
+
+        async def run() -> Transcript:
+            async with asyncio.timeout(TIMEOUT_S):
+                conversation = asyncio.create_task(
+                    converse(server.stream_url, chunks(pcm(voice(16_000 * 60)), 32_000))
+                )
+                while server.metric("glrf_queued_segments") < 3:
+                    await asyncio.sleep(0.005)
+                for _ in range(20):  # no more comes, however long the network takes
+                    await asyncio.sleep(0.001)
+                    assert server.metric("glrf_queued_segments") <= 5
+                backend.gate.set()
+                return await conversation
+
+        transcript = asyncio.run(run())
+    assert len(transcript.of("segment")) == 149
+    assert transcript.close_code == 1000
+
+
+def test_sessions_are_limited(settings: Settings) -> None:
+    with RunningServer(settings.model_copy(update={"max_sessions": 1})) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+
+        async def run() -> InvalidStatus:
+            async with connect(server.stream_url) as socket:
+                await socket.recv()
+                with pytest.raises(InvalidStatus) as caught:
+                    await connect(server.stream_url)
+                await socket.send('{"type": "close"}')
+                await listen(socket)
+            return caught.value
+
+        response = asyncio.run(run()).response
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+        problem = json.loads(response.body)
+        assert problem["code"] == "overloaded"
+        assert "1 sessions are taken" in problem["detail"]
+        assert server.metric("glrf_refusals_total", code="overloaded") == 1
+        server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+        assert talk(server, [pcm(voice(16_000))]).close_code == 1000
+
+
+def test_metrics_come_from_the_results(settings: Settings) -> None:
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        frames = [pcm(voice(16_000 * 3)), bytes(16_000 * 2 * 3)]
+        segments = talk(server, frames).of("segment")
+        silent = sum(segment["abstain"] == "no_speech" for segment in segments)
+        assert silent
+        server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+        assert server.metric("glrf_sessions_closed_total", reason="done") == 1
+        assert server.metric("glrf_audio_seconds_total", source="stream") == pytest.approx(6)
+        assert server.metric("glrf_lag_seconds_count") == len(segments)
+        for stage, count in (
+            ("features", len(segments)),
+            ("send", len(segments)),
+            ("queue", len(segments) - silent),
+            ("inference", len(segments) - silent),
+        ):
+            assert server.metric("glrf_stage_seconds_count", stage=stage) == count
+        assert server.metric("glrf_batch_segments_sum") == len(segments) - silent
+        assert server.metric("glrf_segments_total", label="none", abstain="no_speech") == silent

@@ -1,0 +1,290 @@
+"""What a client can do wrong on a stream. A good session runs beside each, and never notices."""
+
+import asyncio
+import json
+import socket
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from service.registry import ModelRegistry
+from service.settings import Settings
+from tests.service.running import (
+    TIMEOUT_S,
+    FailingBackend,
+    GatedBackend,
+    RunningServer,
+    Transcript,
+    converse,
+    good_session_beside,
+    listen,
+    pcm,
+    wav,
+)
+from tests.synthetic import voice
+
+
+def talk_badly(server: RunningServer, frames: list[bytes | str], query: str = "") -> Transcript:
+    async def run() -> Transcript:
+        async with good_session_beside(server.stream_url):
+            return await converse(server.stream_url + query, frames)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "named"),
+    [
+        ("?sample_rat=8000", "bad_parameter", "unknown parameter 'sample_rat'"),
+        ("?sample_rate=1", "bad_parameter", "sample_rate=1 "),
+        ("?sample_rate=fast", "bad_parameter", "sample_rate='fast'"),
+        ("?sample_rate=192000", "bad_parameter", "sample_rate=192000"),
+        ("?sample_rate=8000&sample_rate=16000", "bad_parameter", "'sample_rate' is given twice"),
+        ("?channels=1024", "bad_parameter", "channels=1024"),
+        ("?channels=0", "bad_parameter", "channels=0"),
+        ("?encoding=opus", "unsupported_encoding", "'opus'"),
+        ("?encoding=mp3", "unsupported_encoding", "'mp3'"),
+        ("?roles=customer,agent", "bad_parameter", "roles names 2 channels"),
+        ("?roles=customer:on", "bad_parameter", "'customer:on'"),
+        ("?roles=agent:off", "bad_parameter", "every channel off"),
+        ("?model=other", "bad_parameter", "model='other'"),
+        ("?endpointing=vad", "bad_parameter", "endpointing='vad' is not available"),
+        ("?endpointing=magic", "bad_parameter", "endpointing='magic' is not known"),
+        ("?endpoint_silence_ms=700", "bad_parameter", "endpoint_silence_ms"),
+        ("?smoothing=ema", "bad_parameter", "smoothing='ema' is not available"),
+        ("?partial=perhaps", "bad_parameter", "partial='perhaps'"),
+        ("?start_offset_ms=-1", "bad_parameter", "start_offset_ms='-1'"),
+        ("?resume=TOKEN", "bad_parameter", "resume is not available"),
+    ],
+)
+def test_parameters_are_refused_by_name_before_the_upgrade(
+    server: RunningServer, query: str, code: str, named: str
+) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        asyncio.run(converse(server.stream_url + query, []))
+    response = caught.value.response
+    problem = json.loads(response.body)
+    assert response.status_code == problem["status"] == 400
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["X-Request-ID"] == problem["request_id"]
+    assert problem["code"] == code
+    assert named in problem["detail"]
+    assert problem["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("flush", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 5000, "not JSON"),
+        ('"flush"', "not understood"),
+        ("[]", "not understood"),
+        ("{}", "type is none of"),
+        ('{"type": 7}', "type is none of"),
+        ('{"type": "reset"}', "type is none of flush, update, keepalive, close"),
+        ('{"type": "flush", "now": true}', "unknown field 'now'"),
+        ('{"type": "update", "smoothing": 3}', "smoothing"),
+        ('{"type": "update", "speed": 3}', "unknown field 'speed'"),
+    ],
+)
+def test_a_bad_message_ends_the_stream(server: RunningServer, text: str, named: str) -> None:
+    transcript = asyncio.run(converse(server.stream_url, [text], close=False))
+    assert transcript.close_code == 4400
+    assert transcript.error["code"] == "bad_message"
+    assert named in transcript.error["message"]
+    assert transcript.error["fatal"]
+    assert not transcript.error["retryable"]
+    assert transcript.messages[-1] is transcript.messages[1]
+
+
+def test_text_where_audio_is_due(server: RunningServer) -> None:
+    transcript = talk_badly(server, ["hello, can you hear me?"])
+    assert transcript.close_code == 4400
+    assert "binary frames" in transcript.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"), [(b"", "empty_frame"), (b"\0", "odd_frame"), (bytes(3201), "odd_frame")]
+)
+def test_odd_and_empty_frames_are_ignored_whole(
+    server: RunningServer, frame: bytes, code: str
+) -> None:
+    audio = pcm(voice(16_000))
+    transcript = talk_badly(server, [audio, frame, audio])
+    assert (transcript.error["code"], transcript.error["fatal"]) == (code, False)
+    assert transcript.close_code == 1000
+    usage = transcript.messages[-1]["usage"]
+    assert usage["audio_ms"] == 2000
+    assert usage["dropped_ms"] == (100 if len(frame) == 3201 else 0)
+
+
+def test_half_a_sample_of_stereo(server: RunningServer) -> None:
+    transcript = talk_badly(server, [bytes(6)], "?channels=2")
+    assert "not whole samples of 4 bytes" in transcript.error["message"]
+
+
+@pytest.mark.parametrize("odd", [b"", b"\0"])
+def test_a_container_in_the_stream(server: RunningServer, odd: bytes) -> None:
+    transcript = talk_badly(server, [wav(voice(16_000)) + odd])
+    assert transcript.close_code == 4415
+    assert transcript.error["code"] == "container_in_stream"
+    assert "WAV" in transcript.error["message"]
+    assert "/v1/files" in transcript.error["message"]
+    assert not transcript.of("segment")
+
+
+def test_a_frame_just_too_large(server: RunningServer) -> None:
+    transcript = talk_badly(server, [bytes(2**20 + 2)])
+    assert transcript.close_code == 1009
+    assert transcript.error["code"] == "frame_too_large"
+    assert "1048576" in transcript.error["message"]
+
+
+def test_a_frame_of_20_mb(server: RunningServer) -> None:
+    """Refused by its header: the transport never holds it."""
+    transcript = talk_badly(server, [bytes(20_000_000)])
+    assert transcript.close_code == 1009
+    server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+
+
+def test_nan_samples(server: RunningServer) -> None:
+    audio = voice(32_000)
+    audio[8000:8100] = np.nan
+    audio[9000] = np.inf
+    transcript = talk_badly(server, [audio.tobytes()], "?encoding=pcm_f32le")
+    assert [w["code"] for w in transcript.of("warning")] == ["non_finite_samples"]
+    assert transcript.close_code == 1000
+    for segment in transcript.of("segment"):
+        assert all(0 <= score <= 1 for score in segment["scores"].values())
+
+
+def test_silence(server: RunningServer) -> None:
+    transcript = talk_badly(server, [bytes(64_000)])
+    for segment in transcript.of("segment"):
+        assert (segment["label"], segment["abstain"]) == (None, "no_speech")
+        assert set(segment["scores"].values()) == {0.0}
+    assert transcript.of("utterance")[0]["label"] is None
+    assert transcript.messages[-1]["usage"]["speech_ms"] == 0
+
+
+def test_a_constant_offset(server: RunningServer) -> None:
+    transcript = talk_badly(server, [pcm(voice(32_000) * 0.5 + np.float32(0.3))])
+    assert [w["code"] for w in transcript.of("warning")] == ["dc_offset"]
+
+
+def test_nothing_but_an_offset(server: RunningServer) -> None:
+    transcript = talk_badly(server, [pcm(np.full(32_000, 0.5, np.float32))])
+    assert {segment["abstain"] for segment in transcript.of("segment")} == {"no_speech"}
+
+
+def test_clipping(server: RunningServer) -> None:
+    transcript = talk_badly(server, [pcm(voice(32_000) * 20)])
+    assert "clipping" in [w["code"] for w in transcript.of("warning")]
+    assert {segment["abstain"] for segment in transcript.of("segment")} == {"clipped"}
+
+
+def test_a_client_that_never_reads(settings: Settings) -> None:
+    """It is cut off after the time to send; what it left unread stays bounded meanwhile."""
+    impatient = settings.model_copy(update={"send_timeout_s": 0.3})
+    with RunningServer(impatient) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+
+        async def run() -> None:
+            async with good_session_beside(server.stream_url):
+                await asyncio.to_thread(send_without_reading, server)
+
+        asyncio.run(run())
+        server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+        assert server.metric("glrf_sessions_closed_total", reason="slow_client") == 1
+        assert server.metric("glrf_queued_segments") == 0
+
+
+def send_without_reading(server: RunningServer) -> None:
+    """Silence costs the server next to nothing, and each 0.4 s of it is a message to the client."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(TIMEOUT_S)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(
+            b"GET /v1/stream?encoding=mulaw&sample_rate=8000 HTTP/1.1\r\nHost: x\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        # A masked binary frame of 64 KiB, mask 0: mu-law 0xFF is silence.
+        frame = b"\x82\xff" + (65_536).to_bytes(8, "big") + bytes(4) + b"\xff" * 65_536
+        try:
+            for _ in range(2000):
+                client.sendall(frame)
+        except (ConnectionError, TimeoutError):
+            return
+    raise AssertionError("the server took two hours of audio from a client that never read")
+
+
+def test_a_client_that_leaves_mid_segment(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = GatedBackend()
+    with RunningServer(settings, ModelRegistry([backend])) as server:
+
+        async def run() -> None:
+            async with asyncio.timeout(TIMEOUT_S):
+                client = await connect(server.stream_url)
+                await client.send(pcm(voice(16_000 * 3)))
+                while server.metric("glrf_queued_segments") < 5:
+                    await asyncio.sleep(0.005)
+                client.transport.abort()
+                while server.metric("glrf_sessions"):
+                    await asyncio.sleep(0.005)
+            backend.gate.set()
+            async with good_session_beside(server.stream_url):
+                pass
+
+        n_errors = len([r for r in caplog.records if r.levelname == "ERROR"])
+        asyncio.run(run())
+        # The one segment that was running when the client left, then the good sessions' 9 + 9.
+        assert sum(backend.batch_sizes) == 1 + 2 * 9
+        assert server.metric("glrf_queued_segments") == 0
+        assert server.metric("glrf_sessions_closed_total", reason="client_left") == 1
+        assert len([r for r in caplog.records if r.levelname == "ERROR"]) == n_errors
+
+
+def test_a_client_that_leaves_during_the_handshake(server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websock")
+    asyncio.run(converse(server.stream_url, [pcm(voice(16_000))]))
+
+
+def test_a_network_that_fails(settings: Settings) -> None:
+    with RunningServer(settings, ModelRegistry([FailingBackend()])) as server:
+        transcript = asyncio.run(converse(server.stream_url, [pcm(voice(16_000))], close=False))
+    assert transcript.close_code == 1011
+    assert transcript.error["code"] == "inference_failed"
+    assert transcript.error["retryable"]
+    assert "accelerator" not in transcript.error["message"]
+
+
+def test_shutdown_tells_what_is_scored_then_1012(settings: Settings) -> None:
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+
+        async def run() -> Transcript:
+            async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
+                listening = asyncio.create_task(listen(client))
+                await client.send(pcm(voice(16_000 * 2)))
+                while not server.metric("glrf_audio_seconds_total", source="stream"):
+                    await asyncio.sleep(0.005)
+                server.begin_stop()
+                return await listening
+
+        transcript = asyncio.run(run())
+    assert transcript.close_code == 1012
+    assert transcript.error["code"] == "restarting"
+    assert transcript.error["retryable"]
+    assert transcript.error["retry_after_ms"] == 1000
+    assert [m["type"] for m in transcript.messages][-1] == "error"
