@@ -48,6 +48,7 @@ async def _stream(
     rate_hz: int,
     n_channels: int,
 ) -> None:
+    from glrf_client import stream_audio
     from rich.console import Console
 
     from glrf.audio import (
@@ -60,7 +61,6 @@ async def _stream(
         stdin_chunks,
     )
     from glrf.live import view
-    from glrf_client import stream_audio
 
     stop = asyncio.Event()
     with ExitStack() as stack:

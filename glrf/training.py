@@ -54,6 +54,10 @@ def evaluate(
         Path | None, typer.Option(help="JSON of the split's speakers, to take one subset of.")
     ] = None,
     subset: Annotated[str | None, typer.Option(help="train, dev or test; needs --split.")] = None,
+    svm: Annotated[
+        bool,
+        typer.Option(help="Assess an SVM on the same MFCC beside it, from the split's train part."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print everything, confusion matrices too, as JSON.")
     ] = False,
@@ -64,7 +68,7 @@ def evaluate(
     module = needed("model_export.evaluation", _INSTALL)
     with bar("recordings") as report:
         result = module.evaluate(
-            model or shipped_model(), manifest, data, split, subset, on_progress=report
+            model or shipped_model(), manifest, data, split, subset, svm=svm, on_progress=report
         )
     if as_json:
         typer.echo(json.dumps(result, indent=2))
@@ -139,6 +143,13 @@ def _print_table(result: dict[str, Any]) -> None:
     for column in ("utterances", "WA", "UA", "micro-F1", "Pure-Acc"):
         table.add_column(column, justify="right")
     for name, metrics in {**result["corpora"], "all": result["all"]}.items():
-        figures = (metrics[key] for key in ("wa", "ua", "micro_f1", "pure_acc"))
-        table.add_row(name, str(metrics["n"]), *(f"{figure:.3f}" for figure in figures))
+        table.add_row(name, str(metrics["n"]), *_figures(metrics))
+    if "svm" in result:
+        # A machine with one decision an utterance has no segments for Pure-Acc to look at.
+        for name, metrics in {**result["svm"]["corpora"], "all": result["svm"]["all"]}.items():
+            table.add_row(f"{name}, SVM", str(metrics["n"]), *_figures(metrics)[:3], "-")
     Console().print(table)
+
+
+def _figures(metrics: dict[str, Any]) -> list[str]:
+    return [f"{metrics[key]:.3f}" for key in ("wa", "ua", "micro_f1", "pure_acc")]

@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 @dataclass(frozen=True)
 class Phrase:
     """`rate` in words a minute; `pitch` and `pitch_range` as espeak-ng takes them, 50 is its
-    default; `level` is linear, 1 the loudest phrase."""
+    default; `level` is linear, 1 the loudest phrase.
+    """
 
     meant: str
     text: str

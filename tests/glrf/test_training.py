@@ -30,7 +30,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_evaluate_takes_the_models_folder_and_keeps_stdout_clean(
     cli: CliRunner, stub, model_dir: Path
 ) -> None:
-    def evaluate(model, manifest, data, split, subset, on_progress):
+    def evaluate(model, manifest, data, split, subset, *, svm, on_progress):
         assert (model, data) == (model_dir / "tiny.onnx", Path("d"))
         on_progress(1, 2)
         return RESULT
@@ -102,7 +102,7 @@ def test_the_calls_fit_the_real_functions() -> None:
     from model_export.train import train
 
     inspect.signature(train).bind(*"abcde", resume=True, on_epoch=None)
-    inspect.signature(evaluate).bind(*"abcde", on_progress=None)
+    inspect.signature(evaluate).bind(*"abcde", svm=True, on_progress=None)
     inspect.signature(export).bind(
         *"abcde", version="", license="", provenance=None, on_progress=None
     )
@@ -124,3 +124,12 @@ def test_evaluate_for_real_on_a_corpus_of_two(cli: CliRunner, tmp_path: Path) ->
     assert set(result["corpora"]) == {"mine"}
     assert result["all"]["n"] == 2
     assert {"wa", "ua", "micro_f1", "pure_acc", "confusion"} <= set(result["all"])
+
+
+def test_an_svm_stands_beside_the_model(cli: CliRunner, stub, model_dir: Path) -> None:
+    both = RESULT | {"svm": {"corpora": RESULT["corpora"], "all": RESULT["all"]}}
+    stub("model_export.evaluation", "evaluate", lambda *_, svm, **__: both if svm else RESULT)
+    arguments = ["evaluate", "--manifest", "m.csv", "--data", "d"]
+    table = cli.invoke(app, [*arguments, "--svm"]).stdout.splitlines()
+    assert table[3].split() == ["acted,", "SVM", "8", "0.500", "0.250", "0.500", "-"]
+    assert len(cli.invoke(app, arguments).stdout.splitlines()) == 3
