@@ -34,10 +34,10 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
         "matplotlib", "install the training extra: pip install 'glrf[train]', or leave --plot out"
     )
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     n_rows = 2 * len(result.channels)
-    figure, axes = pyplot.subplots(
+    figure, axes = plt.subplots(
         n_rows,
         1,
         sharex=True,
@@ -59,7 +59,7 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
     except ValueError as error:
         raise BadParameter(str(error), remedy="end the name with .png, .svg or .pdf") from error
     finally:
-        pyplot.close(figure)
+        plt.close(figure)
 
 
 def envelope(audio: Path, duration_ms: int) -> Float32:

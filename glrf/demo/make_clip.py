@@ -27,8 +27,10 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Phrase:
-    """`rate` in words a minute; `pitch` and `pitch_range` as espeak-ng takes them, 50 is its
-    default; `level` is linear, 1 the loudest phrase.
+    """One phrase and its prosody.
+
+    `rate` in words a minute; `pitch` and `pitch_range` as espeak-ng takes them, 50 is its default;
+    `level` is linear, 1 the loudest phrase.
     """
 
     meant: str
@@ -65,7 +67,7 @@ def speak(phrase: Phrase) -> NDArray[np.float32]:
             ["espeak-ng", "-v", "en-us", "-m", "-w", str(path), ssml], check=True, timeout=30
         )
         samples, rate_hz = soundfile.read(path, dtype="float32")
-    samples = soxr.resample(samples, rate_hz, RATE_HZ)  # pyright: ignore
+    samples = soxr.resample(samples, rate_hz, RATE_HZ)
     loud = np.flatnonzero(np.abs(samples) > 0.005)
     samples = samples[loud[0] : loud[-1] + 1]
     return (samples * (PEAK * phrase.level / np.abs(samples).max())).astype(np.float32)
