@@ -67,7 +67,7 @@ def speak(phrase: Phrase) -> NDArray[np.float32]:
             ["espeak-ng", "-v", "en-us", "-m", "-w", str(path), ssml], check=True, timeout=30
         )
         samples, rate_hz = soundfile.read(path, dtype="float32")
-    samples = soxr.resample(samples, rate_hz, RATE_HZ)
+    samples = soxr.resample(np.asarray(samples, np.float32), rate_hz, RATE_HZ)
     loud = np.flatnonzero(np.abs(samples) > 0.005)
     samples = samples[loud[0] : loud[-1] + 1]
     return (samples * (PEAK * phrase.level / np.abs(samples).max())).astype(np.float32)

@@ -14,7 +14,7 @@ from ser_core.segments import SegmentSpec
 from ser_core.session import SegmentRequest, StreamConfig, StreamSession
 from tests.synthetic import logits, model_spec
 
-FLUSH = None
+FLUSH = None  # among chunks: the client ends the utterance there
 
 
 @cache
@@ -42,7 +42,7 @@ def play(session: StreamSession, chunks: Iterable[bytes | None]) -> list[Event]:
     """All events of a stream; `FLUSH` among the chunks ends the utterance there."""
     events: list[Event] = []
     for chunk in chunks:
-        if chunk is FLUSH:
+        if chunk is None:
             session.flush()
         else:
             session.receive_audio(chunk)
@@ -57,7 +57,7 @@ def play_samples(spec: ModelSpec, config: StreamConfig, *parts: Float32 | None) 
     """As `play`, for decoded samples `(n, n_channels)` or `(n,)`."""
     session = StreamSession(spec, config)
     for part in parts:
-        if part is FLUSH:
+        if part is None:
             session.flush()
         else:
             session.receive_samples(part if part.ndim == 2 else part[:, None])

@@ -7,6 +7,7 @@ from functools import cache
 import av
 import numpy as np
 import soundfile as sf
+from av.audio.stream import AudioStream
 
 from ser_core.features import Float32
 from tests.synthetic import voice
@@ -37,6 +38,7 @@ def by_pyav(format_name: str, codec: str, rate_hz: int, n_channels: int = 2) -> 
     layout = "stereo" if n_channels == 2 else "mono"
     with av.open(file, "w", format=format_name) as container:
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
+        assert isinstance(stream, AudioStream)
         codec_format = stream.codec_context.format
         resampler = av.AudioResampler(codec_format.name if codec_format else "s16", layout, rate_hz)
         planar = np.ascontiguousarray(stereo(rate_hz, n_channels).T)

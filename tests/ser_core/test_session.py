@@ -171,8 +171,9 @@ def test_utterance_is_the_mean_of_its_whole_segments() -> None:
         np.testing.assert_allclose(list(utterance.scores.values()), mean, atol=1e-6)
         assert utterance.label == list(utterance.scores)[int(np.argmax(mean))]
         assert utterance.n_segments == len(inside)
-        labels = [segment.label for segment in inside]
-        assert utterance.pure == is_pure(utterance.label, [label for label in labels if label])
+        labels = [segment.label for segment in inside if segment.label]
+        assert utterance.label is not None
+        assert utterance.pure == is_pure(utterance.label, labels)
         assert inside[-1].smoothed.scores == utterance.scores
 
 

@@ -41,7 +41,7 @@ def test_a_constant_is_silence_with_an_offset(dc: float) -> None:
 
 
 def test_a_faint_voice_on_an_offset_is_heard() -> None:
-    faint = voice(HOP) / 200
+    faint = voice(HOP) / np.float32(200)
     alone = LevelMeter(1).accept(faint).level_dbfs
     assert LevelMeter(1).accept(faint + np.float32(0.5)).level_dbfs == pytest.approx(alone, abs=0.1)
 

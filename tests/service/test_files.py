@@ -16,7 +16,13 @@ from service.inference.onnx import OnnxBackend
 from service.registry import ModelRegistry
 from service.requests import FileQuery
 from service.settings import Settings
-from tests.service.running import GatedBackend, RunningServer, wav
+from tests.service.running import (
+    GatedBackend,
+    RunningServer,
+    assert_same_document,
+    until,
+    wav,
+)
 from tests.synthetic import voice
 
 STEREO = np.stack([voice(16_000 * 3), voice(16_000 * 3, pitch_hz=90, seed=1)], axis=1)
@@ -44,7 +50,7 @@ def test_multipart_and_raw_bodies_are_the_same(server: RunningServer) -> None:
     raw = server.http.post("/v1/files", content=body).json()
     form = server.http.post("/v1/files", files={"file": body}).json()
     raw.pop("request_id"), form.pop("request_id")
-    assert raw == form
+    assert_same_document(raw, form)
 
 
 @pytest.mark.parametrize("container", ["FLAC", "OGG", "MP3"])
@@ -80,9 +86,9 @@ def test_ndjson_is_the_json_line_by_line(server: RunningServer) -> None:
     for channel in whole["channels"]:
         for kind in ("segment", "utterance"):
             told = [m for m in lines if m["type"] == kind and m["channel"] == channel["channel"]]
-            assert told == [{**expected, "type": kind} for expected in channel[f"{kind}s"]]
+            assert_same_document(told, [{**line, "type": kind} for line in channel[f"{kind}s"]])
         summary = lines[-1]["channels"][channel["channel"]]
-        assert channel["summary"] == {k: summary[k] for k in channel["summary"]}
+        assert_same_document(channel["summary"], {k: summary[k] for k in channel["summary"]})
 
 
 def test_ndjson_comes_while_the_file_is_scored(settings: Settings) -> None:
@@ -142,33 +148,7 @@ def test_offline_analysis_is_the_same_document(
     result = json.loads(asyncio.run(offline()).model_dump_json())
     served = server.http.post("/v1/files?roles=customer,agent", content=path.read_bytes()).json()
     result.pop("request_id"), served.pop("request_id")
-    # Segments may have met in batches of other sizes, which may round the last bit otherwise.
-    assert _shape(result) == _shape(served)
-    np.testing.assert_allclose(_numbers(result), _numbers(served), atol=2e-6)
-
-
-def _shape(value: object) -> object:
-    match value:
-        case dict():
-            return {key: _shape(item) for key, item in value.items()}
-        case list():
-            return [_shape(item) for item in value]
-        case float():
-            return "a number"
-        case _:
-            return value
-
-
-def _numbers(value: object) -> list[float]:
-    match value:
-        case dict():
-            return [number for item in value.values() for number in _numbers(item)]
-        case list():
-            return [number for item in value for number in _numbers(item)]
-        case float():
-            return [value]
-        case _:
-            return []
+    assert_same_document(result, served)
 
 
 def test_a_file_keeps_to_its_share_of_the_queue() -> None:
@@ -181,8 +161,7 @@ def test_a_file_keeps_to_its_share_of_the_queue() -> None:
             )
             lines = analysis.lines()
             first = asyncio.ensure_future(anext(lines))
-            while batcher.n_queued < 3:
-                await asyncio.sleep(0.001)
+            await until(lambda: batcher.n_queued >= 3)
             for _ in range(50):
                 await asyncio.sleep(0.001)
                 # Four, and what one block of a second brings on top.
@@ -204,8 +183,7 @@ def test_files_are_limited_and_come_free_again(settings: Settings) -> None:
         async def run() -> tuple[httpx.Response, httpx.Response]:
             async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
                 first = asyncio.create_task(http.post("/v1/files", content=wav(voice(32_000))))
-                while not server.metric("glrf_files"):
-                    await asyncio.sleep(0.005)
+                await until(lambda: server.metric("glrf_files"))
                 second = await http.post("/v1/files", content=wav(voice(32_000)))
                 backend.gate.set()
                 return await first, second

@@ -62,9 +62,9 @@ def test_a_bad_file(server: RunningServer, name: str) -> None:
     body, status, code = BAD_FILES[name]
 
     async def run() -> httpx.Response:
-        async with good_session_beside(server.stream_url):
-            async with httpx.AsyncClient(base_url=server.http.base_url) as http:
-                return await http.post("/v1/files", content=body)
+        http = httpx.AsyncClient(base_url=server.http.base_url)
+        async with good_session_beside(server.stream_url), http:
+            return await http.post("/v1/files", content=body)
 
     answer = asyncio.run(run())
     problem = answer.json()
@@ -222,8 +222,8 @@ def test_a_client_that_leaves_during_the_analysis(
         with caplog.at_level(logging.ERROR):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
                 client.sendall(
-                    b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n"
-                    % (accept, len(body))
+                    b"POST /v1/files HTTP/1.1\r\nHost: x\r\n"
+                    b"Accept: %s\r\nContent-Length: %d\r\n\r\n" % (accept, len(body))
                 )
                 client.sendall(body)
                 server.wait_until(lambda: server.metric("glrf_queued_segments") >= 8)

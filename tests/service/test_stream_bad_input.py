@@ -21,6 +21,7 @@ from tests.service.running import (
     good_session_beside,
     listen,
     pcm,
+    until,
     wav,
 )
 from tests.synthetic import voice
@@ -236,11 +237,9 @@ def test_a_client_that_leaves_mid_segment(
             async with asyncio.timeout(TIMEOUT_S):
                 client = await connect(server.stream_url)
                 await client.send(pcm(voice(16_000 * 3)))
-                while server.metric("glrf_queued_segments") < 5:
-                    await asyncio.sleep(0.005)
+                await until(lambda: server.metric("glrf_queued_segments") >= 5)
                 client.transport.abort()
-                while server.metric("glrf_sessions"):
-                    await asyncio.sleep(0.005)
+                await until(lambda: not server.metric("glrf_sessions"))
             backend.gate.set()
             async with good_session_beside(server.stream_url):
                 pass
@@ -277,8 +276,7 @@ def test_shutdown_tells_what_is_scored_then_1012(settings: Settings) -> None:
             async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
                 listening = asyncio.create_task(listen(client))
                 await client.send(pcm(voice(16_000 * 2)))
-                while not server.metric("glrf_audio_seconds_total", source="stream"):
-                    await asyncio.sleep(0.005)
+                await until(lambda: server.metric("glrf_audio_seconds_total", source="stream"))
                 server.begin_stop()
                 return await listening
 

@@ -77,7 +77,7 @@ async def analyze_file(
         content, n_bytes = audio, len(audio)
     else:
         path = Path(audio)
-        content, n_bytes = _read(path), path.stat().st_size
+        content, n_bytes = _read(path), _size(path)
     answer = await _request(
         "POST",
         http_url(url, "/v1/files"),
@@ -103,6 +103,10 @@ async def models(
     if not isinstance(answer, dict) or not isinstance(answer.get("models"), list):
         raise BadServerMessage("/v1/models: no list of models")
     return [ModelDetails.parse(item) for item in answer["models"]]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 async def _read(path: Path) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from ser_core.errors import Overloaded, Restarting, SerError
 from ser_core.features import Float32
 from service.inference.batcher import Batcher, Scored
 from tests import synthetic
-from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend
+from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend, until
 
 
 def segments(n: int) -> Float32:
@@ -39,8 +39,7 @@ def play(
 async def queue_behind(batcher: Batcher, features: Float32) -> "list[asyncio.Future[Scored]]":
     """The first runs (and waits at the gate), the others queue behind it."""
     first = batcher.submit(features[0])
-    while batcher.n_queued:
-        await asyncio.sleep(0)
+    await until(lambda: not batcher.n_queued)
     return [first, *map(batcher.submit, features[1:])]
 
 
@@ -144,8 +143,7 @@ def test_workers_run_side_by_side() -> None:
         backend = GatedBackend()
         async with Batcher(backend, max_batch=1, n_workers=2) as batcher:
             futures = [batcher.submit(row) for row in segments(3)]
-            while batcher.n_queued != 1:
-                await asyncio.sleep(0)
+            await until(lambda: batcher.n_queued == 1)
             backend.gate.set()
             await asyncio.gather(*futures)
 
