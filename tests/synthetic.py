@@ -64,8 +64,16 @@ def write_model(path: Path, spec: ModelSpec | None = None, seed: int = 0) -> Mod
             helper.make_node("MatMul", ["mean", "weights"], [OUTPUT_NAME]),
         ],
         "tiny",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["batch", spec.n_frames, N_MFCC])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", len(spec.labels)])],
+        [
+            helper.make_tensor_value_info(
+                INPUT_NAME, TensorProto.FLOAT, ["batch", spec.n_frames, N_MFCC]
+            )
+        ],
+        [
+            helper.make_tensor_value_info(
+                OUTPUT_NAME, TensorProto.FLOAT, ["batch", len(spec.labels)]
+            )
+        ],
         [
             numpy_helper.from_array(weights(spec.labels, seed), "weights"),
             numpy_helper.from_array(np.array([1], np.int64), "axes"),
@@ -78,7 +86,9 @@ def write_model(path: Path, spec: ModelSpec | None = None, seed: int = 0) -> Mod
     return spec
 
 
-def voice(n_samples: int, rate_hz: int = RATE_HZ, pitch_hz: float = 160.0, seed: int = 0) -> Float32:
+def voice(
+    n_samples: int, rate_hz: int = RATE_HZ, pitch_hz: float = 160.0, seed: int = 0
+) -> Float32:
     """A voice-like signal with changing loudness, float32 `(n_samples,)`, peak below 0.7."""
     rng = np.random.default_rng(seed)
     t = np.arange(n_samples) / rate_hz
