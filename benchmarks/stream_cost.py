@@ -19,7 +19,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from glrf_client import Segment, SessionCreated, stream_audio
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +29,7 @@ from glrf.lag import LagMeter, percentile
 from glrf.local_server import LocalServer, local_server
 from glrf.progress import bar
 from glrf.training import shipped_model
+from glrf_client import Segment, SessionCreated, stream_audio
 from ser_core.containers import open_audio
 from ser_core.errors import SerError
 from ser_core.features import mfcc

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from glrf_client import Event, Flush
     from rich.console import Console
 
     from glrf.lag import LagMeter
+    from glrf_client import Event, Flush
     from ser_core.containers import AudioSource
 
 FOLDER: Final = Path(__file__).parent / "demo"
@@ -91,10 +91,9 @@ def read_phrases() -> list[Phrase]:
 async def _stream(
     url: str, phrases: list[Phrase], lag: "LagMeter", console: "Console", fast: bool
 ) -> "list[Event]":
-    from glrf_client import Segment, stream_audio
-
     from glrf.audio import file_format, open_file
     from glrf.live import view
+    from glrf_client import Segment, stream_audio
 
     events: list[Event] = []
     with open_file(FOLDER / "clip.flac") as file, view(console, "demo clip (synthetic)") as screen:
@@ -116,9 +115,8 @@ async def _stream(
 async def _chunks_and_flushes(
     file: "AudioSource", phrases: list[Phrase], lag: "LagMeter", fast: bool
 ) -> "AsyncIterator[bytes | Flush]":
-    from glrf_client import FLUSH
-
     from glrf.audio import CHUNK_MS, file_chunks, file_format, paced
+    from glrf_client import FLUSH
 
     ends_ms = {phrase.end_ms for phrase in phrases}
     sent_ms = 0
@@ -171,10 +169,10 @@ def missing_events(events: "list[Event]", phrases: list[Phrase]) -> list[str]:
 def _report(
     events: "list[Event]", phrases: list[Phrase], lag: "LagMeter", console: "Console"
 ) -> None:
-    from glrf_client import Utterance
     from rich.table import Table
 
     from glrf.lag import percentile
+    from glrf_client import Utterance
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("phrase", "imitates", "heard", "score", "text"):

@@ -69,7 +69,6 @@ def needed(module: str, remedy: str) -> ModuleType:
 
 def _known(error: Exception) -> tuple[str, int] | None:
     from glrf_client.errors import ClientError
-
     from ser_core.errors import SerError, Unavailable
 
     match error:

@@ -7,11 +7,12 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final, Protocol
 
-from glrf_client import ErrorFrame, Event, Segment, SessionCreated, StreamWarning, Utterance
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from glrf_client import ErrorFrame, Event, Segment, SessionCreated, StreamWarning, Utterance
 
 COLOURS: Final = {
     "angry": "red",

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from glrf_client import FileResult
 from rich.console import Console
 
 from glrf.live import score_bars, utterance_table
+from glrf_client import FileResult
 from service import wire
 
 Write = Callable[[Path, wire.FileResult], None]

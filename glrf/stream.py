@@ -48,7 +48,6 @@ async def _stream(
     rate_hz: int,
     n_channels: int,
 ) -> None:
-    from glrf_client import stream_audio
     from rich.console import Console
 
     from glrf.audio import (
@@ -61,6 +60,7 @@ async def _stream(
         stdin_chunks,
     )
     from glrf.live import view
+    from glrf_client import stream_audio
 
     stop = asyncio.Event()
     with ExitStack() as stack:

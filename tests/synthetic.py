@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ser_core.features import FeatureSpec, Float32
 from ser_core.labels import LABELS
-from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, METADATA_KEY, ModelSpec, Thresholds
+from ser_core.model_file import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, Thresholds
 from ser_core.posteriors import Calibration
 from ser_core.segments import SegmentSpec
 

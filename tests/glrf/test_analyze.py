@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from glrf_client import FileResult, analyze_file
 from typer.testing import CliRunner
 
 from glrf.local_server import LocalServer
 from glrf.main import app
+from glrf_client import FileResult, analyze_file
 from tests.glrf.conftest import CLIP
 from tests.synthetic import voice
 

@@ -5,12 +5,12 @@ import runpy
 from pathlib import Path
 
 import pytest
-from glrf_client import Unreachable
 from typer.testing import CliRunner
 
 from glrf import bench
 from glrf.local_server import LocalServer
 from glrf.main import app
+from glrf_client import Unreachable
 
 
 def test_the_benchmark_measures_and_prints(cli: CliRunner, tmp_path: Path) -> None:

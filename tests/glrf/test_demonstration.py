@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from glrf_client import Event, Segment, SessionClosed, Utterance
 from typer.testing import CliRunner
 
 from glrf import demonstration
@@ -14,6 +13,7 @@ from glrf.audio import CHUNK_MS
 from glrf.demonstration import FOLDER, missing_events, read_phrases
 from glrf.local_server import LocalServer
 from glrf.main import app
+from glrf_client import Event, Segment, SessionClosed, Utterance
 from ser_core.containers import open_audio
 
 

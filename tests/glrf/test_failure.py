@@ -1,8 +1,8 @@
 import pytest
 import typer
-from glrf_client import Refused, StreamError
 
 from glrf.failure import needed, reported, told
+from glrf_client import Refused, StreamError
 from ser_core.errors import BadAudio, ModelNotFound, Overloaded, SerError
 
 

@@ -2,10 +2,10 @@ import io
 import json
 from pathlib import Path
 
-from glrf_client import Event, Segment, SessionCreated, Utterance, parse_event
 from rich.console import Console
 
 from glrf.live import Lines, Timeline, score_bars, view
+from glrf_client import Event, Segment, SessionCreated, Utterance, parse_event
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
 

@@ -2,9 +2,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from glrf_client import models
 
 from glrf.local_server import LocalServer, local_server
+from glrf_client import models
 from ser_core.errors import NotReady
 
 

@@ -97,9 +97,8 @@ def test_a_microphone(cli: CliRunner, server: LocalServer, monkeypatch: pytest.M
 
 def interrupt_after_segments(monkeypatch: pytest.MonkeyPatch, n_segments: int) -> None:
     """Sends this process SIGINT once that many segments were shown."""
-    from glrf_client import Segment
-
     from glrf.live import Lines
+    from glrf_client import Segment
 
     show, n_shown = Lines.show, 0
 
