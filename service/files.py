@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, BinaryIO, cast
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope, Send
 
 from ser_core.errors import BadAudio, BadParameter, SerError, SlowClient, TooLarge
 from service import problems, wire
@@ -80,8 +80,8 @@ async def files(request: Request, query: Annotated[FileQuery, Query()]) -> Respo
             # What is wrong with a file shows mostly at its first line: then it has a status yet.
             first = await anext(lines, None)
             keep = stack.pop_all()
-            return StreamingResponse(
-                _ndjson(request, analysis, first, lines, keep), media_type=NDJSON
+            return LinesResponse(
+                _ndjson(request, analysis, first, lines, keep), runtime.settings.send_timeout_s
             )
         told: list[Line] = []
         async for line in lines:
@@ -92,6 +92,30 @@ async def files(request: Request, query: Annotated[FileQuery, Query()]) -> Respo
             segments = [line for line in told if isinstance(line, wire.SegmentLine)]
             return Response(wire.segment_table(analysis.model.labels, segments), media_type=CSV)
         return Response(_encode(analysis.result(told)), media_type="application/json")
+
+
+class LinesResponse(StreamingResponse):
+    """Lines as they come, for a client that reads them: one that does not is left.
+
+    It would hold its place among the files for as long as it likes.
+    """
+
+    def __init__(self, lines: AsyncGenerator[bytes], send_timeout_s: float) -> None:
+        super().__init__(lines, media_type=NDJSON)
+        self._lines = lines
+        self._send_timeout_s = send_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._send_timeout_s):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            log.warning("a client did not read its lines for %g s", self._send_timeout_s)
+        finally:
+            await self._lines.aclose()  # frees the place now, not when it is garbage
 
 
 def _encode(result: wire.FileResult) -> bytes:
@@ -115,7 +139,7 @@ async def _ndjson(
     first: Line | None,
     lines: AsyncIterator[Line],
     resources: contextlib.AsyncExitStack,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     request_id: str = request.state.request_id
     async with resources:
         try:

@@ -88,7 +88,7 @@ class StreamQuery(_Query):
     endpoint_silence_ms: int | None = None
     smoothing: str = "mean"
     partial: bool = True
-    start_offset_ms: int = Field(0, ge=0, le=2**52)
+    start_offset_ms: int = Field(default=0, ge=0, le=2**52)
     resume: str | None = None
 
     def config(self) -> StreamConfig:

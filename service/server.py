@@ -16,6 +16,8 @@ from service.runtime import Runtime, load_models
 from service.settings import Settings
 from service.wire import MAX_FRAME_BYTES
 
+PING_TIMEOUT_S = 60.0
+
 
 class Server(uvicorn.Server):
     """Lets streams end by the contract before uvicorn closes what is left."""
@@ -35,6 +37,8 @@ class Server(uvicorn.Server):
                 # error message; one above this is refused by its header, unread.
                 ws_max_size=2 * MAX_FRAME_BYTES,
                 ws_per_message_deflate=False,
+                # The answer to a ping waits behind all audio that was sent before it.
+                ws_ping_timeout=PING_TIMEOUT_S,
             )
         )
 

@@ -23,73 +23,81 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field(
-        "127.0.0.1",
+        default="127.0.0.1",
         description="Address to listen on. There is no authentication yet: keep it on loopback "
         "or behind a proxy that has some.",
     )
-    port: int = Field(8000, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe log line that is written."
+        default="info", description="Least severe log line that is written."
     )
 
     model_dir: Path = Field(
-        SHIPPED_MODELS, description="Folder whose `.onnx` files are all loaded and served."
+        default=SHIPPED_MODELS, description="Folder whose `.onnx` files are all loaded and served."
     )
     default_model: str | None = Field(
-        None,
+        default=None,
         description="Model (`name` or `name@version`) of requests that name none. Without it: "
         "the newest version of the only name there is, or of `glrf`.",
     )
     device: Literal["cpu", "cuda", "auto"] = Field(
-        "auto",
+        default="auto",
         description="Where the network runs. `cuda` fails at start where CUDA cannot be used; "
         "`auto` then runs on the CPU and says so in the log.",
     )
     n_threads: int = Field(
-        1, ge=1, le=256, description="Threads of one inference on the CPU; they sleep when idle."
+        default=1,
+        ge=1,
+        le=256,
+        description="Threads of one inference on the CPU; they sleep when idle.",
     )
     n_workers: int = Field(
-        1, ge=1, le=64, description="Batches that run side by side, for each model."
+        default=1, ge=1, le=64, description="Batches that run side by side, for each model."
     )
     max_batch: int = Field(
-        16, ge=1, le=1024, description="Most segments in one batch, of all sessions together."
+        default=16,
+        ge=1,
+        le=1024,
+        description="Most segments in one batch, of all sessions together.",
     )
     max_queued_segments: int = Field(
-        1024,
+        default=2048,
         ge=1,
         description="Segments that may wait for inference, for each model; more are refused "
         "(`overloaded`).",
     )
 
     max_sessions: int = Field(
-        100, ge=1, description="Streams at a time; one more is refused with 503."
+        default=100, ge=1, description="Streams at a time; one more is refused with 503."
     )
     max_untold_events: int = Field(
-        16,
+        default=16,
         ge=2,
         description="Results that one stream or file may have in the making before no more of "
         "its audio is read.",
     )
     send_timeout_s: float = Field(
-        10.0,
+        default=10.0,
         gt=0,
         description="A client that does not take a message for this long is disconnected (1013).",
     )
 
     max_file_bytes: int = Field(
-        200 * 2**20, ge=1, description="Largest body of `POST /v1/files`, in bytes."
+        default=200 * 2**20, ge=1, description="Largest body of `POST /v1/files`, in bytes."
     )
     max_file_s: float = Field(
-        3600.0, gt=0, description="Longest audio of `POST /v1/files`, in seconds after decoding."
+        default=3600.0,
+        gt=0,
+        description="Longest audio of `POST /v1/files`, in seconds after decoding.",
     )
     max_files: int = Field(
-        4, ge=1, description="Files analysed at a time; one more is refused with 503."
+        default=4, ge=1, description="Files analysed at a time; one more is refused with 503."
     )
     upload_timeout_s: float = Field(
-        300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
+        default=300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
     )
     shutdown_s: float = Field(
-        20.0,
+        default=20.0,
         gt=0,
         description="After SIGTERM: time for streams to be told and for files to be finished.",
     )

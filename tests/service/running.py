@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -66,6 +67,11 @@ class RunningServer:
     @property
     def port(self) -> int:
         return self._server.bound_port
+
+    def shrink_send_buffers(self) -> None:
+        """So that little is enough to fill them; connections inherit it from the listener."""
+        listener = self._server.servers[0].sockets[0]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     @property
     def runtime(self) -> Runtime:
@@ -142,14 +148,14 @@ class Transcript:
         return error
 
 
-async def listen(socket: ClientConnection) -> Transcript:
+async def listen(connection: ClientConnection) -> Transcript:
     """Reads to the end."""
     transcript = Transcript()
     with contextlib.suppress(ConnectionClosed):
-        async for text in socket:
+        async for text in connection:
             transcript.messages.append(json.loads(text))
-    await socket.wait_closed()
-    transcript.close_code = socket.close_code
+    await connection.wait_closed()
+    transcript.close_code = connection.close_code
     seqs = [message["seq"] for message in transcript.messages]
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     assert len({m["session_id"] for m in transcript.messages}) <= 1
@@ -158,13 +164,13 @@ async def listen(socket: ClientConnection) -> Transcript:
 
 async def converse(url: str, frames: Iterable[bytes | str], *, close: bool = True) -> Transcript:
     """Sends frames, then `close`, and reads at the same time."""
-    async with asyncio.timeout(TIMEOUT_S), connect(url, max_size=None) as socket:
-        listening = asyncio.create_task(listen(socket))
+    async with asyncio.timeout(TIMEOUT_S), connect(url, max_size=None) as connection:
+        listening = asyncio.create_task(listen(connection))
         with contextlib.suppress(ConnectionClosed):
             for frame in frames:
-                await socket.send(frame)
+                await connection.send(frame)
             if close:
-                await socket.send('{"type": "close"}')
+                await connection.send('{"type": "close"}')
         return await listening
 
 
@@ -173,15 +179,15 @@ async def good_session_beside(url: str) -> AsyncIterator[None]:
     """A session that is half way when the block begins, and must not notice what happens in it."""
     data = pcm(synthetic.voice(16_000 * 4))
     alone = await converse(url, chunks(data, 3200))
-    async with connect(url) as socket:
-        listening = asyncio.create_task(listen(socket))
+    async with connect(url) as connection:
+        listening = asyncio.create_task(listen(connection))
         half = len(data) // 2
         for chunk in chunks(data[:half], 3200):
-            await socket.send(chunk)
+            await connection.send(chunk)
         yield
         for chunk in chunks(data[half:], 3200):
-            await socket.send(chunk)
-        await socket.send('{"type": "close"}')
+            await connection.send(chunk)
+        await connection.send('{"type": "close"}')
         async with asyncio.timeout(TIMEOUT_S):
             beside = await listening
     assert beside.close_code == 1000

@@ -211,6 +211,25 @@ def test_a_client_that_leaves_during_its_upload(
     assert not caplog.records
 
 
+def test_a_client_that_never_reads_its_lines(settings: Settings) -> None:
+    backend = GatedBackend()
+    backend.gate.set()
+    impatient = settings.model_copy(update={"send_timeout_s": 0.3})
+    body = wav(np.zeros(300 * 8000, np.float32), 8000, subtype="ULAW")  # 750 lines of silence
+    with RunningServer(impatient, ModelRegistry([backend])) as server, socket.socket() as client:
+        server.shrink_send_buffers()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\n"
+            b"Accept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        client.sendall(body)
+        server.wait_until(lambda: server.metric("glrf_files") == 1)
+        server.wait_until(lambda: server.metric("glrf_files") == 0)
+        assert server.metric("glrf_segments_total", label="none", abstain="no_speech") < 740
+
+
 @pytest.mark.parametrize("accept", [b"application/json", b"application/x-ndjson"])
 def test_a_client_that_leaves_during_the_analysis(
     settings: Settings, caplog: pytest.LogCaptureFixture, accept: bytes

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections.abc import Sequence
 
 import httpx
 import numpy as np
@@ -24,7 +25,7 @@ from tests.service.running import (
 from tests.synthetic import voice
 
 
-def talk(server: RunningServer, frames: list[bytes | str], query: str = "") -> Transcript:
+def talk(server: RunningServer, frames: Sequence[bytes | str], query: str = "") -> Transcript:
     return asyncio.run(converse(server.stream_url + query, frames))
 
 

@@ -1,0 +1,93 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.service.running import RunningServer, wav
+from tests.synthetic import voice, write_model
+
+
+def test_models(server: RunningServer) -> None:
+    (model,) = server.http.get("/v1/models").json()["models"]
+    assert model["name"] == "tiny"
+    assert model["default"]
+    assert (model["segment_ms"], model["hop_ms"], model["sample_rate"]) == (2000, 400, 16_000)
+    assert model["license"] == "CC0-1.0"
+    assert model["provenance"]["training_data"]
+    assert (model["device"], model["providers"]) == ("cpu", ["CPUExecutionProvider"])
+
+
+def test_alive_and_ready(server: RunningServer) -> None:
+    assert server.http.get("/livez").json() == {"status": "alive"}
+    assert server.http.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (lambda folder: None, "model_not_found"),
+        (lambda folder: (folder / "m.onnx").write_bytes(b"no model"), "model_corrupt"),
+        (lambda folder: write_model(folder / "m.onnx", seed=0) and _break(folder), "model_corrupt"),
+    ],
+)
+def test_alive_but_not_ready_says_why(
+    settings: Settings, tmp_path: Path, write: object, code: str
+) -> None:
+    write(tmp_path)  # type: ignore[operator]
+    with RunningServer(settings.model_copy(update={"model_dir": tmp_path})) as server:
+        server.wait_until(lambda: server.http.get("/readyz").json()["code"] != "not_ready")
+        answer = server.http.get("/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, code)
+        assert answer.json()["remedy"]
+        assert server.http.get("/livez").status_code == 200
+        refused = server.http.post("/v1/files", content=wav(voice(16_000)))
+        assert (refused.status_code, refused.json()["code"]) == (503, code)
+        assert server.metric("glrf_ready") == 0
+
+
+def _break(folder: Path) -> None:
+    path = folder / "m.onnx"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def test_unknown_paths_methods_and_parameters(server: RunningServer) -> None:
+    for method, path, status, code in (
+        ("GET", "/v2/files", 404, "not_found"),
+        ("GET", "/v1/files", 405, "method_not_allowed"),
+        ("GET", "/v1/models?all=1", 400, "bad_parameter"),
+    ):
+        answer = server.http.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_documentation_is_served(server: RunningServer) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    assert {"/v1/files", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(paths)
+    parameters = {p["name"] for p in paths["/v1/files"]["post"]["parameters"]}
+    assert parameters == {"roles", "model", "smoothing", "endpointing", "partial"}
+    assert server.http.get("/docs").status_code == 200
+
+
+def test_metrics(server: RunningServer) -> None:
+    server.http.post("/v1/files", content=wav(voice(32_000)))
+    answer = server.http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    told = set(re.findall(r"^# TYPE (glrf_\w+)", answer.text, re.MULTILINE))
+    assert told == set(server.runtime.metrics.names)
+    assert 'glrf_http_requests_total{method="POST",route="/v1/files",status="200"}' in answer.text
+    assert "glrf_model_info{" in answer.text
+    assert "process_resident_memory_bytes" in answer.text
+
+
+def test_paths_of_the_clients_making_are_no_labels(server: RunningServer) -> None:
+    server.http.get("/some/invented/path")
+    assert "invented" not in server.http.get("/metrics").text
+
+
+def test_two_apps_count_apart() -> None:
+    one, other = Metrics(), Metrics()
+    one.refused("overloaded")
+    assert other.registry.get_sample_value("glrf_refusals_total", {"code": "overloaded"}) is None

@@ -1,0 +1,104 @@
+"""The whole process: its start, what it says when it cannot, and its orderly end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.service.running import TIMEOUT_S, Transcript, listen, pcm, wav
+from tests.synthetic import voice, write_model
+
+SERVE = [sys.executable, "-W", "error", "-c", "from service.server import run; run()"]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {**os.environ, "GLRF_PORT": "0", "GLRF_DEVICE": "cpu", **settings}
+
+
+@pytest.fixture
+def process(model_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        SERVE, env=environment(GLRF_MODEL_DIR=str(model_dir)), stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("it never listened")
+
+
+def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]) -> None:
+    port = port_of(process)
+    body = wav(voice(16_000 * 3))
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as upload:
+        upload.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        upload.sendall(body[: len(body) // 2])
+
+        async def run() -> Transcript:
+            async with asyncio.timeout(TIMEOUT_S):
+                async with connect(f"ws://127.0.0.1:{port}/v1/stream") as client:
+                    first = json.loads(await client.recv())
+                    await client.send(pcm(voice(16_000 * 2)))
+                    segment = json.loads(await client.recv())
+                    process.send_signal(signal.SIGTERM)
+                    transcript = await listen(client)
+                    transcript.messages[:0] = [first, segment]
+                    return transcript
+
+        transcript = asyncio.run(run())
+        assert transcript.close_code == 1012
+        assert [s["end_ms"] for s in transcript.of("segment")] == [800, 1200, 1600, 2000]
+        assert transcript.messages[-1]["code"] == "restarting"
+
+        upload.sendall(body[len(body) // 2 :])
+        answer = b""
+        while part := upload.recv(65_536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["channels"][0]["segments"]) == 6
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert "Traceback" not in errors
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"GLRF_MODEL_DIR": "/nowhere"}, r"glrf: model_not_found: .*/nowhere.*GLRF_MODEL_DIR"),
+        ({"GLRF_DEVICE": "cuda"}, r"glrf: device_unavailable: CUDA.*; install glrf\[gpu\]"),
+        ({"GLRF_PORT": "http"}, r"glrf: bad_parameter: GLRF_PORT='http'"),
+        ({"GLRF_PROT": "80"}, r"glrf: bad_parameter: GLRF_PROT is not a setting"),
+    ],
+)
+def test_it_will_not_start_and_says_why_in_one_line(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    write_model(tmp_path / "m.onnx")
+    done = subprocess.run(
+        SERVE,
+        env=environment(**{"GLRF_MODEL_DIR": str(tmp_path), **settings}),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.match(said, done.stderr)
+    assert done.stderr.count("\n") == 1

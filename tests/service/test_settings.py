@@ -1,0 +1,41 @@
+import pytest
+
+from ser_core.errors import BadParameter
+from service.settings import PREFIX, Settings
+
+
+def test_each_setting_is_described_and_read_from_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLRF_PORT", "9001")
+    monkeypatch.setenv("GLRF_MAX_BATCH", "8")
+    settings = Settings.from_environment()
+    assert (settings.port, settings.max_batch) == (9001, 8)
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLRF_PORT", "9001")
+    assert Settings.from_environment(port=9002).port == 9002
+
+
+def test_it_listens_on_loopback_by_default() -> None:
+    assert Settings.from_environment().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "http"), ("MAX_FILES", "0"), ("DEVICE", "tpu"), ("PORT", "70000")]
+)
+def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(BadParameter, match=f"GLRF_{name}=.{value}.") as caught:
+        Settings.from_environment()
+    assert "GLRF_" in caught.value.remedy
+
+
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLRF_MAX_FILE", "3")
+    with pytest.raises(BadParameter, match="GLRF_MAX_FILE is not a setting") as caught:
+        Settings.from_environment()
+    assert "GLRF_MAX_FILES" in caught.value.remedy

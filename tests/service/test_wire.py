@@ -1,0 +1,61 @@
+import pytest
+
+from ser_core import events
+from ser_core.errors import BadMessage, Overloaded
+from service import wire
+from service.requests import Role
+from tests.synthetic import model_spec
+
+SPEC = model_spec()
+
+
+def test_samples_become_milliseconds_here() -> None:
+    clock = wire.Clock(16_000, start_offset_ms=500)
+    assert clock.at_ms(32_000) == 2500
+    assert clock.length_ms(12_801) == 800
+    assert isinstance(clock.length_ms(1), int)
+
+
+def test_a_segment_in_the_contracts_words() -> None:
+    narrator = wire.Narrator(SPEC, (Role("customer"),), start_offset_ms=1000)
+    scores = dict.fromkeys(SPEC.labels, 0.12345678)
+    segment = events.Segment(
+        request_id=7,
+        channel=0,
+        index=3,
+        start=6400,
+        end=38_400,
+        partial=False,
+        scores=scores,
+        label="angry",
+        abstain=None,
+        smoothed=events.Decision("angry", scores),
+        utterance_id="0-1",
+    )
+    fields = wire.SegmentFields(**narrator.segment(segment)).model_dump()
+    assert fields["scores"]["angry"] == 0.123457
+    assert fields["smoothed"]["scores"]["angry"] == 0.123457
+    assert (fields["start_ms"], fields["end_ms"], fields["role"]) == (1400, 3400, "customer")
+    assert "request_id" not in fields
+
+
+@pytest.mark.parametrize("kind", wire.COMMAND_TYPES)
+def test_commands(kind: str) -> None:
+    assert wire.parse_command(f'{{"type": "{kind}"}}').type == kind
+
+
+def test_a_bad_command_names_a_remedy() -> None:
+    with pytest.raises(BadMessage, match="not JSON") as caught:
+        wire.parse_command("stop")
+    assert '{"type": "flush"}' in caught.value.remedy
+
+
+def test_errors_say_when_to_come_back() -> None:
+    fields = wire.error_fields(Overloaded("full", remedy="wait"), "r", fatal=True)
+    assert (fields["retryable"], fields["retry_after_ms"]) == (True, 1000)
+    assert fields["message"] == "full; wait"
+    assert wire.error_fields(BadMessage("x"), "r", fatal=True)["retry_after_ms"] is None
+
+
+def test_an_empty_table_has_its_head() -> None:
+    assert wire.segment_table(("a", "b"), []).startswith("channel,role,index,start_ms")
