@@ -122,6 +122,19 @@ def test_m4a_without_moov() -> None:
         check_layout(_body(data[: data.index(b"moov") - 4]), "M4A", LIMITS)
 
 
+def test_m4a_boxes_of_64_bits() -> None:
+    ftyp, moov = b"\0\0\0\x0cftypM4A ", b"\0\0\0\x08moov"
+    mdat = b"\0\0\0\x01mdat" + (16 + 100).to_bytes(8, "big") + bytes(100)
+    check_layout(_body(ftyp + mdat + moov), "M4A", LIMITS)
+    check_layout(_body(ftyp + moov + mdat), "M4A", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(ftyp + moov + mdat[:-1]), "M4A", LIMITS)
+
+
+def test_m4a_box_up_to_the_end() -> None:
+    check_layout(_body(b"\0\0\0\x0cftypM4A \0\0\0\x08moov\0\0\0\0mdat123"), "M4A", LIMITS)
+
+
 def test_junk_after_an_m4a_does_no_harm() -> None:
     check_layout(_body(containers()["m4a"] + b"junk at the end"), "M4A", LIMITS)
 

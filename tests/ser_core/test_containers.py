@@ -131,6 +131,15 @@ def test_blocks_of_any_size_give_the_same_samples(name: str) -> None:
         np.testing.assert_array_equal(np.concatenate(blocks), expected)
 
 
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "vorbis", "opus"])
+def test_reads_of_any_size_give_the_same_samples(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = _decode(FILES[name])
+    monkeypatch.setattr("ser_core.containers._READ_SAMPLES", 64)  # soundfile's own seeks differ
+    np.testing.assert_array_equal(_decode(FILES[name])[1], expected)
+
+
 def test_samples_are_handed_on_as_decoded() -> None:
     samples = np.array([0.5, 3.0, np.nan, -np.inf, -1e30], np.float32)
     file = io.BytesIO()
@@ -170,6 +179,12 @@ def test_leaving_early_frees_the_decoder(name: str) -> None:
     with open_audio(io.BytesIO(FILES[name])) as audio:
         next(audio.blocks(10))
     audio.close()  # twice does no harm
+
+
+def test_a_source_is_read_once() -> None:
+    with open_audio(io.BytesIO(FILES["wav"])) as audio:
+        assert sum(len(block) for block in audio.blocks(1_000)) == 8_000
+        assert list(audio.blocks(1_000)) == []
 
 
 def test_blocks_hold_at_least_one_sample() -> None:
@@ -260,6 +275,15 @@ def test_a_truncated_header(name: str, n_bytes: int) -> None:
     error = _refused(FILES[name][:n_bytes])
     assert isinstance(error, BadAudio)
     assert error.code == "truncated_audio"
+
+
+def test_a_flac_that_ends_with_its_header() -> None:
+    data = FILES["flac"]
+    position, is_last = 4, False
+    while not is_last:
+        is_last = data[position] >= 0x80
+        position += 4 + int.from_bytes(data[position + 1 : position + 4], "big")
+    assert _refused(data[:position]).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("name", ["aac", "mp3"])
