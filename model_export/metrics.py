@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def confusion(assessed: Sequence[Assessed], labels: Sequence[str]) -> NDArray[np
     return counts
 
 
-def metrics(assessed: Sequence[Assessed], labels: Sequence[str]) -> dict[str, object]:
+def metrics(assessed: Sequence[Assessed], labels: Sequence[str]) -> dict[str, Any]:
     """`wa`, `ua`, `micro_f1`, `pure_acc` in 0..1, `n`, `labels`, and `confusion` as nested lists.
 
     WA: share of utterances right. UA: mean recall over the labels that occur. Micro-F1: from the

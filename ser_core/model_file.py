@@ -53,8 +53,8 @@ class _Calibration(_Document):
 class Thresholds(_Document):
     """When a segment abstains. Chosen on development speakers, stored with the model."""
 
-    uncertain_below: float = Field(0.0, ge=0, le=1, description="largest score under this")
-    min_samples: int = Field(0, ge=0, description="partial segments shorter than this")
+    uncertain_below: float = Field(default=0.0, ge=0, le=1, description="largest score under this")
+    min_samples: int = Field(default=0, ge=0, description="partial segments shorter than this")
 
 
 class _SelfTest(_Document):
