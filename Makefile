@@ -64,21 +64,20 @@ check: $(DEV)
 	    docker-compose.yml deploy/docker-compose.gpu.yml
 	@echo "All checks passed."
 
-train: $(DEV)
-	$(call require,DATA MANIFEST)
+train: need-DATA need-MANIFEST $(DEV)
 	@$(BIN)/glrf train --config $(CONFIG) --split $(SPLIT) --out $(OUT) \
 	    --data $(DATA) --manifest $(MANIFEST) $(ARGS)
 
-export: $(DEV)
-	$(call require,DATA MANIFEST VERSION LICENSE)
+export: need-DATA need-MANIFEST need-VERSION need-LICENSE $(DEV)
 	@$(BIN)/glrf export $(OUT)/final.pt $(or $(ONNX),$(OUT)/glrf-$(VERSION).onnx) --split $(SPLIT) \
 	    --data $(DATA) --manifest $(MANIFEST) --version $(VERSION) --license $(LICENSE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 
-# $(call require,NAMES): stops with one line when a variable is missing.
-require = @$(foreach name,$(1),$(if $($(name)),,echo "Error: give $(name)=, see make help" >&2; exit 1;)) :
+# Stops with one line when a variable is missing, before anything is installed.
+need-%:
+	@$(if $($*),:,echo "Error: give $*=, see make help" >&2; exit 1)
 
 # ---- the environment
 
