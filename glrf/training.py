@@ -25,6 +25,9 @@ def train(
     data: Data,
     split: Annotated[Path, typer.Option(help="JSON: the speakers of train, dev and test.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")],
+    init: Annotated[
+        Path | None, typer.Option(help="A final.pt whose weights are the start.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from out/last.pt if it is there.")] = True,
 ) -> None:
     """Train GLRF on the split's train speakers; prints the path of the checkpoint."""
@@ -38,6 +41,7 @@ def train(
             data,
             split,
             out,
+            init=init,
             resume=resume,
             on_epoch=lambda epoch: report(epoch.epoch, epoch.n_epochs),
         )

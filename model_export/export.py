@@ -87,6 +87,7 @@ def export(
             "training_data": state["training_data"],
             "config_sha256": state["config_sha256"],
             "split_sha256": state["split_sha256"],
+            "init_sha256": state["init_sha256"],
             **(provenance or {}),
         },
         license=license,

@@ -1,7 +1,9 @@
 """Trains GLRF with the head-k-pooling loss; checkpoints after every epoch and resumes."""
 
 import copy
+import hashlib
 import json
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -101,16 +103,18 @@ def train(
     split: Path,
     out: Path,
     *,
+    init: Path | None = None,
     resume: bool = True,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Trains on the split's train speakers and returns the checkpoint `out/final.pt`.
 
     `out/last.pt` is written after every epoch; with `resume` a run that stopped goes on from it,
-    with the same draws as if it had not. `out/log.jsonl` has a line an epoch. The development
-    speakers are only watched; the test speakers are not even read.
+    with the same draws as if it had not. `init` is a finished checkpoint of the same network whose
+    weights are the start, for a second stage or another corpus. `out/log.jsonl` has a line an
+    epoch. The development speakers are only watched; the test speakers are not even read.
 
-    Raises `BadParameter` for a config, manifest or split that cannot be used.
+    Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used.
     """
     experiment, config_sha256 = read_experiment(config)
     speakers = read_split(split)
@@ -125,6 +129,7 @@ def train(
     torch.set_num_threads(settings.n_threads)
     features = experiment.features.spec()
     network = Glrf(experiment.network, features, len(experiment.labels))
+    init_sha256 = None if init is None else start_from(init, network)
     average = AveragedWeights(network, settings.ema_decay)
     dataset = TrainingSet(train_set, experiment.labels, features, experiment.augment)
     steps_per_epoch = -(-len(dataset) // settings.batch_size)
@@ -213,11 +218,29 @@ def train(
             "config": config.read_text(),
             "config_sha256": config_sha256,
             "split_sha256": speakers.sha256,
+            "init_sha256": init_sha256,
             "network": average.network.state_dict(),
             "training_data": describe(train_set),
         },
     )
     return final
+
+
+def start_from(checkpoint: Path, network: nn.Module) -> str:
+    """Takes the weights of a finished checkpoint; returns its sha256.
+
+    Raises `BadParameter` when it is missing or of another network.
+    """
+    if not checkpoint.is_file():
+        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy="give a final.pt")
+    try:
+        network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+    except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise BadParameter(
+            f"{checkpoint} does not fit the config's network",
+            remedy="give the config's own [network], [features] and labels",
+        ) from error
+    return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

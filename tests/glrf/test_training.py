@@ -46,7 +46,7 @@ def test_evaluate_takes_the_models_folder_and_keeps_stdout_clean(
 
 
 def test_train_prints_the_checkpoint(cli: CliRunner, stub) -> None:
-    def train(config, manifest, data, split, out, *, resume, on_epoch):
+    def train(config, manifest, data, split, out, *, init, resume, on_epoch):
         assert resume is False
         on_epoch(SimpleNamespace(epoch=1, n_epochs=2))
         return out / "final.pt"
@@ -101,7 +101,7 @@ def test_the_calls_fit_the_real_functions() -> None:
     from model_export.export import export
     from model_export.train import train
 
-    inspect.signature(train).bind(*"abcde", resume=True, on_epoch=None)
+    inspect.signature(train).bind(*"abcde", init=None, resume=True, on_epoch=None)
     inspect.signature(evaluate).bind(*"abcde", svm=True, on_progress=None)
     inspect.signature(export).bind(
         *"abcde", version="", license="", provenance=None, on_progress=None

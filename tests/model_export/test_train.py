@@ -71,3 +71,24 @@ def test_average_follows_the_weights():
         average.update(network)
     assert average.network.weight.item() == pytest.approx(1.0, abs=1e-6)
     assert not average.network.weight.requires_grad
+
+
+def test_a_finished_checkpoint_can_be_the_start(tmp_path, inputs):
+    first = train(**inputs, out=tmp_path / "first")
+    inputs["config"].write_text(
+        inputs["config"].read_text().replace("epochs = 2", "epochs = 1\nlearning_rate = 1e-9")
+    )
+    second = torch.load(train(**inputs, out=tmp_path / "second", init=first))
+    assert len(second["init_sha256"]) == 64
+    name = "blocks.0.global_.qkv.weight"
+    torch.testing.assert_close(second["network"][name], torch.load(first)["network"][name])
+
+
+def test_a_checkpoint_of_another_network_is_no_start(tmp_path, inputs):
+    first = train(**inputs, out=tmp_path / "first")
+    text = inputs["config"].read_text()
+    inputs["config"].write_text(text.replace("channels = 8", "channels = 16"))
+    with pytest.raises(BadParameter, match="does not fit"):
+        train(**inputs, out=tmp_path / "second", init=first)
+    with pytest.raises(BadParameter, match="does not exist"):
+        train(**inputs, out=tmp_path / "second", init=tmp_path / "none.pt")
