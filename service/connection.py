@@ -66,4 +66,5 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", **close})  # type: ignore[typeddict-item]
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.resume_reading()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        # With a timer set, uvicorn leaves the socket open when the application has ended.
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, BinaryIO, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -63,35 +64,73 @@ async def files(request: Request, query: Annotated[FileQuery, Query()]) -> Respo
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(runtime.file_admitted())
         try:
-            body = await _receive_body(request, runtime.settings, stack)
+            analysis = FileAnalysis(
+                await _receive_body(request, runtime.settings, stack),
+                batcher,
+                query,
+                limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
+                metrics=runtime.metrics,
+                request_id=request.state.request_id,
+            )
+            lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))
+            match _answer_kind(request.headers.get("accept", "")):
+                case "application/x-ndjson":
+                    # What is wrong with a file shows mostly at its first line: then there is a
+                    # status to send yet.
+                    first = await anext(lines, None)
+                    resources = stack.pop_all()
+                    return LinesResponse(
+                        _ndjson(request, analysis, first, lines, resources),
+                        runtime.settings.send_timeout_s,
+                    )
+                case "text/csv":
+                    told = [line async for line in _while_connected(request, lines)]
+                    segments = [line for line in told if isinstance(line, wire.SegmentLine)]
+                    labels = analysis.model.labels
+                    table = await asyncio.to_thread(wire.segment_table, labels, segments)
+                    return Response(table, media_type=CSV)
+                case media_type:
+                    body = await _json(analysis, _while_connected(request, lines))
+                    return Response(body, media_type=media_type)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT_STATUS)
-        analysis = FileAnalysis(
-            body,
-            batcher,
-            query,
-            limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
-            metrics=runtime.metrics,
-            request_id=request.state.request_id,
-        )
-        lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))
-        kind = _answer_kind(request.headers.get("accept", ""))
-        if kind == NDJSON:
-            # What is wrong with a file shows mostly at its first line: then it has a status yet.
-            first = await anext(lines, None)
-            keep = stack.pop_all()
-            return LinesResponse(
-                _ndjson(request, analysis, first, lines, keep), runtime.settings.send_timeout_s
-            )
-        told: list[Line] = []
-        async for line in lines:
-            told.append(line)
-            if len(told) % 16 == 0 and await request.is_disconnected():
-                return Response(status_code=CLIENT_LEFT_STATUS)
-        if kind == CSV:
-            segments = [line for line in told if isinstance(line, wire.SegmentLine)]
-            return Response(wire.segment_table(analysis.model.labels, segments), media_type=CSV)
-        return Response(_encode(analysis.result(told)), media_type="application/json")
+
+
+async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> AsyncIterator[Line]:
+    """The lines; raises `ClientDisconnect` soon after nobody waits for them any more."""
+    n_lines = 0
+    async for line in lines:
+        yield line
+        n_lines += 1
+        if n_lines % 16 == 0 and await request.is_disconnected():
+            raise ClientDisconnect
+
+
+async def _json(analysis: FileAnalysis, lines: AsyncIterator[Line]) -> bytes:
+    """`analysis.result` of all lines as JSON, its segments encoded as they come.
+
+    Those of an hour, encoded at once, would hold the event loop for tenths of a second.
+    """
+    segments: dict[int, list[str]] = {}
+    others: list[Line] = []
+    async for line in lines:
+        if isinstance(line, wire.SegmentLine):
+            text = line.model_dump_json(exclude={"type"})
+            segments.setdefault(line.channel, []).append(text)
+        else:
+            others.append(line)
+    result = analysis.result(others)
+    channels = [
+        _filled(channel, "segments", segments.get(channel.channel, ()))
+        for channel in result.channels
+    ]
+    return _filled(result.model_copy(update={"channels": ()}), "channels", channels).encode()
+
+
+def _filled(shell: BaseModel, member: str, items: Iterable[str]) -> str:
+    """JSON of `shell`, with encoded items put into its empty list `member`."""
+    empty = f'"{member}":[]'  # cannot stand inside a JSON string, where quotes are escaped
+    return shell.model_dump_json().replace(empty, f'"{member}":[{",".join(items)}]', 1)
 
 
 class LinesResponse(StreamingResponse):
@@ -116,10 +155,6 @@ class LinesResponse(StreamingResponse):
             log.warning("a client did not read its lines for %g s", self._send_timeout_s)
         finally:
             await self._lines.aclose()  # frees the place now, not when it is garbage
-
-
-def _encode(result: wire.FileResult) -> bytes:
-    return result.model_dump_json().encode()
 
 
 def _answer_kind(accept: str) -> str:

@@ -151,6 +151,16 @@ def test_a_frame_of_20_mb(server: RunningServer) -> None:
     server.wait_until(lambda: server.metric("glrf_sessions") == 0)
 
 
+def test_a_refused_client_may_finish_its_frame_and_read_why(server: RunningServer) -> None:
+    """One that writes all before it reads: a reset would take its answer away."""
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        shake_hands(client, "/v1/stream")
+        created = client.recv(65_536)
+        client.sendall(b"\x82\xff" + (20_000_000).to_bytes(8, "big") + bytes(4) + bytes(20_000_000))
+        assert b"session.created" in created
+        assert client.recv(65_536)[2:4] == (1009).to_bytes(2, "big")
+
+
 def test_nan_samples(server: RunningServer) -> None:
     audio = voice(32_000)
     audio[8000:8100] = np.nan
@@ -203,26 +213,30 @@ def test_a_client_that_never_reads(settings: Settings) -> None:
         assert server.metric("glrf_queued_segments") == 0
 
 
+def shake_hands(client: socket.socket, path: str) -> None:
+    """Opens a WebSocket by hand, and reads the answer's head."""
+    client.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(1)
+
+
 def send_without_reading(server: RunningServer) -> None:
     """Silence costs the server next to nothing, and each 0.4 s of it is a message to the client."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(TIMEOUT_S)
         client.connect(("127.0.0.1", server.port))
-        client.sendall(
-            b"GET /v1/stream?encoding=mulaw&sample_rate=8000 HTTP/1.1\r\nHost: x\r\n"
-            b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(1)
+        shake_hands(client, "/v1/stream?encoding=mulaw&sample_rate=8000")
         # A masked binary frame of 64 KiB, mask 0: mu-law 0xFF is silence.
         frame = b"\x82\xff" + (65_536).to_bytes(8, "big") + bytes(4) + b"\xff" * 65_536
         try:
             for _ in range(2000):
                 client.sendall(frame)
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:  # cut off, and not just ignored
             return
     raise AssertionError("the server took two hours of audio from a client that never read")
 
