@@ -1,6 +1,7 @@
 """From a checkpoint to the self-describing model file."""
 
 import datetime as dt
+import logging
 import tomllib
 import warnings
 from collections.abc import Callable
@@ -108,8 +109,10 @@ def export(
 def write(network: torch.nn.Module, spec: ModelSpec, out: Path) -> None:
     """Writes `network` with the spec's metadata as one ONNX file."""
     example = torch.from_numpy(np.concatenate([spec.self_test_features()] * 2))
+    # The exporter's own, on torch's internals and on torchvision, which is not used here.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, on torch's internals
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
             (example,),
