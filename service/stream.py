@@ -288,7 +288,7 @@ class Stream:
                 lag_s = began_s - timing.received_s
                 await self._send(
                     wire.SegmentMessage,
-                    lag_ms=round(lag_s * 1000, 1),
+                    lag_ms=round(lag_s * 1000),
                     **self._narrator.segment(segment),
                 )
                 self._metrics.told(segment)

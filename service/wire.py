@@ -191,7 +191,7 @@ class SessionCreated(Message):
 
 class SegmentMessage(SegmentFields, Message):
     type: Literal["segment"] = "segment"
-    lag_ms: float
+    lag_ms: int
 
 
 class UtteranceMessage(UtteranceFields, Message):

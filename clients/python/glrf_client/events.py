@@ -154,7 +154,7 @@ class Segment(Frame):
     abstain: str | None
     smoothed: Decision
     utterance_id: str
-    lag_ms: float | None = None
+    lag_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
