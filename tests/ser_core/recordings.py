@@ -9,6 +9,7 @@ import numpy as np
 import soundfile as sf
 from av.audio.stream import AudioStream
 
+from ser_core.containers import AudioSource, open_audio
 from ser_core.features import Float32
 from tests.synthetic import voice
 
@@ -91,3 +92,9 @@ def containers() -> dict[str, bytes]:
         "webm": by_pyav("webm", "libopus", 48_000),
         "matroska": by_pyav("matroska", "pcm_s16le", 16_000),
     }
+
+
+def decode(data: bytes, n_samples: int = 4_096) -> tuple[AudioSource, Float32]:
+    """A file's source (closed) and all its samples, float32 `(n, n_channels)`."""
+    with open_audio(io.BytesIO(data)) as audio:
+        return audio, np.concatenate(list(audio.blocks(n_samples)))

@@ -1,0 +1,332 @@
+"""Files that are no audio, cut, or of an unreadable kind: each an answer with a cause."""
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_core.containers import open_audio
+from ser_core.errors import BadAudio, InputError, UnsupportedEncoding
+from tests.ser_core.recordings import (
+    by_pyav,
+    by_soundfile,
+    containers,
+    decode,
+    wav,
+)
+
+FILES = containers()
+
+# --- bad files
+
+
+def _refused(data: bytes) -> InputError:
+    with pytest.raises(InputError) as caught, open_audio(io.BytesIO(data)) as audio:
+        for _ in audio.blocks(4_096):
+            pass
+    assert caught.value.remedy
+    return caught.value
+
+
+def test_an_empty_body() -> None:
+    error = _refused(b"")
+    assert isinstance(error, BadAudio)
+    assert error.code == "empty_audio"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello, this is text where audio is due\n" * 100,
+        b'{"audio": "none"}',
+        b"<html><body>404</body></html>",
+        b"#EXTM3U\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"RIFF\x24\0\0\0AVI LIST",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        bytes(4_096),
+        b"R",
+        np.random.default_rng(1).bytes(4_096),
+    ],
+)
+def test_what_is_not_audio(data: bytes) -> None:
+    error = _refused(data)
+    assert isinstance(error, UnsupportedEncoding)
+    assert error.code == "unsupported_container"
+    assert "WAV" in error.remedy
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.9, 0.5, 0.2])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wav",
+        "wav_float",
+        "wav_mulaw",
+        "flac",
+        "vorbis",
+        "opus",
+        "ogg_flac",
+        "m4a",
+        "webm",
+        "matroska",
+    ],
+)
+def test_a_truncated_file(name: str, kept: float) -> None:
+    error = _refused(FILES[name][: int(len(FILES[name]) * kept)])
+    assert isinstance(error, BadAudio)
+    assert error.code == "truncated_audio"
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "vorbis", "m4a", "webm"])
+@pytest.mark.parametrize("n_bytes", [8, 13, 20, 27, 40])
+def test_a_truncated_header(name: str, n_bytes: int) -> None:
+    error = _refused(FILES[name][:n_bytes])
+    assert isinstance(error, BadAudio)
+    assert error.code == "truncated_audio"
+
+
+def test_a_flac_that_ends_with_its_header() -> None:
+    data = FILES["flac"]
+    position, is_last = 4, False
+    while not is_last:
+        is_last = data[position] >= 0x80
+        position += 4 + int.from_bytes(data[position + 1 : position + 4], "big")
+    assert _refused(data[:position]).code == "truncated_audio"
+
+
+@pytest.mark.parametrize("name", ["aac", "mp3"])
+@pytest.mark.parametrize("n_bytes", [8, 20, 100])
+def test_less_than_a_frame(name: str, n_bytes: int) -> None:
+    error = _refused(FILES[name][:n_bytes])
+    assert isinstance(error, BadAudio)
+    assert error.code in ("bad_audio", "empty_audio")
+
+
+def test_an_mp3_may_be_cut_anywhere() -> None:
+    # It is a row of frames, like a radio stream: what is there is decoded.
+    data = FILES["mp3"]
+    _, whole = decode(data)
+    _, half = decode(data[: len(data) // 2])
+    assert 0.3 < len(half) / len(whole) < 0.7
+    np.testing.assert_array_equal(half[:8_000], whole[:8_000])
+
+
+def test_a_wav_that_announces_more_than_it_holds() -> None:
+    error = _refused(wav(bytes(3_200), data_size=1_000_000_000))
+    assert error.code == "truncated_audio"
+
+
+def test_a_wav_that_announces_less_than_it_holds() -> None:
+    pcm = np.arange(1_600, dtype="<i2").tobytes()
+    _, samples = decode(wav(pcm[:1_000], tail=b"LIST\x04\0\0\0abcd" + pcm))
+    assert len(samples) == 500
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
+@pytest.mark.parametrize("riff_size", [0, 36, None, 0xFFFF_FFFF])
+def test_a_wav_of_unknown_length(size: int, riff_size: int | None) -> None:
+    pcm = (1000 * np.sin(np.arange(1_600))).astype("<i2")
+    _, samples = decode(wav(pcm.tobytes(), data_size=size, riff_size=riff_size))
+    np.testing.assert_array_equal(samples[:, 0] * 32768, pcm)
+
+
+@pytest.mark.parametrize("tail", [b"", b"LIST\x04\0\0\0abcd", b"LIST\x03\0\0\0abc"])
+def test_a_wav_without_samples(tail: bytes) -> None:
+    assert _refused(wav(b"", tail=tail)).code == "empty_audio"
+
+
+@pytest.mark.parametrize("format_name", ["WAV", "FLAC", "OGG"])
+def test_a_header_without_samples(format_name: str) -> None:
+    file = io.BytesIO()
+    sf.write(file, np.zeros((0, 1), np.float32), 16_000, format=format_name)
+    assert _refused(file.getvalue()).code == "empty_audio"
+
+
+def test_half_a_sample_at_the_end_is_left_out() -> None:
+    _, samples = decode(wav(bytes(2 * 100 + 1)))
+    assert len(samples) == 100
+
+
+@pytest.mark.parametrize("n_channels", [3, 8, 1024, 65_535])
+def test_too_many_channels(n_channels: int) -> None:
+    error = _refused(wav(bytes(n_channels * 2), n_channels=n_channels))
+    assert isinstance(error, BadAudio)
+    assert error.code == "too_many_channels"
+    assert str(n_channels) in str(error)
+
+
+def test_too_many_channels_of_a_flac() -> None:
+    assert _refused(by_soundfile("FLAC", "PCM_16", 16_000, 6)).code == "too_many_channels"
+
+
+def test_no_channel() -> None:
+    error = _refused(wav(bytes(100), n_channels=0))
+    assert isinstance(error, BadAudio)
+    assert "no channel" in str(error)
+
+
+@pytest.mark.parametrize("rate_hz", [0, 1, 7_999, 192_001, 0xFFFF_FFFF])
+def test_rate_out_of_range(rate_hz: int) -> None:
+    error = _refused(wav(bytes(100), rate_hz=rate_hz))
+    assert isinstance(error, BadAudio)
+    assert error.code == "rate_out_of_range"
+    assert f"{rate_hz} Hz" in str(error)
+
+
+def test_limits_are_the_callers() -> None:
+    with pytest.raises(BadAudio) as caught:
+        open_audio(io.BytesIO(FILES["wav"]), max_channels=1)
+    assert caught.value.code == "too_many_channels"
+    with pytest.raises(BadAudio) as caught:
+        open_audio(io.BytesIO(FILES["webm"]), max_rate_hz=16_000)
+    assert caught.value.code == "rate_out_of_range"
+    with pytest.raises(BadAudio) as caught:
+        open_audio(io.BytesIO(FILES["flac"]), min_rate_hz=44_100)
+    assert caught.value.code == "rate_out_of_range"
+
+
+def test_audio_that_changes_on_the_way() -> None:
+    error = _refused(by_pyav("adts", "aac", 44_100, 2) + by_pyav("adts", "aac", 16_000, 1))
+    assert isinstance(error, BadAudio)
+    assert "from 44100 Hz, 2 channels to 16000 Hz, 1 channels" in str(error)
+
+
+@pytest.mark.parametrize("name", ["vorbis", "opus"])
+def test_a_chain_of_recordings(name: str) -> None:
+    error = _refused(FILES[name] + FILES[name])
+    assert isinstance(error, BadAudio)
+    assert "several recordings" in str(error)
+
+
+def test_a_codec_that_is_not_taken() -> None:
+    error = _refused(by_pyav("matroska", "ac3", 48_000))
+    assert isinstance(error, UnsupportedEncoding)
+    assert "ac3" in str(error)
+
+
+def test_a_video_without_sound_is_told_apart() -> None:
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("rawvideo", rate=10, width=16, height=16, pix_fmt="yuv420p")
+        frame = av.VideoFrame(16, 16, "yuv420p")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    error = _refused(file.getvalue())
+    assert error.code == "empty_audio"
+    assert "no audio track" in str(error)
+
+
+def test_an_mp3_that_goes_on_after_its_announced_end() -> None:
+    error = _refused(FILES["mp3"] + FILES["mp3"])
+    assert isinstance(error, BadAudio)
+    assert "more audio" in str(error)
+
+
+def test_tags_around_an_mp3() -> None:
+    _, expected = decode(FILES["mp3"])
+    picture = np.random.default_rng(0).integers(0, 0xFF, 100_000, np.uint8).tobytes()
+    size = bytes(len(picture) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    tagged = b"ID3\x04\0\0" + size + picture + FILES["mp3"] + b"TAG" + bytes(125)
+    np.testing.assert_array_equal(decode(tagged)[1], expected)
+
+
+def test_library_errors_are_kept_as_the_cause() -> None:
+    data = bytearray(FILES["flac"])
+    data[8:42] = bytes(34)  # STREAMINFO
+    error = _refused(bytes(data))
+    assert isinstance(error.__cause__, sf.LibsndfileError)
+    assert "flac" in str(error).lower()
+
+
+# --- PyAV is an extra
+
+
+@pytest.mark.parametrize("name", ["m4a", "webm", "aac", "ogg_flac"])
+def test_without_pyav_the_remedy_is_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)  # what an import then finds is an ImportError
+    error = _refused(FILES[name])
+    assert isinstance(error, UnsupportedEncoding)
+    assert error.code == "unsupported_container"
+    assert "pip install 'glrf[media]'" in error.remedy
+
+
+def test_without_pyav_libsndfile_still_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("wav", "flac", "mp3", "opus", "vorbis"):
+        assert len(decode(FILES[name])[1])
+
+
+def test_pyav_is_imported_only_when_needed() -> None:
+    code = "import sys, ser_core.containers; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- anything at all
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> bytes:
+    """A valid file with bytes changed, cut out, doubled or cut off; headers above all."""
+    data = bytearray(FILES[draw(st.sampled_from(sorted(FILES)))])
+    for _ in range(draw(st.integers(1, 6))):
+        reach = draw(st.sampled_from((48, 300, len(data))))
+        at = draw(st.integers(0, max(0, min(reach, len(data)) - 1)))
+        match draw(st.integers(0, 4)):
+            case 0:
+                data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+            case 1:
+                data[at : at + 4] = draw(
+                    st.sampled_from((bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x80"))
+                )
+            case 2:
+                del data[at : at + draw(st.integers(1, 64))]
+            case 3:
+                data[at:at] = data[at : at + draw(st.integers(1, 64))]
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(data=_mutated())
+def test_a_mutated_file_is_decoded_or_refused(data: bytes) -> None:
+    with contextlib.suppress(InputError), open_audio(io.BytesIO(data)) as audio:
+        n_samples = 0
+        for block in audio.blocks(4_096):
+            n_samples += len(block)
+            assert block.dtype == np.float32
+            assert block.shape[1] == audio.n_channels <= 2
+            assert 8_000 <= audio.rate_hz <= 192_000
+        assert n_samples
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    magic=st.sampled_from(
+        [
+            b"RIFF\0\0\0\0WAVE",
+            b"fLaC",
+            b"OggS",
+            b"\x1a\x45\xdf\xa3",
+            b"ID3",
+            b"\xff\xfb\x90\x64",
+            b"\xff\xf1\x50\x80",
+            b"\0\0\0\x18ftypM4A ",
+            b"",
+        ]
+    ),
+    rest=st.binary(max_size=400),
+)
+def test_random_bytes_after_a_signature(magic: bytes, rest: bytes) -> None:
+    with contextlib.suppress(InputError), open_audio(io.BytesIO(magic + rest)) as audio:
+        for _ in audio.blocks(4_096):
+            pass
