@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
-from ser_core.errors import BadParameter
+from ser_core.containers import open_audio
+from ser_core.errors import BadParameter, InputError
 from ser_core.features import Float32
 
 COLUMNS = ("path", "corpus", "speaker", "gender", "original_label", "label", "duration_s")
@@ -40,7 +40,7 @@ def read_manifest(manifest: Path, data: Path, labels: tuple[str, ...]) -> list[R
     if not manifest.is_file():
         raise BadParameter(f"manifest {manifest} does not exist", remedy="give a CSV file")
     recordings: list[Recording] = []
-    with manifest.open(newline="", encoding="utf-8") as file:
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
@@ -76,9 +76,16 @@ def _recording(row: dict[str, str], data: Path, labels: tuple[str, ...], where: 
 
 
 def read(path: Path) -> tuple[Float32, int]:
-    """A whole recording as mono float32 `(n,)` and its rate in Hz; channels are averaged."""
-    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.ascontiguousarray(samples.mean(axis=1), np.float32), rate_hz
+    """A whole recording as mono float32 `(n,)` and its rate in Hz; channels are averaged.
+
+    Any container that the service reads. Raises `InputError` that names the file.
+    """
+    try:
+        with open_audio(path) as audio:
+            samples = np.concatenate(list(audio.blocks(audio.rate_hz)))
+            return np.ascontiguousarray(samples.mean(axis=1), np.float32), audio.rate_hz
+    except InputError as error:
+        raise type(error)(f"{path}: {error}", remedy=error.remedy, code=error.code) from error
 
 
 def load(path: Path, rate_hz: int) -> Float32:

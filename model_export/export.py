@@ -94,15 +94,16 @@ def export(
         license=license,
         self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
     )
-    write(network, spec, out)
     batches = [segments_of(recording, spec) for recording in recordings[::20]]
     shape = (7, spec.n_frames, features.n_mfcc)
     batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
+    partial = out.with_suffix(".partial")
     try:
-        check_parity(score, OnnxModel(out), [spec.self_test_features(), *batches])
-    except SelfTestFailed:
-        out.unlink()
-        raise
+        write(network, spec, partial)
+        check_parity(score, OnnxModel(partial), [spec.self_test_features(), *batches])
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
     return spec
 
 

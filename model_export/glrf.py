@@ -17,7 +17,10 @@ from ser_core.features import FeatureSpec
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class GlrfConfig:
-    """Size of the network; `fusion` and `branches` name the ablations of the paper's Table 4."""
+    """Size of the network.
+
+    Raises `ValueError` for heads that do not divide the channels and for an even kernel.
+    """
 
     channels: int = 64
     n_blocks: int = 3
@@ -25,6 +28,12 @@ class GlrfConfig:
     kernel_size: int = 5
     squeeze: int = 4
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.channels % self.n_heads or self.channels % self.squeeze:
+            raise ValueError("n_heads and squeeze must divide channels")
+        if self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size must be odd, so that a frame stays in its place")
 
 
 class Normalisation(nn.Module):

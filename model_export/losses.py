@@ -39,7 +39,8 @@ def head_k_pooling_loss(
     Everywhere else their gradient is zero. The paper gives no weight for them; the same mean over
     segments and C is used, so that k = 100 is plain binary cross-entropy.
 
-    `label_smoothing` e (not in the paper) moves the targets 1 and 0 to 1 - e and e / (C - 1).
+    `label_smoothing` e (not in the paper) moves the decision-makers' targets 1 and 0 to 1 - e and
+    e / (C - 1); what assistants are negatives of keeps the target 0.
     """
     n_utterances, n_classes = len(labels), logits.shape[1]
     n_longest = int(n_segments.max())

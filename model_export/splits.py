@@ -1,10 +1,11 @@
 """Speaker-independent splits, fixed in a committed file."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from model_export.corpora import Recording
 from ser_core.errors import BadParameter
@@ -36,13 +37,22 @@ def check_subset(name: str) -> Subset:
 def read_split(path: Path) -> Split:
     """Reads `{"train": {corpus: [speaker, ...]}, "dev": ..., "test": ...}`.
 
-    Raises `BadParameter` when a subset is missing or a speaker stands in two of them.
+    Raises `BadParameter` when the file is not of that shape, lacks a subset, or has a speaker in
+    two of them.
     """
     if not path.is_file():
         raise BadParameter(f"split file {path} does not exist", remedy="see model_export/splits")
     text = path.read_bytes()
-    document = json.loads(text)
-    if not isinstance(document, dict) or any(subset not in document for subset in SUBSETS):
+    try:
+        document = TypeAdapter(dict[str, dict[str, list[str]]]).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadParameter(
+            f"{path}: {where} {first['msg']}".replace("  ", " "),
+            remedy='write {"train": {"corpus": ["speaker"]}, "dev": {}, "test": {}}',
+        ) from error
+    if any(subset not in document for subset in SUBSETS):
         raise BadParameter(f"{path} lacks a subset", remedy=f"give all of {', '.join(SUBSETS)}")
     speakers: dict[Subset, frozenset[tuple[str, str]]] = {
         subset: frozenset(

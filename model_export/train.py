@@ -152,6 +152,9 @@ def train(
         state = torch.load(last, weights_only=True)
         if state["config_sha256"] != config_sha256 or state["split_sha256"] != speakers.sha256:
             raise BadParameter(f"{last} is of another config or split", remedy="give another --out")
+        if init is not None and init_sha256 != state["init_sha256"]:
+            raise BadParameter(f"{last} started elsewhere", remedy="give another --out")
+        init_sha256 = state["init_sha256"]
         network.load_state_dict(state["network"])
         average.load(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -201,6 +204,7 @@ def train(
                 "schedule": schedule.state_dict(),
                 "config_sha256": config_sha256,
                 "split_sha256": speakers.sha256,
+                "init_sha256": init_sha256,
             },
         )
         line = asdict(progress) | {

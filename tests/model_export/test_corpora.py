@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from model_export.corpora import describe, load, read, read_manifest
-from ser_core.errors import BadParameter
+from ser_core.errors import BadParameter, InputError
 from tests.model_export.corpus import LABELS, write_corpus
 
 
@@ -54,3 +54,16 @@ def test_loads_mono_at_the_rate_asked_for(tmp_path):
     assert rate_hz == 44_100
     assert samples == pytest.approx(0.125)
     assert load(path, 16_000).shape == (1600,)
+
+
+def test_a_manifest_from_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path):
+    manifest = write_corpus(tmp_path)
+    manifest.write_bytes(b"\xef\xbb\xbf" + manifest.read_bytes())
+    assert len(read_manifest(manifest, tmp_path, LABELS)) == 40
+
+
+def test_audio_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "notes.wav"
+    path.write_bytes(b"these are words, not samples" * 10)
+    with pytest.raises(InputError, match=r"notes\.wav"):
+        read(path)

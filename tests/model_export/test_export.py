@@ -93,6 +93,19 @@ def test_a_damaged_file_is_refused(root, exported):
         OnnxModel(damaged)
 
 
+def test_an_export_that_fails_leaves_the_older_file(root, checkpoint, inputs, monkeypatch):
+    def differ(*_):
+        raise SelfTestFailed("differ")
+
+    older = root / "older.onnx"
+    older.write_bytes(b"older")
+    monkeypatch.setattr("model_export.export.check_parity", differ)
+    with pytest.raises(SelfTestFailed):
+        export(checkpoint, older, **inputs, version="1", license="x")
+    assert older.read_bytes() == b"older"
+    assert not list(root.glob("*.partial"))
+
+
 def test_checkpoints_load_without_running_code(checkpoint):
     assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "network"}
 

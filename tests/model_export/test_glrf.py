@@ -104,3 +104,9 @@ def test_attention_by_hand():
         heads.append(weights @ v[:, part])
     expected = x[0].T + attention.out(torch.cat(heads, dim=1))
     torch.testing.assert_close(attention(x)[0].T, expected)
+
+
+@pytest.mark.parametrize("wrong", [{"n_heads": 3}, {"squeeze": 5}, {"kernel_size": 4}])
+def test_sizes_that_do_not_fit_are_refused(wrong):
+    with pytest.raises(ValueError, match="must"):
+        GlrfConfig(**({"channels": 8} | wrong))

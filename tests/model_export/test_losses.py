@@ -154,3 +154,14 @@ def test_without_a_neutral_class_assistants_are_negatives_of_all_others():
     logits = torch.zeros(2, 3, requires_grad=True)
     head_k_pooling_loss(logits, torch.tensor([2]), torch.tensor([0]), neutral=None, k=50).backward()
     assert logits.grad[1].tolist() == pytest.approx([0, 0.5 / 3, 0.5 / 3])
+
+
+def test_label_smoothing_moves_the_decision_makers_targets_only():
+    logits = torch.tensor([[0.0, 3.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
+    smoothed = head_k_pooling_loss(
+        logits, torch.tensor([2]), torch.tensor([HAPPY]), neutral=NEUTRAL, k=50, label_smoothing=0.2
+    )
+    target = torch.tensor([0.05, 0.8, 0.05, 0.05, 0.05])
+    head = functional.binary_cross_entropy_with_logits(logits[0], target)
+    assistant = 3 * math.log(1 + math.e) / 5  # angry, sad, fear
+    assert smoothed.item() == pytest.approx(head.item() + assistant, rel=1e-6)

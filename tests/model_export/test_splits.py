@@ -27,3 +27,11 @@ def test_a_missing_subset_or_file_is_refused(tmp_path):
         read_split(split)
     with pytest.raises(BadParameter, match="does not exist"):
         read_split(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"train": ["s1"]}', '{"train": {"toy": "s1"}}', "{"])
+def test_a_file_of_another_shape_is_refused(tmp_path, text):
+    split = tmp_path / "split.json"
+    split.write_text(text)
+    with pytest.raises(BadParameter, match=r"split\.json"):
+        read_split(split)

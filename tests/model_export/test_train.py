@@ -84,6 +84,16 @@ def test_a_finished_checkpoint_can_be_the_start(tmp_path, inputs):
     torch.testing.assert_close(second["network"][name], torch.load(first)["network"][name])
 
 
+def test_a_resumed_run_remembers_where_it_started(tmp_path, inputs):
+    first = train(**inputs, out=tmp_path / "first")
+    started = torch.load(train(**inputs, out=tmp_path / "second", init=first))["init_sha256"]
+    (tmp_path / "second/final.pt").unlink()
+    resumed = torch.load(train(**inputs, out=tmp_path / "second"))
+    assert resumed["init_sha256"] == started
+    with pytest.raises(BadParameter, match="started elsewhere"):
+        train(**inputs, out=tmp_path / "first", init=first)
+
+
 def test_a_checkpoint_of_another_network_is_no_start(tmp_path, inputs):
     first = train(**inputs, out=tmp_path / "first")
     text = inputs["config"].read_text()
