@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from glrf.failure import needed
-from ser_core.decode import MAX_RATE_HZ, check_encoding
+from ser_core.decode import MAX_RATE_HZ, Decoder
 from ser_core.errors import BadAudio
 
 if TYPE_CHECKING:
     from ser_core.containers import AudioSource
 
 CHUNK_MS: Final = 100
-MICROPHONE_RATE_HZ: Final = 16_000
 #: Microphone chunks kept while the network is slow; older sound than this is of no use.
 _MAX_WAITING: Final = 50
-_SAMPLE_BYTES: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Format:
 
     @property
     def frame_bytes(self) -> int:
-        """Of one sample of every channel. Raises `UnsupportedEncoding`."""
-        return _SAMPLE_BYTES[check_encoding(self.encoding)] * self.channels
+        """Of one sample of every channel. Raises `UnsupportedEncoding` and `BadParameter`."""
+        return Decoder(self.encoding, self.channels).frame_bytes
 
     @property
     def chunk_bytes(self) -> int:
