@@ -9,6 +9,7 @@ from asyncio import BaseTransport
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Close, CloseCode, Frame, Opcode
 
 #: Kernel buffer of what a client has not read: some minutes of results, and no more.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -17,7 +18,11 @@ LINGER_S = 2.0
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
-    """One WebSocket connection. Offers `glrf.drop` in the scope's extensions."""
+    """One WebSocket connection. Offers `glrf.drop` in the scope's extensions.
+
+    The application may put `glrf.too_large` there: it gives the last message, and the reason of
+    the close, for a frame that is refused unread.
+    """
 
     _is_lingering = False
 
@@ -63,8 +68,17 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self._is_lingering = True
         self.close_sent = True
         close = {"code": self.conn.close_sent.code, "reason": self.conn.close_sent.reason}
+        last_words = self.conn.data_to_send()
+        tell = self.scope["extensions"].get("glrf.too_large")
+        if close["code"] == CloseCode.MESSAGE_TOO_BIG and tell is not None:
+            text, close["reason"] = tell()  # type: ignore[operator]
+            frames = (
+                Frame(Opcode.TEXT, text.encode()),
+                Frame(Opcode.CLOSE, Close(close["code"], close["reason"]).serialize()),
+            )
+            last_words = [frame.serialize(mask=False) for frame in frames]
         self.queue.put_nowait({"type": "websocket.disconnect", **close})  # type: ignore[typeddict-item]
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(b"".join(last_words))
         self.transport.resume_reading()
         # With a timer set, uvicorn leaves the socket open when the application has ended.
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)

@@ -90,6 +90,7 @@ class Stream:
         self._is_first_frame = True
         self._is_finishing = False
         self._n_dropped_samples = 0
+        self._cut_off: SerError | None = None
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -108,6 +109,9 @@ class Stream:
             reason = await self._serve()
         except WebSocketDisconnect:
             reason = "client_left"
+            if self._cut_off is not None:
+                reason = self._cut_off.code
+                self._metrics.refused(reason)
         except SerError as error:
             reason = error.code
             await self._end_with(error)
@@ -123,6 +127,7 @@ class Stream:
 
     async def _serve(self) -> str:
         """Reads and writes until one of them ends; the reason, or an exception."""
+        self._socket.scope.setdefault("extensions", {})["glrf.too_large"] = self._refuse_unread
         await self._socket.accept(headers=[(b"x-request-id", self._request_id.encode())])
         await self._greet()
         reader = asyncio.create_task(self._read())
@@ -161,11 +166,7 @@ class Stream:
             data, text = message.get("bytes"), message.get("text")
             n_bytes = len(data) if data is not None else len(text or "")
             if n_bytes > wire.MAX_FRAME_BYTES:
-                raise TooLarge(
-                    f"a frame of {n_bytes} bytes is too large",
-                    remedy=f"send at most {wire.MAX_FRAME_BYTES} bytes a frame",
-                    code="frame_too_large",
-                )
+                raise _too_large(f"a frame of {n_bytes} bytes")
             if data is not None:
                 await self._take_audio(data, received_s)
             elif await self._obey(wire.parse_command(text or ""), received_s):
@@ -366,9 +367,22 @@ class Stream:
             seq=self._seq, session_id=self._session_id, **fields
         ).model_dump_json()
 
+    def _refuse_unread(self) -> tuple[str, str]:
+        """The connection closes for a frame far too large: the last message, and the reason."""
+        self._cut_off = _too_large("the frame")
+        return self._error_text(self._cut_off), self._cut_off.code
+
     def _drop(self) -> Any:
         """`service.connection`'s way out of a full send buffer, where that is the server."""
         return self._socket.scope.get("extensions", {}).get("glrf.drop")
+
+
+def _too_large(what: str) -> TooLarge:
+    return TooLarge(
+        f"{what} is too large",
+        remedy=f"send at most {wire.MAX_FRAME_BYTES} bytes a frame",
+        code="frame_too_large",
+    )
 
 
 async def _first_failure(reader: "asyncio.Task[None]", writer: "asyncio.Task[None]") -> None:

@@ -146,9 +146,16 @@ def test_a_frame_just_too_large(server: RunningServer) -> None:
 
 def test_a_frame_of_20_mb(server: RunningServer) -> None:
     """Refused by its header: the transport never holds it."""
+    refused = server.metric("glrf_refusals_total", code="frame_too_large")
+    closed = server.metric("glrf_sessions_closed_total", reason="frame_too_large")
     transcript = talk_badly(server, [bytes(20_000_000)])
     assert transcript.close_code == 1009
+    assert transcript.error["code"] == "frame_too_large"
+    assert "at most 1048576 bytes" in transcript.error["message"]
+    assert transcript.error["fatal"]
     server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+    assert server.metric("glrf_refusals_total", code="frame_too_large") == refused + 1
+    assert server.metric("glrf_sessions_closed_total", reason="frame_too_large") == closed + 1
 
 
 def test_a_refused_client_may_finish_its_frame_and_read_why(server: RunningServer) -> None:
@@ -158,7 +165,9 @@ def test_a_refused_client_may_finish_its_frame_and_read_why(server: RunningServe
         created = client.recv(65_536)
         client.sendall(b"\x82\xff" + (20_000_000).to_bytes(8, "big") + bytes(4) + bytes(20_000_000))
         assert b"session.created" in created
-        assert client.recv(65_536)[2:4] == (1009).to_bytes(2, "big")
+        last_words = client.recv(65_536)
+        assert b'"frame_too_large"' in last_words
+        assert last_words.endswith((1009).to_bytes(2, "big") + b"frame_too_large")
 
 
 def test_nan_samples(server: RunningServer) -> None:
