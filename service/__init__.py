@@ -1,0 +1,1 @@
+"""How the numbers travel: REST and WebSocket on FastAPI, and the process around them."""

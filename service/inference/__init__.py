@@ -1,0 +1,1 @@
+"""The network at work: one engine, and the queue before it."""
