@@ -6,19 +6,20 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
 from service import files, ops, problems, stream
 from service.registry import ModelRegistry
-from service.requests import bad_parameter
 from service.runtime import Runtime
 from service.settings import Settings
 
 VERSION = "1"  # of the wire contract
+
+#: Other methods are a client's to invent, and no label values.
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,24 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
     app.state.runtime = runtime
     for module in (stream, files, ops):
         app.include_router(module.router)
+    app.add_api_websocket_route("/{path:path}", _no_such_stream)
     app.add_exception_handler(SerError, _tell_error)
-    app.add_exception_handler(RequestValidationError, _tell_error)
     app.add_exception_handler(HTTPException, _tell_error)
     app.add_exception_handler(Exception, _tell_error)
     app.add_middleware(RequestLog, runtime=runtime)
     return app
+
+
+async def _no_such_stream(socket: WebSocket) -> None:
+    """A WebSocket at any other path."""
+    runtime: Runtime = socket.app.state.runtime
+    error = _no_such_path()
+    runtime.metrics.refused(error.code)
+    await socket.send_denial_response(problems.response(error, uuid.uuid4().hex, status=404))
+
+
+def _no_such_path() -> InputError:
+    return InputError("no such path", remedy="see /docs", code="not_found")
 
 
 async def _tell_error(request: Request, error: Exception) -> Response:
@@ -56,19 +69,26 @@ async def _tell_error(request: Request, error: Exception) -> Response:
     runtime: Runtime = request.app.state.runtime
     known = _known(error)
     runtime.metrics.refused(known.code)
-    # Starlette's own refusals (404, 405, a form that cannot be parsed) have their status.
-    status = error.status_code if isinstance(error, HTTPException) else None
-    return problems.response(known, request.state.request_id, status=status)
+    # Starlette's own refusals (404, 405, a form that cannot be parsed) have their status and
+    # headers (`Allow`).
+    status, headers = None, None
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+    return problems.response(known, request.state.request_id, status=status, headers=headers)
 
 
 def _known(error: Exception) -> SerError:
     match error:
         case SerError():
             return error
-        case RequestValidationError():
-            return bad_parameter(error.errors()[0])
         case HTTPException(status_code=404):
-            return InputError("no such path", remedy="see /docs", code="not_found")
+            return _no_such_path()
+        case HTTPException(status_code=426):
+            return InputError(
+                "this is a WebSocket",
+                remedy="connect with ws:// or wss://",
+                code="upgrade_required",
+            )
         case HTTPException(status_code=405):
             return InputError("wrong method", remedy="see /docs", code="method_not_allowed")
         case HTTPException():
@@ -106,5 +126,8 @@ class RequestLog:
         finally:
             # Only known routes become label values: paths are the client's to invent.
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.http_requests.labels(route, scope["method"], status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.http_requests.labels(route, method, status).inc()
             self._metrics.http_s.labels(route).observe(time.perf_counter() - began_s)
+            # The route, never the query: what a client writes there is its own.
+            log.info("%s %s: %d (request %s)", method, route, status, request_id)

@@ -69,7 +69,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.close_sent = True
         close = {"code": self.conn.close_sent.code, "reason": self.conn.close_sent.reason}
         last_words = self.conn.data_to_send()
-        tell = self.scope["extensions"].get("glrf.too_large")
+        tell = self.scope.get("extensions", {}).get("glrf.too_large")
         if close["code"] == CloseCode.MESSAGE_TOO_BIG and tell is not None:
             text, close["reason"] = tell()  # type: ignore[operator]
             frames = (

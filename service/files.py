@@ -5,9 +5,9 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from tempfile import SpooledTemporaryFile
-from typing import Annotated, BinaryIO, cast
+from typing import BinaryIO, cast
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ser_core.errors import BadAudio, BadParameter, SerError, SlowClient, TooLarge
 from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
-from service.requests import FileQuery
+from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -49,16 +49,20 @@ _BODY = {
     "/v1/files",
     summary="Score one recording",
     response_model=wire.FileResult,
-    responses={200: {"content": {NDJSON: {}, CSV: {}}}},
-    openapi_extra={"requestBody": _BODY},
+    responses={
+        200: {"content": {NDJSON: {}, CSV: {}}},
+        **problems.described(400, 408, 413, 415, 422, 503),
+    },
+    openapi_extra={"requestBody": _BODY, "parameters": described(FileQuery)},
 )
-async def files(request: Request, query: Annotated[FileQuery, Query()]) -> Response:
+async def files(request: Request) -> Response:
     """The body is the audio itself, or a multipart field `file`.
 
     `Accept: application/x-ndjson` streams results as they are scored, one JSON object a line,
     and ends with a `summary` or an `error` line; `text/csv` gives a table of segments.
     """
     runtime: Runtime = request.app.state.runtime
+    query = parse_query(FileQuery, request.query_params.multi_items())
     query.check()
     batcher = runtime.batcher(query.model)
     async with contextlib.AsyncExitStack() as stack:

@@ -1,25 +1,30 @@
 """What operators and load balancers ask: is it alive, is it ready, what does it serve."""
 
-from typing import Annotated
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Query, Request, Response
-
-from service import wire
+from service import problems, wire
 from service.metrics import MEDIA_TYPE
 from service.registry import ModelRegistry
-from service.requests import NoQuery
+from service.requests import NoQuery, parse_query
 from service.runtime import Runtime
 
 router = APIRouter()
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", tags=["operations"], summary="Is the process alive?")
 async def livez() -> dict[str, str]:
     """200 while the process answers at all."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", tags=["operations"], summary="Can it serve?")
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    tags=["operations"],
+    summary="Can it serve?",
+    responses=problems.described(503),
+)
 async def readyz(request: Request) -> dict[str, str]:
     """200 after warm-up and self-test; else 503 with a problem document that says why."""
     runtime: Runtime = request.app.state.runtime
@@ -34,12 +39,16 @@ async def metrics(request: Request) -> Response:
     return Response(runtime.metrics.exposition(), media_type=MEDIA_TYPE)
 
 
-@router.get("/v1/models", tags=["models"], summary="The models served here")
-async def models(
-    request: Request, _: Annotated[NoQuery, Query()]
-) -> dict[str, list[wire.ModelDetails]]:
+@router.get(
+    "/v1/models",
+    tags=["models"],
+    summary="The models served here",
+    responses=problems.described(400, 503),
+)
+async def models(request: Request) -> dict[str, list[wire.ModelDetails]]:
     """Names, labels, provenance and licence, as the model files tell them."""
     runtime: Runtime = request.app.state.runtime
+    parse_query(NoQuery, request.query_params.multi_items())
     return {"models": model_details(runtime.models())}
 
 

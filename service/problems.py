@@ -5,6 +5,7 @@ REST errors are problem documents (RFC 9457, `application/problem+json`) with `c
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,18 @@ TABLE: dict[type[SerError], Problem] = {
     Restarting: Problem("Restarting", 503, 1012, retryable=True),
 }
 
+#: JSON schema of `document`.
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "title", "detail", "code")},
+        **{name: {"type": "string"} for name in ("request_id", "remedy")},
+        "status": {"type": "integer"},
+    },
+    "required": ["type", "title", "status", "detail", "code", "request_id", "remedy"],
+}
+
 #: Every code that an error of this service carries, and what it means.
 CODES: dict[str, str] = {
     "bad_audio": "the audio cannot be decoded, or breaks a limit of rate or channels",
@@ -88,6 +101,7 @@ CODES: dict[str, str] = {
     "too_many_channels": "the file has more than two channels",
     "truncated_audio": "the file announces more audio than it holds",
     "unavailable": "try again later",
+    "upgrade_required": "the path is a WebSocket, not an HTTP resource",
     "unsupported_container": "not an audio file of a kind that is read here",
     "unsupported_encoding": "an encoding or container that is not spoken here",
 }
@@ -119,9 +133,21 @@ def document(error: SerError, request_id: str, *, status: int | None = None) -> 
     }
 
 
-def response(error: SerError, request_id: str, *, status: int | None = None) -> JSONResponse:
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI is told of a route's errors."""
+    content = {MEDIA_TYPE: {"schema": SCHEMA}}
+    return {status: {"description": "A problem", "content": content} for status in statuses}
+
+
+def response(
+    error: SerError,
+    request_id: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """The HTTP answer to an error, with `Retry-After` where another try may help."""
-    headers = {"X-Request-ID": request_id}
+    headers = {**(headers or {}), "X-Request-ID": request_id}
     wait_s = retry_after_s(error)
     if wait_s is not None:
         headers["Retry-After"] = str(math.ceil(wait_s))

@@ -128,6 +128,20 @@ class StreamQuery(_Query):
 Q = TypeVar("Q", bound=_Query)
 
 
+def described(kind: type[_Query]) -> list[dict[str, Any]]:
+    """What OpenAPI is told of the query parameters."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description", ""),
+            "schema": schema,
+        }
+        for name, schema in kind.model_json_schema()["properties"].items()
+    ]
+
+
 def parse_query(kind: type[Q], items: Iterable[tuple[str, str]]) -> Q:
     """Query parameters as a model; raises `BadParameter` that names the first wrong one."""
     values: dict[str, str] = {}
@@ -138,16 +152,20 @@ def parse_query(kind: type[Q], items: Iterable[tuple[str, str]]) -> Q:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise bad_parameter(error.errors(include_url=False)[0], tuple(kind.model_fields)) from error
+        raise _bad_parameter(
+            error.errors(include_url=False)[0], tuple(kind.model_fields)
+        ) from error
 
 
-def bad_parameter(error: Any, known: tuple[str, ...] = ()) -> BadParameter:
+def _bad_parameter(error: Any, known: tuple[str, ...]) -> BadParameter:
     """Pydantic's first complaint in the service's words."""
     name = str(error["loc"][-1])[:64] if error["loc"] else "?"
     if error["type"] == "extra_forbidden":
         return BadParameter(
             f"unknown parameter {name!r}",
-            remedy=f"known here: {', '.join(known)}" if known else "see /docs",
+            remedy=f"known here: {', '.join(known)}"
+            if known
+            else "leave it out: none is known here",
         )
     return BadParameter(
         f"{name}={str(error['input'])[:64]!r}: {error['msg']}", remedy=f"correct {name}"

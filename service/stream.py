@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import Any
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 
 from ser_core.decode import sniff_container
 from ser_core.errors import (
@@ -60,6 +60,12 @@ async def stream(socket: WebSocket) -> None:
         return
     with admitted:
         await session.run()
+
+
+@router.get("/v1/stream", include_in_schema=False)
+async def stream_without_upgrade() -> None:
+    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
+    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 class Stream:

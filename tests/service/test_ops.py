@@ -57,10 +57,28 @@ def test_unknown_paths_methods_and_parameters(server: RunningServer) -> None:
         ("GET", "/v2/files", 404, "not_found"),
         ("GET", "/v1/files", 405, "method_not_allowed"),
         ("GET", "/v1/models?all=1", 400, "bad_parameter"),
+        ("POST", "/v1/files?partial=true&partial=false", 400, "bad_parameter"),
     ):
         answer = server.http.request(method, path)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_wrong_method_is_told_the_right_ones(server: RunningServer) -> None:
+    assert server.http.get("/v1/files").headers["Allow"] == "POST"
+
+
+def test_probes_by_head(server: RunningServer) -> None:
+    for path in ("/livez", "/readyz"):
+        answer = server.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_stream_without_an_upgrade(server: RunningServer) -> None:
+    answer = server.http.get("/v1/stream")
+    assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
+    assert answer.headers["Upgrade"] == "websocket"
+    assert "WebSocket" in answer.json()["detail"]
 
 
 def test_documentation_is_served(server: RunningServer) -> None:
@@ -68,6 +86,11 @@ def test_documentation_is_served(server: RunningServer) -> None:
     assert {"/v1/files", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(paths)
     parameters = {p["name"] for p in paths["/v1/files"]["post"]["parameters"]}
     assert parameters == {"roles", "model", "smoothing", "endpointing", "partial"}
+    responses = paths["/v1/files"]["post"]["responses"]
+    assert set(responses) == {"200", "400", "408", "413", "415", "422", "503"}
+    for status in set(responses) - {"200"}:
+        schema = responses[status]["content"]["application/problem+json"]["schema"]
+        assert {"code", "remedy", "request_id"} <= set(schema["required"])
     assert server.http.get("/docs").status_code == 200
 
 
@@ -84,7 +107,9 @@ def test_metrics(server: RunningServer) -> None:
 
 def test_paths_of_the_clients_making_are_no_labels(server: RunningServer) -> None:
     server.http.get("/some/invented/path")
-    assert "invented" not in server.http.get("/metrics").text
+    server.http.request("INVENTED", "/livez")
+    assert "invented" not in server.http.get("/metrics").text.lower()
+    assert server.metric("glrf_http_requests_total", route="/livez", method="other", status="405")
 
 
 def test_two_apps_count_apart() -> None:

@@ -75,6 +75,15 @@ def test_parameters_are_refused_by_name_before_the_upgrade(
     assert problem["remedy"]
 
 
+def test_another_path(server: RunningServer) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        asyncio.run(converse(server.stream_url + "s", []))
+    response = caught.value.response
+    problem = json.loads(response.body)
+    assert (response.status_code, problem["code"]) == (404, "not_found")
+    assert response.headers["X-Request-ID"] == problem["request_id"]
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
