@@ -116,6 +116,10 @@ def sanitize(samples: NDArray[np.floating]) -> tuple[Float32, int]:
     return np.clip(clean, -1, 1).astype(np.float32), n_bad
 
 
+#: Bytes that `sniff_container` looks at.
+SNIFF_BYTES = 8
+
+
 def sniff_container(data: bytes) -> str | None:
     """Name of the container whose signature `data` begins with, or `None` for raw audio."""
-    return _CONTAINER_MAGIC.get(data[:4])
+    return "M4A" if data[4:8] == b"ftyp" else _CONTAINER_MAGIC.get(data[:4])

@@ -21,7 +21,7 @@ from ser_core.errors import TooLarge
 from ser_core.events import Segment, Utterance
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
-from ser_core.session import StreamSession
+from ser_core.session import StreamConfig, StreamSession
 from service import wire
 from service.inference.batcher import Batcher
 from service.metrics import Metrics
@@ -90,7 +90,7 @@ class FileAnalysis:
         session = StreamSession(spec, config)
         pump = Pump(session, self._batcher, self._limits.max_untold_events)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
-        narrowband = narrowband_warning(audio.rate_hz, spec)
+        narrowband = narrowband_warning(config, spec)
         if narrowband is not None:
             yield wire.WarningLine(**narrowband.model_dump())
         try:
@@ -202,12 +202,13 @@ async def analyze(
     return analysis.result([line async for line in analysis.lines()])
 
 
-def narrowband_warning(rate_hz: int, spec: ModelSpec) -> wire.WarningFields | None:
+def narrowband_warning(config: StreamConfig, spec: ModelSpec) -> wire.WarningFields | None:
     """What to say of audio that holds less of the spectrum than the model listens to."""
+    rate_hz = config.sample_rate_hz
     if rate_hz >= spec.features.sample_rate_hz:
         return None
     return wire.WarningFields(
-        channel=0,
+        channel=config.scored_channels[0],
         code="narrowband_audio",
         message=f"audio at {rate_hz} Hz holds nothing above {rate_hz // 2} Hz; "
         f"the model listens up to {spec.features.sample_rate_hz // 2} Hz",

@@ -43,7 +43,9 @@ class Metrics:
         )
         self.sessions = gauge("glrf_sessions", "Open streams")
         self.sessions_closed = counter(
-            "glrf_sessions_closed", "Ended streams by reason, an error code or done", "reason"
+            "glrf_sessions_closed",
+            "Ended streams by reason, an error code or client_closed",
+            "reason",
         )
         self.files = gauge("glrf_files", "Files under analysis")
         self.audio_s = counter(

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 
-from ser_core.decode import sniff_container
+from ser_core.decode import SNIFF_BYTES, sniff_container
 from ser_core.errors import (
     BadMessage,
     BadParameter,
@@ -36,6 +36,9 @@ from service.runtime import Runtime
 
 #: On shutdown, how long a stream may take to score and send what it has.
 LAST_WORDS_S = 2.0
+
+#: Why a stream ended that ended well.
+CLIENT_CLOSED = "client_closed"
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -93,7 +96,7 @@ class Stream:
         )
         self._seq = 0
         self._sending = asyncio.Lock()
-        self._is_first_frame = True
+        self._head = b""
         self._is_finishing = False
         self._n_dropped_samples = 0
         self._cut_off: SerError | None = None
@@ -158,7 +161,7 @@ class Stream:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._say_goodbye()
-        return "done"
+        return CLIENT_CLOSED
 
     # --- in ----------------------------------------------------------------------------------
 
@@ -179,13 +182,14 @@ class Stream:
                 return
 
     async def _take_audio(self, data: bytes, received_s: float) -> None:
-        if self._is_first_frame and (container := sniff_container(data)):
+        n_missing = SNIFF_BYTES - len(self._head)
+        self._head += data[:n_missing]
+        if n_missing and (container := sniff_container(self._head)):
             raise UnsupportedEncoding(
                 f"the stream begins with a {container} file, not with {self._config.encoding}",
                 remedy="send raw samples, or the file to POST /v1/files",
                 code="container_in_stream",
             )
-        self._is_first_frame = False
         frame_bytes = self._session.frame_bytes
         if not data:
             await self._complain("empty_frame", "a binary frame without audio was ignored")
@@ -273,7 +277,7 @@ class Stream:
                 send_timeout_ms=round(self._settings.send_timeout_s * 1000),
             ),
         )
-        narrowband = narrowband_warning(config.sample_rate_hz, backend.spec)
+        narrowband = narrowband_warning(config, backend.spec)
         if narrowband is not None:
             await self._send(wire.WarningMessage, **narrowband.model_dump())
 
@@ -323,10 +327,11 @@ class Stream:
         )
 
     async def _say_goodbye(self) -> None:
-        dropped_ms = round(self._n_dropped_samples * 1000 / self._config.sample_rate_hz)
+        n_dropped = self._n_dropped_samples * len(self._config.scored_channels)
+        dropped_ms = round(n_dropped * 1000 / self._config.sample_rate_hz)
         await self._send(
             wire.SessionClosed,
-            reason="client_closed",
+            reason=CLIENT_CLOSED,
             summary=tuple(map(self._narrator.summary, self._session.summaries())),
             usage=self._narrator.usage(self._session.usage, dropped_ms),
         )

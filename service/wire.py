@@ -268,7 +268,9 @@ def parse_command(text: str) -> Command:
             case "extra_forbidden":
                 cause = f"the message has an unknown field {field[:64]!r}"
             case _:
-                cause = f"the message is not understood: {field[:64]} {first['msg']}"
+                cause = " ".join(
+                    filter(None, ("the message is not understood:", field[:64], first["msg"]))
+                )
         raise BadMessage(
             cause,
             remedy='send audio as binary frames, and text frames like {"type": "flush"}',

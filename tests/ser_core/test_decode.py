@@ -125,6 +125,10 @@ def test_a_container_is_known_by_its_signature(format_name: str) -> None:
     assert (sniff_container(file.getvalue()) or "").upper() == format_name
 
 
+def test_m4a_is_known_by_its_second_word() -> None:
+    assert sniff_container(b"\0\0\0\x20ftypM4A ") == "M4A"
+
+
 @pytest.mark.parametrize("data", [b"", b"RIF", bytes(100), b"\xff\xfe" * 20, b"hello"])
 def test_raw_audio_is_no_container(data: bytes) -> None:
     assert sniff_container(data) is None

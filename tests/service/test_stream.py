@@ -218,7 +218,7 @@ def test_metrics_come_from_the_results(settings: Settings) -> None:
         silent = sum(segment["abstain"] == "no_speech" for segment in segments)
         assert silent
         server.wait_until(lambda: server.metric("glrf_sessions") == 0)
-        assert server.metric("glrf_sessions_closed_total", reason="done") == 1
+        assert server.metric("glrf_sessions_closed_total", reason="client_closed") == 1
         assert server.metric("glrf_audio_seconds_total", source="stream") == pytest.approx(6)
         assert server.metric("glrf_lag_seconds_count") == len(segments)
         for stage, count in (

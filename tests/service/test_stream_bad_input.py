@@ -146,6 +146,24 @@ def test_a_container_in_the_stream(server: RunningServer, odd: bytes) -> None:
     assert not transcript.of("segment")
 
 
+@pytest.mark.parametrize("n_first", [0, 2, 3])
+def test_a_container_in_small_frames(server: RunningServer, n_first: int) -> None:
+    data = wav(voice(16_000))
+    transcript = talk_badly(server, [data[:n_first], data[n_first:]])
+    assert transcript.close_code == 4415
+    assert transcript.of("error")[-1]["code"] == "container_in_stream"
+
+
+def test_totals_and_warnings_are_of_the_scored_channels(server: RunningServer) -> None:
+    query = "?channels=2&sample_rate=8000&roles=agent:off,customer"
+    transcript = talk_badly(server, [bytes(32_000), bytes(3201)], query)
+    assert [w["channel"] for w in transcript.of("warning")] == [1]
+    usage = transcript.messages[-1]["usage"]
+    assert (usage["audio_ms"], usage["dropped_ms"]) == (1000, 100)
+    both = talk_badly(server, [bytes(64_000), bytes(6401)], "?channels=2").messages[-1]["usage"]
+    assert (both["audio_ms"], both["dropped_ms"]) == (2000, 200)
+
+
 def test_a_frame_just_too_large(server: RunningServer) -> None:
     transcript = talk_badly(server, [bytes(2**20 + 2)])
     assert transcript.close_code == 1009
