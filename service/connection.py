@@ -4,12 +4,17 @@ It adds what an application cannot do through ASGI: to end a connection whose se
 full, and to let a client read why it was refused while it still sends.
 """
 
+import logging
 import socket
 from asyncio import BaseTransport
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame, Opcode
+
+#: uvicorn's own, without the line for each handshake: it would hold the query string.
+_log = logging.getLogger("uvicorn.error.stream")
+_log.setLevel(logging.WARNING)
 
 #: Kernel buffer of what a client has not read: some minutes of results, and no more.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -28,6 +33,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self.logger = _log
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ser_core.errors import NotReady, Overloaded, Restarting, SerError
-from service.inference.backend import Backend
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
 from service.metrics import Metrics
@@ -107,10 +106,6 @@ class Runtime:
     def batcher(self, model: str | None) -> Batcher:
         """The queue of the model that a client named; raises `BadParameter`."""
         return self._batchers[model_key(self.models().find(model))]
-
-    def is_default(self, backend: Backend) -> bool:
-        """Whether requests that name no model get this one."""
-        return self.models().default is backend
 
     def check_ready(self) -> None:
         """Raises `Restarting`, `NotReady`, or the error that the models failed to load with."""

@@ -32,6 +32,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 log_level=settings.log_level,
+                access_log=False,  # it would hold query strings; the app logs each answer
                 ws=StreamConnection,
                 # Above the contract's limit, so that a frame a little too large is refused by an
                 # error message; one above this is refused by its header, unread.

@@ -434,7 +434,9 @@ def segment_table(labels: tuple[str, ...], segments: Iterable[SegmentFields]) ->
     for segment in segments:
         table.writerow(
             [
-                *(getattr(segment, column) for column in columns),
+                *(getattr(segment, column) for column in columns[:5]),
+                "true" if segment.partial else "false",
+                *(getattr(segment, column) for column in columns[6:]),
                 *(segment.scores[label] for label in labels),
                 segment.smoothed.label,
                 segment.utterance_id,

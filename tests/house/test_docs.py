@@ -47,6 +47,13 @@ def test_warning_and_reason_to_abstain_are_documented(code: str):
     assert code in documented()
 
 
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"model_dir"}))
+def test_default_is_the_documented_one(name: str):
+    default = Settings.model_fields[name].default
+    shown = "none" if default is None else str(default)
+    assert f"| `{PREFIX}{name.upper()}` | {shown} |" in read("docs/operations.md")
+
+
 def test_no_setting_is_documented_that_does_not_exist():
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     assert {word for word in documented() if re.fullmatch(r"GLRF_[A-Z_]+", word)} <= known
