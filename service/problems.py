@@ -73,6 +73,7 @@ SCHEMA: dict[str, Any] = {
 
 #: Every code that an error of this service carries, and what it means.
 CODES: dict[str, str] = {
+    "address_unusable": "the address to listen on is taken or not this machine's",
     "bad_audio": "the audio cannot be decoded, or breaks a limit of rate or channels",
     "bad_input": "the request is not understood",
     "bad_message": "a control message is not JSON, or not one of the known ones",

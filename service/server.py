@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import socket
 import sys
 import time
 
@@ -17,6 +18,11 @@ from service.settings import Settings
 from service.wire import MAX_FRAME_BYTES
 
 PING_TIMEOUT_S = 60.0
+
+
+_BACKLOG = 2048
+
+log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -60,8 +66,8 @@ class Server(uvicorn.Server):
 def run(settings: Settings | None = None) -> None:
     """Serves until SIGTERM or SIGINT.
 
-    The models are loaded before the port is bound: where that fails, or a setting is wrong, the
-    process ends with status 1 and one line that names cause and remedy.
+    The models are loaded before the address is bound: where either fails, or a setting is wrong,
+    the process ends with status 1 and one line that names cause and remedy.
     """
     try:
         settings = settings or Settings.from_environment()
@@ -69,7 +75,31 @@ def run(settings: Settings | None = None) -> None:
             level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
         )
         models = load_models(settings)
+        address = bound(settings.host, settings.port)
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
+    host, port = address.getsockname()[:2]
+    log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     with contextlib.suppress(KeyboardInterrupt):
-        Server(settings, models).run()
+        Server(settings, models).run(sockets=[address])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens at the address; raises `SerError` (`address_unusable`)."""
+    with contextlib.ExitStack() as undo:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = undo.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise SerError(
+                f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                remedy="stop what uses it, or choose another GLRF_HOST or GLRF_PORT",
+                code="address_unusable",
+            ) from error
+        undo.pop_all()
+        return listener

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from ser_core.errors import SerError
+from service.server import bound
 from tests.service.running import TIMEOUT_S, Transcript, listen, pcm, wav
 from tests.synthetic import voice, write_model
 
@@ -102,3 +104,13 @@ def test_it_will_not_start_and_says_why_in_one_line(
     assert done.returncode == 1
     assert re.match(said, done.stderr)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+def test_an_address_that_cannot_be_had_is_one_line(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SerError, match=f"{host}:{port} cannot be listened on") as refused:
+            bound(host, port)
+    assert refused.value.code == "address_unusable"
+    assert "GLRF_PORT" in refused.value.remedy
