@@ -12,8 +12,9 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
-#: uvicorn's own, without the line for each handshake: it would hold the query string.
-_log = logging.getLogger("uvicorn.error.stream")
+#: In the place of uvicorn's own, for its line for each handshake holds the query string. Not one of
+#: its children: uvicorn sets their levels anew at start.
+_log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)
 
 #: Kernel buffer of what a client has not read: some minutes of results, and no more.

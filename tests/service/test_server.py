@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from ser_core.errors import SerError
 from service.server import bound
@@ -114,3 +115,21 @@ def test_an_address_that_cannot_be_had_is_one_line(host: str) -> None:
             bound(host, port)
     assert refused.value.code == "address_unusable"
     assert "GLRF_PORT" in refused.value.remedy
+
+
+def test_no_query_string_is_logged(process: subprocess.Popen[str]) -> None:
+    port = port_of(process)
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe") as client:
+                await client.recv()
+            with pytest.raises(InvalidStatus):
+                await connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe&nonsense=1")
+
+    asyncio.run(run())
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    log = process.stderr.read()
+    assert "session" in log
+    assert "jane-doe" not in log
