@@ -41,7 +41,7 @@ def test_csv_is_one_table_of_all_files(cli: CliRunner, stereo: Path) -> None:
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert {row["file"] for row in rows} == {str(stereo), str(CLIP)}
-    whole = [row for row in rows if row["file"] == str(CLIP) and row["partial"] == "False"]
+    whole = [row for row in rows if row["file"] == str(CLIP) and row["partial"] == "false"]
     assert len(whole) == 1 + (18_100 - 2_000) // 400
     assert float(whole[0]["score_angry"]) > 0
     assert {row["channel"] for row in rows if row["file"] == str(stereo)} == {"0", "1"}
