@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(EXTRA)
 DEV := $(VENV)/.dev-$(EXTRA)
 
-CONFIG ?= model_export/configs/glrf.toml
+# The shipped model's first stage, from scratch; docs/training.md has the later ones.
+CONFIG ?= model_export/configs/glrf-stage1.toml
 SPLIT  ?= model_export/splits/nemo-ravdess.json
 OUT    ?= runs/glrf
 
@@ -26,7 +27,7 @@ help:
 	@echo "make test     all tests (installs PyTorch too)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
-	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [OUT= ONNX=]"
+	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
 	@echo "make bench    what 50 real-time streams cost, beside the bare model"
 	@echo "make clean    remove $(VENV) and caches"
 	@echo "PYTHON=path chooses the interpreter (3.11 to 3.13), VENV=folder the environment,"

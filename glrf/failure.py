@@ -68,12 +68,14 @@ def needed(module: str, remedy: str) -> ModuleType:
 
 
 def _known(error: Exception) -> tuple[str, int] | None:
-    from glrf_client.errors import ClientError
+    from glrf_client.errors import ClientError, Unreachable
     from ser_core.errors import SerError, Unavailable
 
     match error:
         case SerError():
             return error.detail, EXIT_FAILED if isinstance(error, Unavailable) else EXIT_USAGE
+        case Unreachable():
+            return f"{error}; start one with `glrf serve`, or give --url", EXIT_FAILED
         case ClientError():
             return str(error), EXIT_FAILED
         case BrokenPipeError():

@@ -60,7 +60,8 @@ def test_what_the_server_refuses(cli: CliRunner, server: LocalServer) -> None:
 def test_no_server(cli: CliRunner) -> None:
     done = cli.invoke(app, ["stream", str(CLIP), "--url", "ws://127.0.0.1:1"])
     assert done.exit_code == 1
-    assert done.stderr.startswith("glrf: no stream at ws://127.0.0.1:1/v1/stream")
+    assert done.stderr.startswith("glrf: no server at ws://127.0.0.1:1/v1/stream: ")
+    assert "start one with `glrf serve`, or give --url" in done.stderr
 
 
 def test_a_microphone_without_sounddevice(cli: CliRunner, server: LocalServer, without) -> None:

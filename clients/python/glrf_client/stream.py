@@ -105,7 +105,9 @@ async def connect(
             *problem_from(response.status_code, response.headers, bytes(response.body or b""))
         ) from error
     except (OSError, InvalidHandshake, InvalidURI) as error:  # TimeoutError is an OSError
-        raise Unreachable(f"no stream at {address}: {error or 'timed out'}") from error
+        raise Unreachable(
+            f"no server at {address.partition('?')[0]}: {error or 'timed out'}"
+        ) from error
     try:
         yield Stream(websocket)
     finally:
