@@ -1,5 +1,7 @@
 """What GLRF must beat: a support vector machine on utterance statistics of the same MFCC."""
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,14 +28,17 @@ def statistics(features: Float32) -> Float32:
 
 
 def predict_with_svm(
-    features: FeatureSpec, train: list[Recording], test: list[Recording]
+    features: FeatureSpec,
+    train: list[Recording],
+    test: list[Recording],
+    on_recording: Callable[[], None] | None = None,
 ) -> list[Assessed]:
     """Trains on `train` and decides on `test`, one prediction an utterance.
 
     Standardised statistics, RBF kernel, scikit-learn's default C and gamma, balanced classes; one
     machine for all corpora, as GLRF is one network. In a corpus that lacks a label, decisions are
     taken among the labels it has, as for GLRF. The silence at a recording's edges is left in for
-    both.
+    both. `on_recording` is called after each recording is read.
 
     Raises `BadParameter` when there is nothing to train on.
     """
@@ -41,8 +46,13 @@ def predict_with_svm(
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")
 
     def inputs(recordings: list[Recording]) -> Float32:
-        rate_hz = features.sample_rate_hz
-        return np.stack([statistics(mfcc(load(r.path, rate_hz), features)) for r in recordings])
+        rows: list[Float32] = []
+        for recording in recordings:
+            samples = load(recording.path, features.sample_rate_hz)
+            rows.append(statistics(mfcc(samples, features)))
+            if on_recording is not None:
+                on_recording()
+        return np.stack(rows)
 
     machine = make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
     machine.fit(inputs(train), [recording.label for recording in train])

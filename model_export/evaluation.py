@@ -132,7 +132,7 @@ def evaluate(
         raise BadParameter("a split needs a subset", remedy="give both --split and --subset")
     if svm and split is None:
         raise BadParameter("an SVM needs speakers to train on", remedy="give --split and --subset")
-    chosen = recordings
+    chosen, train = recordings, []
     if split is not None:
         speakers = read_split(split)
         chosen = speakers.select(recordings, check_subset(subset or ""))
@@ -141,16 +141,21 @@ def evaluate(
                 f"no recording of the manifest is in {subset}", remedy="check the split file"
             )
         result["split"] = {"subset": subset, "sha256": speakers.sha256}
-        if svm:
-            from model_export.baselines import predict_with_svm
+        train = speakers.select(recordings, "train")
+    n_read, total = 0, len(chosen) + (len(train) + len(chosen) if svm else 0)
 
-            train = speakers.select(recordings, "train")
-            result["svm"] = _metrics_by_corpus(
-                chosen, predict_with_svm(spec.features, train, chosen), spec.labels
-            )
+    def advance() -> None:
+        nonlocal n_read
+        n_read += 1
+        on_progress(n_read, total)
+
+    if svm:
+        from model_export.baselines import predict_with_svm
+
+        predicted = predict_with_svm(spec.features, train, chosen, advance)
+        result["svm"] = _metrics_by_corpus(chosen, predicted, spec.labels)
     scored: list[tuple[Recording, list[Segment]]] = []
-    for done, recording in enumerate(chosen):
-        on_progress(done, len(chosen))
+    for recording in chosen:
         scored.append((recording, score_recording(recording, spec, network.run)))
-    on_progress(len(chosen), len(chosen))
+        advance()
     return result | report(scored, spec.labels)

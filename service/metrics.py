@@ -44,7 +44,7 @@ class Metrics:
         self.sessions = gauge("glrf_sessions", "Open streams")
         self.sessions_closed = counter(
             "glrf_sessions_closed",
-            "Ended streams by reason, an error code or client_closed",
+            "Ended streams by reason: client_closed, client_left, or an error code",
             "reason",
         )
         self.files = gauge("glrf_files", "Files under analysis")

@@ -77,7 +77,7 @@ def test_evaluate_a_model_file(tmp_path):
     )
     assert result["svm"]["corpora"]["toy"]["n"] == 10
     assert result["split"]["subset"] == "test"
-    assert seen[-1] == (10, 10)
+    assert seen == [(n, 40) for n in range(1, 41)]  # 20 and 10 for the SVM, 10 for the model
     assert result["corpora"]["toy"]["n"] == 10
     assert result["model"]["name"] == "tiny"
     whole = evaluate(tmp_path / "tiny.onnx", manifest, tmp_path)
