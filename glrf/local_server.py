@@ -69,11 +69,14 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
         return
 
+    # A shell script's background commands ignore SIGINT; asyncio would then not unwind by it.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _free_port() -> int:

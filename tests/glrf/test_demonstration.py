@@ -89,15 +89,28 @@ def test_what_is_missing_is_said_and_the_status_tells(
     assert "missing: the utterance of the fear phrase (15200-99000 ms)" in done.stdout
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_server_behind(model_dir: Path, sign: signal.Signals) -> None:
-    mark = f"DEMO_TEST={os.getpid()}-{sign}"
+@pytest.mark.parametrize(
+    ("sign", "sigint"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),  # as a shell script's background commands have it
+    ],
+)
+def test_an_interrupt_leaves_no_server_behind(
+    model_dir: Path, sign: signal.Signals, sigint: signal.Handlers
+) -> None:
+    mark = f"DEMO_TEST={os.getpid()}-{sign}-{sigint}"
     name, _, value = mark.partition("=")
-    child = subprocess.Popen(
-        [sys.executable, "-u", "-m", "glrf", "demo"],
-        env={**os.environ, name: value},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, sigint)  # the child inherits it
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-m", "glrf", "demo"],
+            env={**os.environ, name: value},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert child.stdout is not None
     while not (line := child.stdout.readline()).startswith("   0.8 s"):
         assert line, child.stderr
