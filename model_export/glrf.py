@@ -6,22 +6,33 @@ B is the number of segments, T frames, F MFCC, C channels. What the paper leaves
 it is decided; ADR 2 has the reasons.
 """
 
+from typing import Literal
+
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_export.frontend import Normalisation
 from ser_core.features import FeatureSpec
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class GlrfConfig:
-    """Size of the network.
+    """Size of the network, and the ablations of the paper's Table 4.
+
+    `frame_pool` 10 ms frames are averaged into one of the network's. `branches = "convolutions"`
+    puts a convolution of kernel 3 and one of kernel 5 in the place of the global and the local
+    branch; `fusion = "sum"` adds the branches instead of gating them.
 
     Raises `ValueError` for heads that do not divide the channels and for an even kernel.
     """
 
+    kind: Literal["glrf"] = "glrf"
+    frame_pool: int = 1
+    branches: Literal["global-local", "convolutions"] = "global-local"
+    fusion: Literal["gates", "sum"] = "gates"
     channels: int = 64
     n_blocks: int = 3
     n_heads: int = 4
@@ -34,29 +45,6 @@ class GlrfConfig:
             raise ValueError("n_heads and squeeze must divide channels")
         if self.kernel_size % 2 == 0:
             raise ValueError("kernel_size must be odd, so that a frame stays in its place")
-
-
-class Normalisation(nn.Module):
-    """Takes the level off each segment, inside the graph, so that loudness tells nothing.
-
-    MFCC are turned back to (smoothed) mel decibels, the segment's mean power is subtracted, what
-    lies `floor_db` below it is clamped, and the result is turned to MFCC again and standardised.
-    A recording 12 dB quieter gives the same logits, and so does one on another noise floor.
-    """
-
-    def __init__(self, features: FeatureSpec, floor_db: float = 50.0) -> None:
-        super().__init__()
-        self.floor_db = floor_db
-        self.dct: Tensor
-        self.register_buffer("dct", torch.from_numpy(features.dct), persistent=False)
-        self.standardise = nn.BatchNorm1d(features.n_mfcc, affine=False)
-
-    def forward(self, mfcc: Tensor) -> Tensor:
-        mel_db = mfcc @ self.dct.T  # (B, T, n_mels)
-        power = torch.exp(mel_db * 0.23025851).mean(dim=(1, 2), keepdim=True)  # 10^(dB/10)
-        level_db = 4.3429448 * torch.log(power + 1e-12)
-        relative = torch.clamp(mel_db - level_db, min=-self.floor_db)
-        return self.standardise((relative @ self.dct).transpose(1, 2))  # (B, F, T)
 
 
 class SelfAttention(nn.Module):
@@ -120,9 +108,14 @@ class GlobalLocalBlock(nn.Module):
 
     def __init__(self, config: GlrfConfig) -> None:
         super().__init__()
-        self.global_ = SelfAttention(config.channels, config.n_heads)
-        self.local = TemporalConvolution(config.channels, config.kernel_size, config.dropout)
-        self.fusion = Fusion(config.channels, config.squeeze)
+        channels, dropout = config.channels, config.dropout
+        if config.branches == "global-local":
+            self.global_ = SelfAttention(channels, config.n_heads)
+            self.local = TemporalConvolution(channels, config.kernel_size, dropout)
+        else:
+            self.global_ = TemporalConvolution(channels, 3, dropout)
+            self.local = TemporalConvolution(channels, 5, dropout)
+        self.fusion = Fusion(channels, config.squeeze) if config.fusion == "gates" else torch.add
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fusion(self.global_(x), self.local(x))  # (B, C, T)
@@ -133,7 +126,7 @@ class Glrf(nn.Module):
 
     def __init__(self, config: GlrfConfig, features: FeatureSpec, n_labels: int) -> None:
         super().__init__()
-        self.normalise = Normalisation(features)
+        self.normalise = Normalisation(features, frame_pool=config.frame_pool)
         self.stem = nn.Sequential(
             nn.Conv1d(features.n_mfcc, config.channels, 3, padding=1, bias=False),
             nn.BatchNorm1d(config.channels),
@@ -143,10 +136,14 @@ class Glrf(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.score = nn.Linear(config.channels, n_labels)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def embed(self, features: Tensor) -> Tensor:
+        """What the scores are taken from, `(B, C)`."""
         x = self.stem(self.normalise(features))  # (B, C, T)
         for index, block in enumerate(self.blocks):
             if index:
                 x = functional.max_pool1d(x, 2)  # halves T between two blocks
             x = block(x)
-        return self.score(self.dropout(x.mean(dim=2)))  # (B, n_labels)
+        return x.mean(dim=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.score(self.dropout(self.embed(features)))  # (B, n_labels)
