@@ -2,29 +2,29 @@
 
 import csv
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soxr
-
-from ser_core.containers import open_audio
-from ser_core.errors import BadParameter, InputError
-from ser_core.features import Float32
+from ser_core.errors import BadParameter
 
 COLUMNS = ("path", "corpus", "speaker", "gender", "original_label", "label", "duration_s")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One labelled utterance; `speaker` is unique within its corpus."""
+    """One labelled utterance; `speaker` is unique within its corpus.
+
+    `name` is the path as the manifest has it, relative to the data folder: the same on every
+    machine. `gender` is the manifest's word, "" where it has none.
+    """
 
     path: Path
     corpus: str
     speaker: str
     label: str
     duration_s: float
+    gender: str = ""
+    name: str = ""
 
     @property
     def speaker_key(self) -> tuple[str, str]:
@@ -72,48 +72,12 @@ def _recording(row: dict[str, str], data: Path, labels: tuple[str, ...], where: 
             f"{where}: duration_s={row['duration_s']!r} is not a positive number",
             remedy="give seconds",
         )
-    return Recording(path, row["corpus"], row["speaker"], row["label"], duration_s)
-
-
-def read(path: Path) -> tuple[Float32, int]:
-    """A whole recording as mono float32 `(n,)` and its rate in Hz; channels are averaged.
-
-    Any container that the service reads. Raises `InputError` that names the file.
-    """
-    try:
-        with open_audio(path) as audio:
-            samples = np.concatenate(list(audio.blocks(audio.rate_hz)))
-            return np.ascontiguousarray(samples.mean(axis=1), np.float32), audio.rate_hz
-    except InputError as error:
-        raise type(error)(f"{path}: {error}", remedy=error.remedy, code=error.code) from error
-
-
-def load(path: Path, rate_hz: int) -> Float32:
-    """As `read`, converted to `rate_hz`."""
-    samples, rate_in_hz = read(path)
-    if rate_in_hz == rate_hz:
-        return samples
-    return np.asarray(soxr.resample(samples, rate_in_hz, rate_hz, quality="HQ"), np.float32)
-
-
-def describe(recordings: list[Recording]) -> dict[str, dict[str, object]]:
-    """Speakers, hours and recordings by label, a corpus."""
-    return {
-        corpus: {
-            "speakers": len({r.speaker for r in recordings if r.corpus == corpus}),
-            "hours": round(sum(r.duration_s for r in recordings if r.corpus == corpus) / 3600, 3),
-            "labels": dict(Counter(r.label for r in recordings if r.corpus == corpus)),
-        }
-        for corpus in sorted({r.corpus for r in recordings})
-    }
-
-
-def labels_by_corpus(
-    recordings: list[Recording], labels: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    """The labels that occur in each corpus, in the order of `labels`."""
-    present = {(recording.corpus, recording.label) for recording in recordings}
-    return {
-        corpus: tuple(label for label in labels if (corpus, label) in present)
-        for corpus in sorted({corpus for corpus, _ in present})
-    }
+    return Recording(
+        path,
+        row["corpus"],
+        row["speaker"],
+        row["label"],
+        duration_s,
+        gender=row["gender"] or "",
+        name=row["path"],
+    )

@@ -1,0 +1,28 @@
+"""What a manifest holds, in numbers."""
+
+from collections import Counter
+
+from model_export.corpora.manifest import Recording
+
+
+def describe(recordings: list[Recording]) -> dict[str, dict[str, object]]:
+    """Speakers, hours and recordings by label, a corpus."""
+    return {
+        corpus: {
+            "speakers": len({r.speaker for r in recordings if r.corpus == corpus}),
+            "hours": round(sum(r.duration_s for r in recordings if r.corpus == corpus) / 3600, 3),
+            "labels": dict(Counter(r.label for r in recordings if r.corpus == corpus)),
+        }
+        for corpus in sorted({r.corpus for r in recordings})
+    }
+
+
+def labels_by_corpus(
+    recordings: list[Recording], labels: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """The labels that occur in each corpus, in the order of `labels`."""
+    present = {(recording.corpus, recording.label) for recording in recordings}
+    return {
+        corpus: tuple(label for label in labels if (corpus, label) in present)
+        for corpus in sorted({corpus for corpus, _ in present})
+    }
