@@ -8,6 +8,7 @@ import typer
 
 from glrf.analyze import analyze
 from glrf.bench import bench
+from glrf.corpus import split
 from glrf.demonstration import demo
 from glrf.failure import reported
 from glrf.serve import serve
@@ -27,6 +28,13 @@ _COMMANDS: list[Callable[..., None]] = [
 ]
 for _command in _COMMANDS:
     app.command()(reported(_command))
+
+_corpus = typer.Typer(
+    help="Corpora as released to manifests, and manifests to splits.", no_args_is_help=True
+)
+for _command in (split,):
+    _corpus.command()(reported(_command))
+app.add_typer(_corpus, name="corpus")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,17 +1,26 @@
-"""Speaker-independent splits, fixed in a committed file."""
+"""Who is learned from and who is tested on, fixed in a committed file.
+
+A `Split` names the speakers of train, dev and test once; `Folds` divide a manifest for
+cross-validation, each part being the test of one fold. `model_export.protocols` makes them.
+"""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from model_export.corpora import Recording
 from ser_core.errors import BadParameter
 
 Subset = Literal["train", "dev", "test"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
+By = Literal["speaker", "recording"]
+#: Corpus and the name of a speaker, or of a recording (`Recording.name`).
+Unit = tuple[str, str]
+Document = TypeVar("Document")
 
 
 @dataclass(frozen=True)
@@ -40,25 +49,12 @@ def read_split(path: Path) -> Split:
     Raises `BadParameter` when the file is not of that shape, lacks a subset, or has a speaker in
     two of them.
     """
-    if not path.is_file():
-        raise BadParameter(f"split file {path} does not exist", remedy="see model_export/splits")
-    text = path.read_bytes()
-    try:
-        document = TypeAdapter(dict[str, dict[str, list[str]]]).validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadParameter(
-            f"{path}: {where} {first['msg']}".replace("  ", " "),
-            remedy='write {"train": {"corpus": ["speaker"]}, "dev": {}, "test": {}}',
-        ) from error
+    remedy = 'write {"train": {"corpus": ["speaker"]}, "dev": {}, "test": {}}'
+    document, sha256 = _read(path, TypeAdapter(dict[str, dict[str, list[str]]]), remedy)
     if any(subset not in document for subset in SUBSETS):
         raise BadParameter(f"{path} lacks a subset", remedy=f"give all of {', '.join(SUBSETS)}")
     speakers: dict[Subset, frozenset[tuple[str, str]]] = {
-        subset: frozenset(
-            (corpus, speaker) for corpus, names in document[subset].items() for speaker in names
-        )
-        for subset in SUBSETS
+        subset: frozenset(units(document[subset])) for subset in SUBSETS
     }
     for subset in SUBSETS:
         for other in SUBSETS:
@@ -68,4 +64,129 @@ def read_split(path: Path) -> Split:
                     f"{path}: {sorted(shared)} stand in {subset} and in {other}",
                     remedy="a speaker belongs to one subset",
                 )
-    return Split(speakers, hashlib.sha256(text).hexdigest())
+    return Split(speakers, sha256)
+
+
+class FoldsFile(BaseModel):
+    """What stands in a file of folds: how it was made, and the test part of each fold.
+
+    `by` says what the parts list, by corpus: speakers, or recordings by their `name`. `train` is
+    what no fold tests. Fold i tests `folds[i]` and is trained on everything else in the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: str
+    seed: int | None = None
+    by: By
+    train: dict[str, list[str]] = Field(default_factory=dict)
+    folds: list[dict[str, list[str]]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The parts of a cross-validation; `sha256` of their file goes into every result."""
+
+    protocol: str
+    by: By
+    test: tuple[frozenset[Unit], ...]
+    always_train: frozenset[Unit]
+    sha256: str
+
+    @property
+    def n_folds(self) -> int:
+        return len(self.test)
+
+    @property
+    def is_speaker_disjoint(self) -> bool:
+        """Whether no fold tests a voice that it has learned from."""
+        return self.by == "speaker"
+
+    def select(
+        self, recordings: list[Recording], fold: int
+    ) -> tuple[list[Recording], list[Recording]]:
+        """Train and test recordings of a fold (0-based), in order.
+
+        Raises `BadParameter` for a fold that is not there, a recording that the file does not
+        know (it would be trained on in every fold, unseen by whoever compares results), or a
+        part that stays empty.
+        """
+        if not 0 <= fold < self.n_folds:
+            raise BadParameter(
+                f"there is no fold {fold}", remedy=f"the file has 0 to {self.n_folds - 1}"
+            )
+        known = self.always_train.union(*self.test)
+        train: list[Recording] = []
+        test: list[Recording] = []
+        for recording in recordings:
+            unit = unit_of(recording, self.by)
+            if unit not in known:
+                raise BadParameter(
+                    f"the folds do not know the {self.by} {unit[1]!r} of {unit[0]}",
+                    remedy="make them from this manifest: glrf corpus split",
+                )
+            (test if unit in self.test[fold] else train).append(recording)
+        if not train or not test:
+            raise BadParameter(
+                f"fold {fold} has no recordings to {'test on' if train else 'learn from'}",
+                remedy="give the manifest that the folds were made from",
+            )
+        return train, test
+
+
+def read_folds(path: Path) -> Folds:
+    """Reads what `write_folds` wrote.
+
+    Raises `BadParameter` when the file is of another shape, or has a speaker or recording twice.
+    """
+    remedy = 'write {"protocol": "mine", "by": "speaker", "folds": [{"corpus": ["speaker"]}]}'
+    document, sha256 = _read(path, TypeAdapter(FoldsFile), remedy)
+    parts = [units(document.train), *(units(part) for part in document.folds)]
+    times = Counter(unit for part in parts for unit in part)
+    repeated = sorted(unit for unit, n in times.items() if n > 1)
+    if repeated:
+        raise BadParameter(
+            f"{path}: {repeated[:10]} stand there more than once",
+            remedy=f"a {document.by} belongs to one fold",
+        )
+    always_train, *test = (frozenset(part) for part in parts)
+    if not all(test):
+        raise BadParameter(f"{path} has an empty fold", remedy="leave it out")
+    return Folds(document.protocol, document.by, tuple(test), always_train, sha256)
+
+
+def write_folds(document: FoldsFile, path: Path) -> None:
+    """Writes the file; the same folds are the same bytes, and so have the same `sha256`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def units(part: dict[str, list[str]]) -> list[Unit]:
+    """What a part of a file of folds lists, in its order."""
+    return [(corpus, name) for corpus, names in part.items() for name in names]
+
+
+def unit_of(recording: Recording, by: By) -> Unit:
+    """What stands for a recording there. Raises `BadParameter` where it has no `name`."""
+    if by == "speaker":
+        return recording.speaker_key
+    if not recording.name:
+        raise BadParameter(
+            f"{recording.path} has no name in a manifest", remedy="read it with read_manifest"
+        )
+    return recording.corpus, recording.name
+
+
+def _read(path: Path, shape: "TypeAdapter[Document]", remedy: str) -> tuple[Document, str]:
+    """A JSON document and its file's sha256."""
+    if not path.is_file():
+        raise BadParameter(f"split file {path} does not exist", remedy="see model_export/splits")
+    text = path.read_bytes()
+    try:
+        return shape.validate_json(text), hashlib.sha256(text).hexdigest()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadParameter(
+            f"{path}: {where} {first['msg']}".replace("  ", " "), remedy=remedy
+        ) from error
