@@ -8,7 +8,7 @@ import typer
 
 from glrf.analyze import analyze
 from glrf.bench import bench
-from glrf.corpus import split
+from glrf.corpus import check, manifest, split
 from glrf.demonstration import demo
 from glrf.failure import reported
 from glrf.serve import serve
@@ -32,7 +32,7 @@ for _command in _COMMANDS:
 _corpus = typer.Typer(
     help="Corpora as released to manifests, and manifests to splits.", no_args_is_help=True
 )
-for _command in (split,):
+for _command in (manifest, check, split):
     _corpus.command()(reported(_command))
 app.add_typer(_corpus, name="corpus")
 

@@ -1,7 +1,7 @@
 """Emotional speech, whatever its release looks like: a manifest, one CSV row a recording."""
 
 from model_export.corpora.audio import load, read
-from model_export.corpora.manifest import COLUMNS, Recording, read_manifest
+from model_export.corpora.manifest import COLUMNS, Recording, read_manifest, write_manifest
 from model_export.corpora.summary import describe, labels_by_corpus
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "load",
     "read",
     "read_manifest",
+    "write_manifest",
 ]

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ class Recording:
     """One labelled utterance; `speaker` is unique within its corpus.
 
     `name` is the path as the manifest has it, relative to the data folder: the same on every
-    machine. `gender` is the manifest's word, "" where it has none.
+    machine. `gender` is the manifest's word, "" where it has none; `original_label` the corpus's
+    own word for the emotion.
     """
 
     path: Path
@@ -25,6 +27,7 @@ class Recording:
     duration_s: float
     gender: str = ""
     name: str = ""
+    original_label: str = ""
 
     @property
     def speaker_key(self) -> tuple[str, str]:
@@ -37,32 +40,57 @@ def read_manifest(manifest: Path, data: Path, labels: tuple[str, ...]) -> list[R
     Raises `BadParameter`, naming the line, for a missing column or file, an unknown label, or a
     duration that is not a positive number.
     """
+    return [read_row(row, data, labels, where) for where, row in rows(manifest)]
+
+
+def rows(manifest: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row of a manifest stands (`file:line`), and its cells as text.
+
+    Raises `BadParameter` for a file that is no CSV, lacks a column, or has no rows.
+    """
     if not manifest.is_file():
         raise BadParameter(f"manifest {manifest} does not exist", remedy="give a CSV file")
-    recordings: list[Recording] = []
+    is_empty = True
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
+        try:
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise BadParameter(
+                    f"{manifest} lacks the columns {', '.join(missing)}",
+                    remedy=f"its first line must name {','.join(COLUMNS)}",
+                )
+            for row in reader:
+                is_empty = False
+                yield f"{manifest}:{reader.line_num}", row
+        except (csv.Error, UnicodeDecodeError) as error:
             raise BadParameter(
-                f"{manifest} lacks the columns {', '.join(missing)}",
-                remedy=f"its first line must name {','.join(COLUMNS)}",
-            )
-        for row in reader:
-            recordings.append(_recording(row, data, labels, f"{manifest}:{reader.line_num}"))
-    if not recordings:
+                f"{manifest}:{reader.line_num + 1}: not CSV in UTF-8 ({error})",
+                remedy="write it anew, as CSV in UTF-8",
+            ) from error
+    if is_empty:
         raise BadParameter(f"{manifest} has no rows", remedy="list at least one recording")
-    return recordings
 
 
-def _recording(row: dict[str, str], data: Path, labels: tuple[str, ...], where: str) -> Recording:
-    path = data / row["path"]
-    if not path.is_file():
-        raise BadParameter(f"{where}: {path} does not exist", remedy="check --data")
-    if row["label"] not in labels:
+def read_row(row: dict[str, str], data: Path, labels: tuple[str, ...], where: str) -> Recording:
+    """A row of a manifest. Raises `BadParameter`, as `read_manifest` does, with `where`."""
+    recording = parse_row(row, data, where)
+    # A NUL is what is left of a binary file; no system has it in a name.
+    if "\0" in recording.name or not recording.path.is_file():
+        raise BadParameter(f"{where}: {recording.path} does not exist", remedy="check --data")
+    if recording.label not in labels:
         raise BadParameter(
-            f"{where}: unknown label {row['label']!r}", remedy=f"use one of {', '.join(labels)}"
+            f"{where}: unknown label {recording.label!r}",
+            remedy=f"use one of {', '.join(labels)}",
         )
+    return recording
+
+
+def parse_row(row: dict[str, str], data: Path, where: str) -> Recording:
+    """As `read_row`, whatever the label, and without a look at the audio."""
+    empty = [column for column in ("path", "corpus", "speaker", "label") if not row[column]]
+    if empty:
+        raise BadParameter(f"{where}: {', '.join(empty)} is empty", remedy="fill it in")
     try:
         duration_s = float(row["duration_s"])
     except (TypeError, ValueError):
@@ -73,11 +101,25 @@ def _recording(row: dict[str, str], data: Path, labels: tuple[str, ...], where: 
             remedy="give seconds",
         )
     return Recording(
-        path,
+        data / row["path"],
         row["corpus"],
         row["speaker"],
         row["label"],
         duration_s,
         gender=row["gender"] or "",
         name=row["path"],
+        original_label=row["original_label"] or "",
     )
+
+
+def write_manifest(recordings: Iterable[Recording], manifest: Path) -> None:
+    """Writes the rows in order, durations to the millisecond."""
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for r in recordings:
+            duration_s = f"{r.duration_s:.3f}"
+            writer.writerow(
+                (r.name, r.corpus, r.speaker, r.gender, r.original_label, r.label, duration_s)
+            )
