@@ -62,3 +62,10 @@ batch_size = 8
 """
     )
     return config
+
+
+def write_audio(path: Path, duration_s: float = 0.5, rate_hz: int = RATE_HZ) -> Path:
+    """A hum of that length, in a folder that is made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, voice(int(duration_s * rate_hz), rate_hz, 150, seed=1), rate_hz)
+    return path

@@ -1,9 +1,14 @@
+import hashlib
+from pathlib import Path
+
 import pytest
 
-from model_export.corpora import read_manifest
-from model_export.splits import SUBSETS, read_split
+from model_export.corpora import Recording, read_manifest
+from model_export.splits import SUBSETS, FoldsFile, read_folds, read_split, write_folds
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_corpus, write_split
+
+SPLITS = Path(__file__).parents[2] / "model_export" / "splits"
 
 
 def test_speakers_do_not_mix(tmp_path):
@@ -35,3 +40,98 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text):
     split.write_text(text)
     with pytest.raises(BadParameter, match=r"split\.json"):
         read_split(split)
+
+
+def recording(name: str, speaker: str, corpus: str = "toy") -> Recording:
+    return Recording(Path(name), corpus, speaker, "sad", 1.0, name=name)
+
+
+def write(root: Path, **changes) -> Path:
+    """Folds of the toy corpus: s1, then s2 and s3; s4 is always in training."""
+    parts = {
+        "protocol": "mine",
+        "by": "speaker",
+        "train": {"toy": ["s4"]},
+        "folds": [{"toy": ["s1"]}, {"toy": ["s2", "s3"]}],
+    }
+    path = root / "folds.json"
+    write_folds(FoldsFile.model_validate(parts | changes), path)
+    return path
+
+
+def test_a_fold_tests_its_part_and_learns_the_rest(tmp_path):
+    recordings = read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
+    path = write(tmp_path)
+    folds = read_folds(path)
+    assert folds.n_folds == 2
+    assert folds.is_speaker_disjoint
+    assert folds.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    train, test = folds.select(recordings, 1)
+    assert [r.speaker for r in train] == ["s1"] * 10 + ["s4"] * 10
+    assert {r.speaker for r in test} == {"s2", "s3"}
+    assert sorted(train + test, key=lambda r: r.name) == sorted(recordings, key=lambda r: r.name)
+
+
+def test_folds_by_recording_know_them_by_name(tmp_path):
+    path = write(
+        tmp_path, by="recording", train={}, folds=[{"toy": ["a/1.wav"]}, {"toy": ["a/2.wav"]}]
+    )
+    folds = read_folds(path)
+    assert not folds.is_speaker_disjoint
+    recordings = [recording("a/1.wav", "s1"), recording("a/2.wav", "s1")]
+    assert folds.select(recordings, 0) == ([recordings[1]], [recordings[0]])
+    with pytest.raises(BadParameter, match="has no name in a manifest"):
+        folds.select([Recording(Path("a/1.wav"), "toy", "s1", "sad", 1.0)], 0)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "fold", "said"),
+    [
+        (("s1", "s2"), 2, "there is no fold 2"),
+        (("s1", "s2"), -1, "there is no fold -1"),
+        (("s1", "s5"), 0, "do not know the speaker 's5' of toy"),
+        (("s2", "s4"), 0, "fold 0 has no recordings to test on"),
+        (("s1",), 0, "fold 0 has no recordings to learn from"),
+    ],
+)
+def test_a_selection_that_makes_no_fold_is_refused(tmp_path, speakers, fold, said):
+    folds = read_folds(write(tmp_path))
+    with pytest.raises(BadParameter, match=said):
+        folds.select([recording(f"{name}.wav", name) for name in speakers], fold)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"folds": [{"toy": ["s1"]}, {"toy": ["s1"]}]}, r"\('toy', 's1'\).* more than once"),
+        ({"train": {"toy": ["s1"]}}, r"\('toy', 's1'\).* more than once"),
+        ({"folds": [{"toy": ["s1"]}, {}]}, "has an empty fold"),
+    ],
+)
+def test_folds_that_overlap_or_are_empty_are_refused(tmp_path, changes, said):
+    with pytest.raises(BadParameter, match=said):
+        read_folds(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"protocol": "mine", "by": "mood", "folds": [{}]}', '{"folds": []}']
+)
+def test_folds_of_another_shape_are_refused(tmp_path, text):
+    path = tmp_path / "folds.json"
+    path.write_text(text)
+    with pytest.raises(BadParameter, match=r"folds\.json"):
+        read_folds(path)
+
+
+def test_the_committed_folds_have_both_corpora_and_both_genders_known():
+    folds = read_folds(SPLITS / "nemo-ravdess-5fold.json")
+    assert folds.n_folds == 5
+    everyone = frozenset[tuple[str, str]]().union(*folds.test)
+    assert [sum(corpus == name for corpus, _ in everyone) for name in ("nemo", "ravdess")] == [
+        7,
+        20,
+    ]
+    for part in folds.test:
+        actors = [int(speaker[1:]) for corpus, speaker in part if corpus == "ravdess"]
+        assert [sum(n % 2 == parity for n in actors) for parity in (0, 1)] == [2, 2]
+        assert 1 <= sum(corpus == "nemo" for corpus, _ in part) <= 2
