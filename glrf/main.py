@@ -11,6 +11,7 @@ from glrf.bench import bench
 from glrf.corpus import check, manifest, split
 from glrf.demonstration import demo
 from glrf.failure import reported
+from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
 from glrf.training import evaluate, export, train
@@ -24,7 +25,7 @@ app = typer.Typer(
 )
 _COMMANDS: list[Callable[..., None]] = [
     *(serve, analyze, stream, demo),
-    *(train, evaluate, export, bench),
+    *(train, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:
     app.command()(reported(_command))

@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from model_export import breakdowns
+from model_export.breakdowns import confusion, labels_of, loss, recall
+from model_export.cells import cell_path
+from model_export.ledger import Ledger, read_ledger
+from ser_core.labels import LABELS
+from tests.model_export.ledgers import write_experiment
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    write_experiment(tmp_path, "glrf", 0.7, with_conditions=True)
+    write_experiment(tmp_path, "glam", 0.5)
+    return read_ledger(tmp_path)
+
+
+def row(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return line.strip("| ").split(" | ")
+
+
+def test_a_condition_costs_what_the_same_cell_had_clean(ledger):
+    text = breakdowns.conditions(ledger)
+    assert row(text, "car-0db")[2:] == ["+15.0 ± 0.0", "3 of 3 folds"]
+    assert "### GLRF on nemo (Polish)" in text
+    assert "GLAM" not in text  # was tried under none
+
+
+def test_a_clean_figure_of_the_cell_goes_before_its_metrics(ledger):
+    cell = ledger.of("glrf")[0]
+    before = loss("car-0db", "nemo")(cell)
+    assert before == pytest.approx(0.15)
+    cell.conditions["clean"] = {"nemo": {"ua": 0.9, "n": 10}}
+    after = loss("car-0db", "nemo")(cell)
+    assert after == pytest.approx(0.9 - cell.conditions["car-0db"]["nemo"]["ua"])
+    assert "clean" not in breakdowns.conditions_of([cell])
+    assert loss("unheard-of", "nemo")(cell) is None
+
+
+def test_a_condition_of_some_folds_says_so(tmp_path, ledger):
+    path = cell_path(tmp_path, "glrf", 1, 2)
+    content = json.loads(path.read_text())
+    del content["conditions"]["car-0db"]
+    path.write_text(json.dumps(content))
+    assert row(breakdowns.conditions(read_ledger(tmp_path)), "car-0db")[-1] == "2 of 3 folds"
+
+
+def test_no_conditions_are_missing(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    assert breakdowns.conditions(read_ledger(tmp_path)).startswith("*missing*")
+
+
+def test_recalls_average_to_ua(ledger):
+    cell = ledger.of("glrf")[0]
+    recalls = [recall("nemo", label)(cell) for label in LABELS]
+    assert np.mean([r for r in recalls if r is not None]) == pytest.approx(
+        cell.metrics["corpora"]["nemo"]["ua"]
+    )
+    assert recall("mine", "fear")(cell) is None
+    text = breakdowns.recalls(ledger)
+    assert len(row(text, "GLRF")) == 5  # name, three labels, cells
+    assert row(text, "GLAM")[-1] == "3 of 3 folds"
+
+
+def test_confusion_is_shares_of_the_reference(ledger):
+    cells = ledger.of("glrf")
+    assert labels_of(cells, "mine") == ["angry", "neutral", "sad"]
+    shares = confusion(cells, "mine", ["angry", "neutral", "sad"])
+    assert shares is not None
+    assert shares.sum(axis=1) == pytest.approx(1)
+    # An angry utterance that is wrong is taken for neutral: rows are the reference.
+    assert shares[0, 1] > 0
+    assert shares[0, 2] == 0
+    assert confusion(cells, "other", ["angry"]) is None
+
+
+def test_the_spread_of_speakers(ledger):
+    text = breakdowns.speakers(ledger)
+    cells = row(text, "GLRF on nemo")
+    assert cells[1] == "12"
+    figures = [float(cell.split()[0]) for cell in cells[2:]]
+    assert figures == sorted(figures)
+    assert cells[2].split()[1].startswith("(nemo-")
+
+
+def test_speakers_need_logits(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7, with_logits=False)
+    assert row(breakdowns.speakers(read_ledger(tmp_path)), "GLRF on nemo")[2:] == ["*missing*"] * 5
