@@ -16,7 +16,7 @@ from ser_core.labels import LABELS
 
 NAME: Final = "synthetic"
 RATE_HZ: Final = 16_000
-#: Pitch above the speaker's own, loudness, syllables a second: louder, higher and faster is angrier.
+#: Pitch as a share of the speaker's own, loudness, syllables a second.
 _MANNERS: Final = {
     "angry": (1.6, 0.30, 5.0),
     "happy": (1.4, 0.22, 4.0),
