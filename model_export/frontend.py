@@ -36,9 +36,7 @@ class Normalisation(nn.Module):
     `frame_pool` neighbouring frames become one, the mean of their mel decibels.
     """
 
-    def __init__(
-        self, features: FeatureSpec, floor_db: float = 50.0, frame_pool: int = 1
-    ) -> None:
+    def __init__(self, features: FeatureSpec, floor_db: float = 50.0, frame_pool: int = 1) -> None:
         super().__init__()
         self.log_mel = LogMel(features, floor_db)
         self.frame_pool = frame_pool
