@@ -4,6 +4,7 @@ import hashlib
 import tomllib
 from dataclasses import field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -31,6 +32,9 @@ class FeatureConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class LossConfig:
+    """`head-k` is the paper's; `cross-entropy`, over softmax, is what its peers were made with."""
+
+    kind: Literal["head-k", "cross-entropy"] = "head-k"
     k: float = 70.0
     negative_sampling: bool = True
     label_smoothing: float = 0.1

@@ -1,9 +1,12 @@
-"""Head-k-pooling loss with negative sampling (paper, Section 2.2, equations 1 and 2)."""
+"""Head-k-pooling loss with negative sampling (paper, Section 2.2, equations 1 and 2).
+
+Beside it the softmax cross-entropy that the paper's peers were published with.
+"""
 
 from fractions import Fraction
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -71,3 +74,37 @@ def head_k_pooling_loss(
         n_assistants = is_assistant.sum(dim=1).clamp(min=1)
         loss = loss + negative.sum(dim=(1, 2)) / (n_assistants * n_classes)
     return loss.mean()
+
+
+def segment_cross_entropy(
+    logits: Tensor, n_segments: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean over utterances of the softmax cross-entropy of all their segments.
+
+    Shapes as in `head_k_pooling_loss`. Every segment is trained with its utterance's label; an
+    utterance counts once, however long it is.
+    """
+    of_segment = labels.repeat_interleave(n_segments)
+    share = 1 / n_segments.to(logits.dtype).repeat_interleave(n_segments)
+    loss = functional.cross_entropy(
+        logits, of_segment, reduction="none", label_smoothing=label_smoothing
+    )
+    return (loss * share).sum() / len(labels)
+
+
+class OneVsRest(nn.Module):
+    """A softmax network with one-vs-rest logits: the sigmoid of each is the softmax posterior.
+
+    `z_i - log(sum of exp(z_j), j != i)` is the log odds of class i; so the pipeline, which takes a
+    sigmoid of every logit, needs to know of one kind of network only.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> Tensor:
+        z = self.network(features)  # (B, n_labels)
+        own = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)
+        rest = z[:, None, :].masked_fill(own, -1e4)  # (B, i, j)
+        return z - rest.logsumexp(dim=2)
