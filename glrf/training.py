@@ -1,4 +1,4 @@
-"""`glrf train`, `evaluate`, `export`: the model's making, from the extra `train`."""
+"""`glrf train`, `crossval`, `evaluate`, `export`: the model's making, from the extra `train`."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,10 @@ Manifest = Annotated[
     ),
 ]
 Data = Annotated[Path, typer.Option(help="Folder that the manifest's paths start from.")]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(help="Embeddings (.npz) of a frozen encoder, for a config that distils."),
+]
 
 
 def train(
@@ -28,6 +32,7 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="A final.pt whose weights are the start.")
     ] = None,
+    teacher: Teacher = None,
     resume: Annotated[bool, typer.Option(help="Go on from out/last.pt if it is there.")] = True,
 ) -> None:
     """Train GLRF on the split's train speakers; prints the path of the checkpoint."""
@@ -42,10 +47,54 @@ def train(
             split,
             out,
             init=init,
+            teacher=teacher,
             resume=resume,
             on_epoch=lambda epoch: report(epoch.epoch, epoch.n_epochs),
         )
     typer.echo(checkpoint)
+
+
+def crossval(
+    config: Annotated[Path, typer.Option(help="TOML of one experiment.")],
+    manifest: Manifest,
+    data: Data,
+    folds: Annotated[Path, typer.Option(help="JSON of folds: glrf corpus split.")],
+    results: Annotated[Path, typer.Option(help="Folder of the result cells.")] = Path(
+        "model_export/results"
+    ),
+    runs: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1",
+    only: Annotated[
+        str | None, typer.Option(help="Folds to make, comma-separated. Default: all.")
+    ] = None,
+    teacher: Teacher = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(help="Also assess under this condition, as car-10db; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells made side by side.")] = 1,
+) -> None:
+    """Train and assess an experiment on every fold and seed; prints the cells' paths."""
+    from glrf.progress import bar
+
+    module = needed("model_export.crossval", _INSTALL)
+    with bar("cells") as report:
+        paths = module.cross_validate(
+            config,
+            manifest,
+            data,
+            folds,
+            results,
+            runs=runs,
+            seeds=_numbers("seeds", seeds),
+            only=None if only is None else _numbers("only", only),
+            teacher=teacher,
+            conditions=condition or (),
+            n_jobs=jobs,
+            on_cell=report,
+        )
+    for path in paths:
+        typer.echo(path)
 
 
 def evaluate(
@@ -88,6 +137,10 @@ def export(
     split: Annotated[Path, typer.Option(help="The split it was trained on; dev calibrates it.")],
     version: Annotated[str, typer.Option(help="Of the model, as 1.0.0.")],
     license: Annotated[str, typer.Option(help="Of the weights, as an SPDX identifier.")],
+    cells: Annotated[
+        Path | None,
+        typer.Option(help="Results of the experiment's cross-validation, to calibrate on instead."),
+    ] = None,
     provenance: Annotated[
         Path | None, typer.Option(help="JSON of what the weights were made from.")
     ] = None,
@@ -105,6 +158,7 @@ def export(
             split,
             version=version,
             license=license,
+            cells=cells,
             provenance=None if provenance is None else _read_object(provenance),
             on_progress=report,
         )
@@ -124,6 +178,17 @@ def shipped_model() -> Path:
             remedy="name the file with --model",
         )
     return files[0]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    from ser_core.errors import BadParameter
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise BadParameter(
+            f"--{option} {text!r} is not numbers", remedy="write them as 1,2,3"
+        ) from error
 
 
 def _read_object(path: Path) -> dict[str, Any]:

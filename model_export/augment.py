@@ -4,6 +4,8 @@ Plain training learns the few speakers by heart. Each random change here stands 
 differs between the corpora and the world: vocal tract, rate, microphone, room, noise, line.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.random import Generator
 from pydantic import ConfigDict
@@ -12,6 +14,9 @@ from scipy.signal import lfilter
 
 from model_export.mel import warped_filters
 from ser_core.features import FeatureSpec, Float32, mel_db
+
+#: Most of a recording's silent edges that is ever heard, on either side.
+MAX_EDGE_FRAMES: Final = 120
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -70,8 +75,8 @@ class Augmenter:
         rng, config = self._rng, self._config
         first, last = speech_bounds(power)
         if rng.random() < config.edges:
-            first -= int(rng.integers(0, min(first, 120) + 1))
-            last += int(rng.integers(0, min(len(power) - last, 120) + 1))
+            first -= int(rng.integers(0, min(first, MAX_EDGE_FRAMES) + 1))
+            last += int(rng.integers(0, min(len(power) - last, MAX_EDGE_FRAMES) + 1))
         power = power[first:last]
         if rng.random() < config.crop and len(power) > 80:
             power = power[: int(rng.integers(78, min(len(power), 198) + 1))]

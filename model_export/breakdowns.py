@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.calibration import N_BINS, unseen_reliability
 from model_export.catalogue import OURS, shown, spoken
 from model_export.cells import Cell
 from model_export.ledger import Ledger
@@ -76,6 +77,31 @@ def conditions(ledger: Ledger) -> str:
                 table(["condition", "UA", "loss of UA (points)", "cells"], lines),
             ]
     return "\n\n".join([*blocks, origin(ledger, tried)])
+
+
+def calibration(ledger: Ledger) -> str:
+    """Expected calibration error of GLRF's one-vs-rest scores, before and after."""
+    cells = ledger.of(OURS.experiment)
+    lines: list[list[str]] = []
+    for corpus in ledger.corpora:
+        raw, fitted = (
+            unseen_reliability(ledger, cells, corpus, calibrated=calibrated)
+            for calibrated in (False, True)
+        )
+        if raw is not None and fitted is not None:
+            lines.append([spoken(corpus), f"{raw.ece:.3f}", f"{fitted.ece:.3f}"])
+    if not lines:
+        return f"{MISSING}: GLRF has logits of fewer than two folds."
+    return "\n\n".join(
+        [
+            f"Expected calibration error (Guo et al., 2017) over {N_BINS} equal bins of all"
+            " one-vs-rest scores of all segments, labels and utterances weighing the same. A fold's"
+            " scores are calibrated (Platt scaling a label) on the other folds: its speakers are"
+            " unknown to the network and to the calibration. The first seed.",
+            table(["corpus", "ECE as trained", "ECE calibrated"], lines),
+            origin(ledger, [OURS.experiment]),
+        ]
+    )
 
 
 def recalls(ledger: Ledger) -> str:

@@ -1,7 +1,7 @@
 """Utterances as batches of segments."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import soxr
@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_export.augment import AugmentConfig, Augmenter
+from model_export.augment import MAX_EDGE_FRAMES, AugmentConfig, Augmenter, speech_bounds
 from model_export.corpora import Recording, load
 from ser_core.features import FeatureSpec, Float32, power_spectrum
 from ser_core.segments import SegmentSpec, cut
@@ -18,18 +18,27 @@ from ser_core.segments import SegmentSpec, cut
 
 @dataclass(frozen=True)
 class Batch:
-    """`features` `(S, n_frames, n_mfcc)`, `n_segments` `(U,)` that sum to S, `labels` `(U,)`."""
+    """`features` `(S, n_frames, n_mfcc)`, `n_segments` `(U,)` that sum to S, `labels` `(U,)`.
+
+    `drawn` `(U,)` are the recordings' indices in the training set.
+    """
 
     features: Tensor
     n_segments: Tensor
     labels: Tensor
+    drawn: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on that device."""
+        return Batch(*(getattr(self, one.name).to(device) for one in fields(self)))
 
 
 class TrainingSet:
-    """Waveforms in memory at several speeds, drawn so that corpora and labels balance.
+    """Recordings at several speeds, drawn so that corpora and labels balance.
 
     Every draw is cut, warped and disturbed anew. Training segments start every 0.2 s (paper,
-    Section 3.2: 1.8 s overlap).
+    Section 3.2: 1.8 s overlap). A recording's power spectrum is kept from its first draw on: some
+    0.2 MB for each second of speech and speed.
     """
 
     def __init__(
@@ -43,43 +52,62 @@ class TrainingSet:
         max_segments: int = 10,
     ) -> None:
         self._features, self._augment = features, augment
-        self._n_frames = features.n_frames(SegmentSpec().segment_samples)
+        self.n_frames = features.n_frames(SegmentSpec().segment_samples)
         self._hop_frames = hop_samples // features.hop_samples
         self._max_segments = max_segments
         self._labels = np.array([labels.index(r.label) for r in recordings])
         self._weights = _balanced([(r.corpus, r.label) for r in recordings])
-        rate_hz = features.sample_rate_hz
-        self._speeds: list[list[NDArray[np.int16]]] = [[] for _ in augment.speeds]
-        for recording in recordings:
-            samples = load(recording.path, rate_hz)
-            for speed, kept in zip(augment.speeds, self._speeds, strict=True):
-                kept.append(_int16(_at_speed(samples, speed, rate_hz)))
+        self._paths = [recording.path for recording in recordings]
+        self._power: dict[tuple[int, float], Float32] = {}
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    def epoch(self, rng: Generator, batch_size: int) -> Iterator[Batch]:
-        """As many draws as there are recordings, with replacement."""
-        augmenter = Augmenter(self._features, self._augment, rng)
+    def n_steps(self, batch_size: int) -> int:
+        """Batches in an epoch."""
+        return -(-len(self) // batch_size)
+
+    def epoch(
+        self, rng: Generator, batch_size: int, rank: int = 0, size: int = 1
+    ) -> Iterator[Batch]:
+        """As many draws as there are recordings, with replacement.
+
+        Of `size` processes with the same `rng` each draws its own share of every batch, and at
+        least one recording.
+        """
         draws = rng.choice(len(self), size=len(self), p=self._weights)
+        if size > 1:
+            rng = rng.spawn(size)[rank]
+        augmenter = Augmenter(self._features, self._augment, rng)
         for start in range(0, len(draws), batch_size):
-            chosen = draws[start : start + batch_size]
+            batch = draws[start : start + batch_size]
+            chosen = batch[rank::size] if len(batch) >= size else batch
             cuts = [self._segments(int(index), augmenter, rng) for index in chosen]
             yield Batch(
                 torch.from_numpy(np.concatenate(cuts)),
                 torch.tensor([len(segments) for segments in cuts]),
                 torch.from_numpy(self._labels[chosen]),
+                torch.from_numpy(chosen),
             )
 
     def _segments(self, index: int, augmenter: Augmenter, rng: Generator) -> Float32:
-        stored = self._speeds[rng.integers(len(self._speeds))][index]
-        samples = stored.astype(np.float32) / np.float32(32768)
-        features = augmenter(power_spectrum(samples, self._features))
-        segments = cut(features, self._n_frames, self._hop_frames)
+        speed = self._augment.speeds[rng.integers(len(self._augment.speeds))]
+        features = augmenter(self._power_spectrum(index, speed))
+        segments = cut(features, self.n_frames, self._hop_frames)
         if len(segments) > self._max_segments:
             start = rng.integers(len(segments) - self._max_segments + 1)
             segments = segments[start : start + self._max_segments]
         return segments
+
+    def _power_spectrum(self, index: int, speed: float) -> Float32:
+        if (index, speed) not in self._power:
+            rate_hz = self._features.sample_rate_hz
+            samples = _at_speed(load(self._paths[index], rate_hz), speed, rate_hz)
+            power = power_spectrum(samples, self._features)
+            first, last = speech_bounds(power)
+            kept = power[max(0, first - MAX_EDGE_FRAMES) : last + MAX_EDGE_FRAMES]
+            self._power[index, speed] = kept.copy()
+        return self._power[index, speed]
 
 
 def _at_speed(samples: Float32, speed: float, rate_hz: int) -> Float32:
@@ -87,10 +115,6 @@ def _at_speed(samples: Float32, speed: float, rate_hz: int) -> Float32:
     if speed == 1:
         return samples
     return soxr.resample(samples, rate_hz * speed, rate_hz, quality="MQ")
-
-
-def _int16(samples: Float32) -> NDArray[np.int16]:
-    return np.clip(samples * 32768, -32768, 32767).astype(np.int16)
 
 
 def _balanced(groups: list[tuple[str, str]]) -> NDArray[np.float64]:

@@ -15,13 +15,14 @@ import torch
 from pydantic import TypeAdapter
 from sklearn.linear_model import LogisticRegression
 
+from model_export.calibration import from_cells
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import score_recording
 from model_export.experiment import Experiment
-from model_export.glrf import Glrf
+from model_export.ledger import read_ledger
+from model_export.network import build, scorer, served
 from model_export.onnx_model import OnnxModel
 from model_export.splits import read_split
-from model_export.train import scorer, untrained_spec
 from ser_core.errors import BadParameter, SelfTestFailed
 from ser_core.events import Segment
 from ser_core.features import Float32, mfcc
@@ -31,6 +32,8 @@ from ser_core.segments import cut
 
 OPSET = 18
 
+#: Recordings, at most, that both runtimes are tried on.
+N_PARITY = 40
 #: Largest difference of a logit between PyTorch and ONNX Runtime that an export may show.
 PARITY = 1e-4
 
@@ -44,10 +47,15 @@ def export(
     *,
     version: str,
     license: str,
+    cells: Path | None = None,
     provenance: dict[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ModelSpec:
     """Writes the model file `out`, calibrated on the split's development speakers.
+
+    A model trained on everyone has none: with `cells`, a folder of results, its calibration and
+    its threshold of uncertainty come from what the experiment's cross-validation said of the
+    speakers that each fold hadn't heard.
 
     The dynamo exporter makes the graph, with a free batch dimension. Before the file is kept, ONNX
     Runtime must agree with PyTorch to 1e-4 on random and on real segments, in batches and alone.
@@ -63,25 +71,30 @@ def export(
             f"{checkpoint} was trained on another split than {split}",
             remedy="give the split it was trained on",
         )
-    features = experiment.features.spec()
-    network = Glrf(experiment.network, features, len(experiment.labels)).eval()
+    raw = experiment.untrained_spec()
+    features = raw.features
+    network = build(experiment.network, features, len(experiment.labels))
     network.load_state_dict(state["network"])
+    network = served(network, experiment.loss.kind)
     score = scorer(network)
-
-    raw = untrained_spec(experiment, features)
-    recordings = speakers.select(read_manifest(manifest, data, experiment.labels), "dev")
-    scored: list[tuple[Recording, list[Segment]]] = []
-    for done, recording in enumerate(recordings, 1):
-        scored.append((recording, score_recording(recording, raw, score)))
-        if on_progress is not None:
-            on_progress(done, len(recordings))
+    everyone = read_manifest(manifest, data, experiment.labels)
+    recordings = speakers.select(everyone, "dev")
+    if cells is None:
+        scored: list[tuple[Recording, list[Segment]]] = []
+        for done, recording in enumerate(recordings, 1):
+            scored.append((recording, score_recording(recording, raw, score)))
+            if on_progress is not None:
+                on_progress(done, len(recordings))
+        calibration, uncertain_below = calibrate(scored, experiment.labels), 0.0
+    else:
+        calibration, uncertain_below = from_cells(read_ledger(cells), experiment.name)
+        recordings = recordings or speakers.select(everyone, "train")
     spec = replace(
         raw,
-        name=experiment.name,
         version=version,
-        calibration=calibrate(scored, experiment.labels),
+        calibration=calibration,
         thresholds=Thresholds(
-            uncertain_below=0.0, min_samples=raw.features.sample_rate_hz * 4 // 5
+            uncertain_below=uncertain_below, min_samples=raw.features.sample_rate_hz * 4 // 5
         ),
         provenance={
             "exported": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -94,7 +107,8 @@ def export(
         license=license,
         self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
     )
-    batches = [segments_of(recording, spec) for recording in recordings[::20]]
+    step = -(-len(recordings) // N_PARITY) or 1
+    batches = [segments_of(recording, spec) for recording in recordings[::step]]
     shape = (7, spec.n_frames, features.n_mfcc)
     batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
     partial = out.with_suffix(".partial")

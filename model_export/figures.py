@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model_export.breakdowns import CLEAN, clean, conditions_of, confusion, labels_of, under
+from model_export.calibration import unseen_reliability
 from model_export.catalogue import OURS, PEERS, K, shown
 from model_export.cells import Cell
 from model_export.ledger import Ledger
@@ -230,6 +231,32 @@ def _conditions(ledger: Ledger) -> tuple[Figure, str] | None:
     return figure, "GLRF's UA by noise level and by codec, mean over folds and one deviation"
 
 
+def _reliability(ledger: Ledger) -> tuple[Figure, str] | None:
+    cells = ledger.of(OURS.experiment)
+    figure, axes = _panels(1, 2, 8.4, 3.6)
+    found = False
+    for axis, calibrated in zip(axes[0], (False, True), strict=True):
+        axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":")
+        for i, corpus in enumerate(ledger.corpora):
+            one = unseen_reliability(ledger, cells, corpus, calibrated=calibrated)
+            if one is None:
+                continue
+            found = True
+            axis.plot(
+                100 * one.score, 100 * one.right, color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)], markersize=4,
+                label=f"{corpus}, ECE {one.ece:.3f}",
+            )  # fmt: skip
+        axis.set_title("Calibrated" if calibrated else "As trained")
+        axis.set_xlabel("score (%)")
+        axis.set_xlim(0, 100)
+        _percent_axis(axis, "right (%)")
+        axis.legend(loc="upper left", fontsize=9)
+    if not found:
+        return None
+    return figure, "How often a one-vs-rest score is right, on speakers unknown to both fits"
+
+
 def _against_snr(
     axis: Axes, cells: list[Cell], noises: dict[str, re.Match[str]], i: int, corpus: str
 ) -> None:
@@ -289,4 +316,5 @@ _PAINTERS: Final[dict[str, Callable[[Ledger], tuple[Figure, str] | None]]] = {
     "pure-accuracy": _pure_accuracy,
     "k": _k_curve,
     "conditions": _conditions,
+    "reliability": _reliability,
 }

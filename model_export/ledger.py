@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from model_export.cells import Cell, cell_path, load_logits, read_cells
+from model_export.cells import Cell, SegmentLogits, cell_path, load_logits, read_cells
 from model_export.decisions import Decisions, decide
 from model_export.spread import corpora_of
 from ser_core.errors import BadParameter
@@ -71,8 +71,12 @@ class Ledger:
             self._decided[key] = self._decide(cell)
         return self._decided[key]
 
+    def logits(self, cell: Cell) -> SegmentLogits | None:
+        """What the cell's network said of each segment; `None` where it has no logits."""
+        return load_logits(self.folder, cell)
+
     def _decide(self, cell: Cell) -> Decisions | None:
-        said = load_logits(self.folder, cell)
+        said = self.logits(cell)
         if said is None:
             return None
         remedy = "delete the cell and run its experiment again"

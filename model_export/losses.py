@@ -4,10 +4,13 @@ Beside it the softmax cross-entropy that the paper's peers were published with.
 """
 
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+LossKind = Literal["head-k", "cross-entropy"]
 
 
 def n_decision_makers(k: float, n_segments: int) -> int:
@@ -27,6 +30,8 @@ def head_k_pooling_loss(
     k: float = 70.0,
     negative_sampling: bool = True,
     label_smoothing: float = 0.0,
+    posteriors: Tensor | None = None,
+    posterior_share: float = 0.0,
 ) -> Tensor:
     """Mean over utterances of the head-k-pooling loss.
 
@@ -43,7 +48,8 @@ def head_k_pooling_loss(
     segments and C is used, so that k = 100 is plain binary cross-entropy.
 
     `label_smoothing` e (not in the paper) moves the decision-makers' targets 1 and 0 to 1 - e and
-    e / (C - 1); what assistants are negatives of keeps the target 0.
+    e / (C - 1); what assistants are negatives of keeps the target 0. `posteriors` `(U, C)`, also
+    not in the paper, are a teacher's: `posterior_share` of the decision-makers' targets.
     """
     n_utterances, n_classes = len(labels), logits.shape[1]
     n_longest = int(n_segments.max())
@@ -62,6 +68,8 @@ def head_k_pooling_loss(
 
     off = label_smoothing / (n_classes - 1)
     target = own.to(z.dtype) * (1 - label_smoothing - off) + off  # (U, C)
+    if posteriors is not None:
+        target = target.lerp(posteriors, posterior_share)
     bce = functional.binary_cross_entropy_with_logits(
         z, target[:, None].expand_as(z), reduction="none"
     )

@@ -1,5 +1,6 @@
 """The networks an experiment can name, GLRF and its peers, and what each costs."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import torch
@@ -10,12 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model_export.frontend import LogMel, Normalisation
 from model_export.glrf import Glrf, GlrfConfig
+from model_export.losses import LossKind, OneVsRest
 from model_export.peers.aa_cnn import AaCnn, AaCnnConfig
 from model_export.peers.deep_cnn import DeepCnn, DeepCnnConfig
 from model_export.peers.drn_mhsa import DrnMhsa, DrnMhsaConfig
 from model_export.peers.glam import Glam, GlamConfig
 from model_export.peers.light_sernet import LightSernet, LightSernetConfig
-from ser_core.features import FeatureSpec
+from ser_core.features import FeatureSpec, Float32
 from ser_core.segments import SegmentSpec
 
 
@@ -55,6 +57,22 @@ def build(config: NetworkConfig, features: FeatureSpec, n_labels: int) -> nn.Mod
             return AaCnn(config, features, n_labels)
 
 
+def served(network: nn.Module, loss: LossKind) -> nn.Module:
+    """The network as it is exported and assessed: with one-vs-rest logits, whatever trained it."""
+    return (OneVsRest(network) if loss == "cross-entropy" else network).eval()
+
+
+def scorer(network: nn.Module) -> Callable[[Float32], Float32]:
+    """The network as a function of NumPy segments, on the device of its weights."""
+    device = next(network.parameters()).device
+
+    @torch.inference_mode()
+    def score(features: Float32) -> Float32:
+        return network(torch.from_numpy(features).to(device)).cpu().numpy()
+
+    return score
+
+
 class Description(TypedDict):
     """`macs` are multiplications with weights or between activations, of one segment."""
 
@@ -66,7 +84,7 @@ class Description(TypedDict):
 def describe(network: nn.Module) -> Description:
     """What a network of `build` is made of, what a segment costs and what it takes of the input.
 
-    Parameters are those that are trained. MACs are counted in convolutions and matrix products, the
+    MACs are counted in convolutions and matrix products, the
     return to log-mel among them; normalisation, activations and pooling are left out.
     """
     log_mel = next(module for module in network.modules() if isinstance(module, LogMel))
@@ -79,7 +97,7 @@ def describe(network: nn.Module) -> Description:
         network(segment)
     network.train(was_training)
     return {
-        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in network.parameters()),
         "macs": counter.get_total_flops() // 2,
         "input": _input(network),
     }

@@ -51,6 +51,7 @@ _SECTIONS: Final = (
     _Section("k (the paper's Table 3)", tables.k, ("k",)),
     _Section("Ablations (the paper's Table 4)", tables.ablations),
     _Section("Conditions", breakdowns.conditions, ("conditions",)),
+    _Section("Calibration", breakdowns.calibration, ("reliability",)),
     _Section("Emotions", breakdowns.recalls),
     _Section("Speakers", breakdowns.speakers),
     _Section("Other experiments", tables.other),

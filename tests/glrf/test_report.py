@@ -1,4 +1,7 @@
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -46,4 +49,25 @@ def test_without_the_extra(cli: CliRunner, without) -> None:
     without("model_export.report")
     done = cli.invoke(app, ["report"])
     assert done.exit_code == 2
-    assert "glrf[train]" in done.stderr
+    assert "glrf[cpu,train]" in done.stderr
+
+
+def test_quick_takes_a_folder_and_tells_its_stages_apart(
+    cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+
+    def run_quick(folder: Path, on_stage):
+        folders.append(folder)
+        on_stage("training")
+        return SimpleNamespace(path=folder / "R.md", n_cells=4, n_experiments=2, figures=())
+
+    stub: Any = SimpleNamespace(run_quick=run_quick)
+    monkeypatch.setitem(sys.modules, "model_export.quick", stub)
+    done = cli.invoke(app, ["report", "--quick", f"--out={tmp_path / 'lab'}"])
+    assert done.stdout == f"{tmp_path / 'lab' / 'R.md'}: 4 cells of 2 experiments, 0 figures\n"
+    assert done.stderr == "training ...\n"
+    assert cli.invoke(app, ["report", "--quick"]).exit_code == 0
+    assert folders[0] == tmp_path / "lab"
+    assert folders[1].is_dir()
+    folders[1].rmdir()

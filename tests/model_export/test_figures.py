@@ -30,7 +30,7 @@ def texts(path: Path) -> list[str]:
 def test_the_same_cells_give_the_same_bytes_without_a_date(tmp_path, ledger):
     for name in ("one", "two"):
         assert set(figures.draw(ledger, tmp_path / name)) == {
-            "confusion", "pure-accuracy", "k", "conditions",
+            "confusion", "pure-accuracy", "k", "conditions", "reliability",
         }  # fmt: skip
     for path in (tmp_path / "one").iterdir():
         content = path.read_bytes()
@@ -76,7 +76,7 @@ def test_a_figure_without_cells_is_not_drawn_and_an_old_one_goes(tmp_path, ledge
     figures.draw(ledger, folder)
     assert (folder / "k.svg").exists()
     assert figures.draw(Ledger(ledger.folder, {"glrf": ledger.of("glrf")}), folder).keys() == {
-        "confusion", "pure-accuracy", "conditions",
+        "confusion", "pure-accuracy", "conditions", "reliability",
     }  # fmt: skip
     assert not (folder / "k.svg").exists()
     assert figures.draw(Ledger(ledger.folder, {}), folder) == {}

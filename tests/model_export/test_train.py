@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from model_export.train import AveragedWeights, train
+from model_export.fitting import AveragedWeights
+from model_export.train import train
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import write_config, write_corpus, write_split
 
@@ -52,7 +53,7 @@ def test_test_speakers_are_not_even_read(tmp_path, inputs):
 def test_a_checkpoint_of_another_config_is_refused(tmp_path, inputs):
     train(**inputs, out=tmp_path / "out")
     inputs["config"] = write_config(tmp_path, epochs=3)
-    with pytest.raises(BadParameter, match="another config or split"):
+    with pytest.raises(BadParameter, match="another config, split"):
         train(**inputs, out=tmp_path / "out")
 
 
@@ -90,7 +91,7 @@ def test_a_resumed_run_remembers_where_it_started(tmp_path, inputs):
     (tmp_path / "second/final.pt").unlink()
     resumed = torch.load(train(**inputs, out=tmp_path / "second"))
     assert resumed["init_sha256"] == started
-    with pytest.raises(BadParameter, match="started elsewhere"):
+    with pytest.raises(BadParameter, match="another config, split, seed or start"):
         train(**inputs, out=tmp_path / "first", init=first)
 
 

@@ -1,0 +1,171 @@
+"""Scores that mean what they say: fitted on speakers that the network has not learned from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from model_export.cells import Cell, SegmentLogits
+from model_export.ledger import Ledger
+from ser_core.errors import BadParameter
+from ser_core.posteriors import Calibration
+
+N_BINS: Final = 15
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Logits float64 `(n, n_labels)` of segments, their reference labels' indices `(n,)`, weights.
+
+    A segment's weight `(n,)` lets every corpus, within it every label, and within that every
+    utterance, count the same.
+    """
+
+    logits: NDArray[np.float64]
+    truth: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+
+def segments_of(said: Sequence[SegmentLogits], corpus: str | None = None) -> Segments:
+    """All segments of some test folds, or of one corpus in them."""
+    labels = [str(label) for label in said[0].labels]
+    logits: list[NDArray[np.float64]] = []
+    truth: list[NDArray[np.int64]] = []
+    share: list[NDArray[np.float64]] = []
+    groups: list[NDArray[np.str_]] = []
+    for one in said:
+        kept = (one.corpus == corpus if corpus else np.ones(len(one.corpus), bool))[one.recording]
+        of = one.recording[kept]
+        logits.append(one.logits[kept].astype(np.float64))
+        truth.append(np.array([labels.index(str(x)) for x in one.reference])[of])
+        share.append(1 / np.bincount(one.recording, minlength=len(one.paths))[of])
+        groups.append(np.char.add(one.corpus, np.char.add(" ", one.reference))[of])
+    weight, group = np.concatenate(share), np.concatenate(groups)
+    for name in np.unique(group):
+        weight[group == name] /= weight[group == name].sum()
+    corpora = {str(name).split(" ")[0] for name in np.unique(group)}
+    for name in corpora:
+        own = np.char.startswith(group, f"{name} ")
+        weight[own] /= weight[own].sum() * len(corpora)
+    return Segments(np.concatenate(logits), np.concatenate(truth), weight)
+
+
+def fit(segments: Segments) -> Calibration:
+    """Platt scaling (1999), a scale and a bias a label.
+
+    A label whose logit tells nothing would get a negative scale, which turns decisions round;
+    then all labels keep their raw sigmoids.
+    """
+    n_labels = segments.logits.shape[1]
+    scales: list[float] = []
+    biases: list[float] = []
+    for label in range(n_labels):
+        machine = LogisticRegression(C=1e6).fit(
+            segments.logits[:, [label]],
+            segments.truth == label,
+            sample_weight=segments.weight * len(segments.weight),
+        )
+        scales.append(float(machine.coef_[0, 0]))
+        biases.append(float(machine.intercept_[0]))
+    if min(scales) <= 0:
+        return Calibration((1.0,) * n_labels, (0.0,) * n_labels)
+    return Calibration(tuple(scales), tuple(biases))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Scores in `N_BINS` equal bins: mean score, share that was right, and weight, `(N_BINS,)`.
+
+    Empty bins are NaN and weigh nothing.
+    """
+
+    score: NDArray[np.float64]
+    right: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: mean |score - right|, bins by weight (Guo et al., 2017)."""
+        return float(np.nansum(self.weight * np.abs(self.score - self.right)))
+
+
+def reliability(segments: Segments, calibration: Calibration) -> Reliability:
+    """Of all one-vs-rest scores of all segments: how often a score of 0.7 is right."""
+    scores = calibration.scores(segments.logits.astype(np.float32)).astype(np.float64)
+    right = np.arange(scores.shape[1]) == segments.truth[:, None]
+    weight = np.broadcast_to(segments.weight[:, None], scores.shape)
+    bins = np.minimum((scores * N_BINS).astype(int), N_BINS - 1).ravel()
+
+    def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(bins, values.ravel(), N_BINS)
+
+    total = sums(weight)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            sums(weight * scores) / total, sums(weight * right) / total, total / total.sum()
+        )
+
+
+def unseen_reliability(
+    ledger: Ledger, cells: Sequence[Cell], corpus: str, *, calibrated: bool
+) -> Reliability | None:
+    """Mean over folds, each calibrated on the other folds.
+
+    So it is of speakers that neither the network nor the calibration knows. The first seed; `None`
+    without logits of two folds.
+    """
+    said = logits_by_fold(ledger, cells)
+    if len(said) < 2:
+        return None
+    parts: list[Reliability] = []
+    for fold, own in said.items():
+        n_labels = own.logits.shape[1]
+        calibration = Calibration((1.0,) * n_labels, (0.0,) * n_labels)
+        if calibrated:
+            calibration = fit(segments_of([one for f, one in said.items() if f != fold]))
+        parts.append(reliability(segments_of([own], corpus), calibration))
+    weight = np.mean([part.weight for part in parts], axis=0)
+
+    def mean(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        weighted = [np.nan_to_num(v) * part.weight for v, part in zip(values, parts, strict=True)]
+        with np.errstate(invalid="ignore"):
+            return np.mean(weighted, axis=0) / weight
+
+    return Reliability(
+        mean([part.score for part in parts]), mean([part.right for part in parts]), weight
+    )
+
+
+def logits_by_fold(ledger: Ledger, cells: Sequence[Cell]) -> dict[int, SegmentLogits]:
+    """The first seed's logits by fold, where there are any."""
+    seeds = sorted({cell.seed for cell in cells})
+    found = {cell.fold: ledger.logits(cell) for cell in cells if cell.seed == seeds[0]}
+    return {fold: said for fold, said in sorted(found.items()) if said is not None}
+
+
+#: Share of unseen speakers' segments whose largest score is so small that they abstain.
+ABSTAIN_SHARE: Final = 0.05
+
+
+def from_cells(ledger: Ledger, experiment: str) -> tuple[Calibration, float]:
+    """For a model trained on everyone, from what its cross-validation said of unseen speakers.
+
+    The calibration, and the largest score below which a segment is `uncertain`. Raises
+    `BadParameter` where a fold is missing.
+    """
+    cells = ledger.of(experiment)
+    said = logits_by_fold(ledger, cells)
+    if not cells or len(said) != cells[0].n_folds:
+        raise BadParameter(
+            f"{experiment} has logits of {len(said)} folds, not of all",
+            remedy="run its cross-validation to the end: glrf crossval",
+        )
+    segments = segments_of(list(said.values()))
+    calibration = fit(segments)
+    largest = calibration.scores(segments.logits.astype(np.float32)).max(axis=1)
+    order = np.argsort(largest)
+    share = np.cumsum(segments.weight[order])
+    return calibration, float(largest[order][np.searchsorted(share, ABSTAIN_SHARE)])

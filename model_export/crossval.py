@@ -1,0 +1,166 @@
+"""Cross-validation: an experiment trained and assessed on every fold, a result cell each."""
+
+import datetime as dt
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_export.cells import Cell, SegmentLogits, cell_path, write_cell
+from model_export.conditions import CONDITIONS
+from model_export.corpora import Recording, read_manifest
+from model_export.evaluation import ScoreSegments, report, score_recording
+from model_export.experiment import Experiment, read_experiment
+from model_export.fitting import Task, fit
+from model_export.network import describe, scorer, served
+from model_export.splits import read_folds
+from model_export.teacher import prepare, read_embeddings
+from ser_core.events import Segment
+from ser_core.model_file import ModelSpec
+
+Scored = list[tuple[Recording, list[Segment]]]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What every cell of one call shares; paths only, so that a process can be handed it."""
+
+    config: Path
+    manifest: Path
+    data: Path
+    folds: Path
+    results: Path
+    runs: Path
+    teacher: Path | None = None
+    conditions: tuple[str, ...] = ()
+
+
+def cross_validate(
+    config: Path,
+    manifest: Path,
+    data: Path,
+    folds: Path,
+    results: Path,
+    *,
+    runs: Path,
+    seeds: Sequence[int] = (1,),
+    only: Iterable[int] | None = None,
+    teacher: Path | None = None,
+    conditions: Sequence[str] = (),
+    n_jobs: int = 1,
+    on_cell: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Makes the cells that are missing below `results`, and returns all that were asked for.
+
+    `seeds` take the place of the config's own; `only` names folds, all by default. `runs` holds
+    checkpoints, from which a cell that was stopped goes on. `conditions` (see
+    `model_export.conditions`) disturb the test recordings, after they were assessed as they are.
+    `n_jobs` cells are made side by side, a process each; `on_cell` hears how many are done.
+
+    Raises `BadParameter` for what cannot be used.
+    """
+    job = CrossValidation(config, manifest, data, folds, results, runs, teacher, tuple(conditions))
+    experiment, _ = read_experiment(config)
+    chosen = range(read_folds(folds).n_folds) if only is None else sorted(set(only))
+    wanted = [(seed, fold) for seed in seeds for fold in chosen]
+    paths = [cell_path(results, experiment.name, seed, fold) for seed, fold in wanted]
+    missing = [pair for pair, path in zip(wanted, paths, strict=True) if not path.is_file()]
+    n_done = len(wanted) - len(missing)
+
+    def tell() -> None:
+        if on_cell is not None:
+            on_cell(n_done, len(wanted))
+
+    tell()
+    if n_jobs == 1 or len(missing) < 2:
+        for seed, fold in missing:
+            make_cell(job, seed, fold)
+            n_done += 1
+            tell()
+        return paths
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(make_cell, job, seed, fold) for seed, fold in missing]
+        for future in as_completed(futures):
+            future.result()
+            n_done += 1
+            tell()
+    return paths
+
+
+def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
+    """Trains on all other folds with `seed`, assesses on `fold`, and writes the cell."""
+    began_s = time.monotonic()
+    experiment, config_sha256 = read_experiment(job.config)
+    split = read_folds(job.folds)
+    recordings = read_manifest(job.manifest, job.data, experiment.labels)
+    train, test = split.select(recordings, fold)
+    origin = {"config_sha256": config_sha256, "split_sha256": split.sha256, "fold": str(fold)}
+    lesson = None
+    if job.teacher is not None:
+        lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
+    run = job.runs / experiment.name / f"seed-{seed}-fold-{fold}"
+    network = fit(Task(experiment, seed, train, [], lesson, dict(origin)), run)
+    network = served(network, experiment.loss.kind)
+    spec, score = experiment.untrained_spec(), scorer(network)
+    scored = [(one, score_recording(one, spec, score)) for one in test]
+    cell = Cell(
+        experiment=experiment.name,
+        seed=seed,
+        fold=fold,
+        n_folds=split.n_folds,
+        config_sha256=config_sha256,
+        split_sha256=split.sha256,
+        code=_code(),
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        duration_s=round(time.monotonic() - began_s, 1),
+        model=dict(describe(network)),
+        metrics=report(scored, experiment.labels),
+        conditions={name: _under(name, test, spec, score, experiment) for name in job.conditions},
+    )
+    return write_cell(job.results, cell, logits_of(scored, experiment.labels))
+
+
+def logits_of(scored: Scored, labels: tuple[str, ...]) -> SegmentLogits:
+    """Uncalibrated scores of segments, which are sigmoids, as logits."""
+    scores = np.array(
+        [[s.scores[label] for label in labels] for _, segments in scored for s in segments]
+    ).reshape(-1, len(labels))
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    recordings = [recording for recording, _ in scored]
+    counts = [len(segments) for _, segments in scored]
+    return SegmentLogits(
+        logits=np.log(clipped / (1 - clipped)).astype(np.float16),
+        recording=np.repeat(np.arange(len(scored), dtype=np.int32), counts),
+        paths=np.array([r.name for r in recordings]),
+        reference=np.array([r.label for r in recordings]),
+        corpus=np.array([r.corpus for r in recordings]),
+        speaker=np.array([r.speaker for r in recordings]),
+        labels=np.array(labels),
+    )
+
+
+def _under(
+    name: str, test: list[Recording], spec: ModelSpec, score: ScoreSegments, experiment: Experiment
+) -> dict[str, Any]:
+    disturbed = CONDITIONS[name]
+    scored = [(one, score_recording(one, spec, score, disturbed)) for one in test]
+    kept = ("ua", "wa", "pure_acc", "n")
+    corpora = report(scored, experiment.labels)["corpora"]
+    return {corpus: {key: metrics[key] for key in kept} for corpus, metrics in corpora.items()}
+
+
+def _code() -> str:
+    """The commit that made the cell, "unknown" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty"]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,282 @@
+"""Fits an experiment's network to recordings; checkpoints after every epoch and resumes."""
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from model_export.corpora import Recording
+from model_export.dataset import Batch, TrainingSet
+from model_export.evaluation import report, score_recording
+from model_export.experiment import Experiment
+from model_export.losses import head_k_pooling_loss, segment_cross_entropy
+from model_export.network import build, scorer, served
+from model_export.teacher import Lesson
+from model_export.world import World
+from ser_core.errors import BadParameter
+from ser_core.labels import NEUTRAL
+
+
+class AveragedWeights:
+    """Exponential moving average of weights and batch-norm statistics."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._decay = decay
+        self._n_updates = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Moves the average towards `network`; early updates move it faster."""
+        self._n_updates += 1
+        decay = min(self._decay, self._n_updates / (self._n_updates + 10))
+        for kept, new in zip(
+            self.network.state_dict().values(), network.state_dict().values(), strict=True
+        ):
+            if kept.dtype.is_floating_point:
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+    def state(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "n_updates": self._n_updates}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self._n_updates = state["n_updates"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After each epoch: the mean loss, the UA on the development speakers by corpus, seconds."""
+
+    epoch: int
+    n_epochs: int
+    loss: float
+    dev_ua: dict[str, float]
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned from what.
+
+    `origin` says where the run comes from (hashes of config, split and start): a run goes on only
+    from a checkpoint of the same. `dev` recordings are only watched. `lesson` is what a teacher
+    says of the train recordings, for experiments that distil.
+    """
+
+    experiment: Experiment
+    seed: int
+    train: list[Recording]
+    dev: list[Recording] = field(default_factory=list)
+    lesson: Lesson | None = None
+    origin: dict[str, str | None] = field(default_factory=dict)
+
+
+class _Told(Protocol):
+    def __call__(self, progress: Progress, /) -> None: ...
+
+
+class _Pupil(nn.Module):
+    """A network in training: logits `(B, n_labels)`, and what it tells of the teacher's embedding.
+
+    The second is `None` where nothing of the kind is learned; its linear layer is thrown away
+    after training.
+    """
+
+    def __init__(self, network: nn.Module, n_embedding: int) -> None:
+        super().__init__()
+        self.network = network
+        self.tell = nn.LazyLinear(n_embedding) if n_embedding else None
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.tell is None:
+            return self.network(features), None
+        embedded = self.network.embed(features)  # pyright: ignore[reportCallIssue]
+        return self.network.decide(embedded), self.tell(embedded)  # pyright: ignore[reportCallIssue]
+
+
+def fit(
+    task: Task,
+    out: Path,
+    *,
+    start: Callable[[nn.Module], None] | None = None,
+    resume: bool = True,
+    on_epoch: _Told | None = None,
+) -> nn.Module:
+    """Trains the experiment's network; returns the average of its weights.
+
+    `out/last.pt` is written after every epoch; with `resume` a run that stopped goes on from it,
+    with the same draws as if it had not. `out/log.jsonl` has a line an epoch. `start` may set the
+    network's first weights.
+
+    Under `torchrun` every process takes its share of each batch, and the first one writes.
+
+    Raises `BadParameter` for a checkpoint of another origin, and for an experiment that distils
+    without a lesson or with a network that has no embedding to tell from.
+    """
+    experiment, settings = task.experiment, task.experiment.training
+    world = World.of_this_process()
+    torch.manual_seed(task.seed)
+    torch.set_num_threads(settings.n_threads)
+    features = experiment.features.spec()
+    network = build(experiment.network, features, len(experiment.labels)).to(world.device)
+    if start is not None:
+        start(network)
+    average = AveragedWeights(network, settings.ema_decay)
+    dataset = TrainingSet(
+        task.train,
+        experiment.labels,
+        features,
+        experiment.augment,
+        max_segments=settings.max_segments,
+    )
+    pupil = _Pupil(network, _n_embedding(task)).to(world.device)
+    if pupil.tell is not None:
+        pupil(torch.zeros(2, dataset.n_frames, features.n_mfcc, device=world.device))
+    optimizer = torch.optim.AdamW(
+        pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.learning_rate,
+        total_steps=settings.epochs * dataset.n_steps(settings.batch_size),
+        pct_start=0.1,
+    )
+    spec = experiment.untrained_spec()
+
+    out.mkdir(parents=True, exist_ok=True)
+    last = out / "last.pt"
+    first_epoch = 0
+    if resume and last.is_file():
+        state = torch.load(last, weights_only=True, map_location=world.device)
+        if state["origin"] != task.origin | {"seed": str(task.seed)}:
+            raise BadParameter(
+                f"{last} is of another config, split, seed or start", remedy="give another --out"
+            )
+        pupil.load_state_dict(state["pupil"])
+        average.load(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        first_epoch = state["epoch"] + 1
+
+    forward = DistributedDataParallel(pupil) if world.size > 1 else pupil
+    for epoch in range(first_epoch, settings.epochs):
+        started = time.monotonic()
+        rng = np.random.default_rng((task.seed, epoch))
+        torch.manual_seed((task.seed * 10_007 + epoch) * world.size + world.rank)
+        pupil.train()
+        losses: list[float] = []
+        for batch in dataset.epoch(rng, settings.batch_size, world.rank, world.size):
+            loss = _loss(forward, batch.to(world.device), task)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            average.update(network)
+            losses.append(loss.item())
+        if world.rank:
+            continue
+        score = scorer(served(average.network, experiment.loss.kind))
+        scored = [(one, score_recording(one, spec, score)) for one in task.dev]
+        assessed = report(scored, experiment.labels) if scored else {"corpora": {}}
+        progress = Progress(
+            epoch=epoch + 1,
+            n_epochs=settings.epochs,
+            loss=float(np.mean(losses)),
+            dev_ua={name: corpus["ua"] for name, corpus in assessed["corpora"].items()},
+            duration_s=time.monotonic() - started,
+        )
+        write_checkpoint(
+            last,
+            {
+                "epoch": epoch,
+                "pupil": pupil.state_dict(),
+                "average": average.state(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "origin": task.origin | {"seed": str(task.seed)},
+            },
+        )
+        line = asdict(progress) | {
+            "dev_pure_acc": {n: c["pure_acc"] for n, c in assessed["corpora"].items()}
+        }
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        if on_epoch is not None:
+            on_epoch(progress)
+    world.meet()
+    return average.network
+
+
+def origin_of(out: Path) -> dict[str, str | None]:
+    """Where the unfinished run in `out` comes from; empty where there is none."""
+    last = out / "last.pt"
+    return torch.load(last, weights_only=True)["origin"] if last.is_file() else {}
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replaces the file whole, so that a kill never leaves half of one."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _loss(forward: nn.Module, batch: Batch, task: Task) -> Tensor:
+    config, distil, lesson = task.experiment.loss, task.experiment.distillation, task.lesson
+    logits, told = forward(batch.features)
+    if config.kind == "cross-entropy":
+        loss = segment_cross_entropy(
+            logits, batch.n_segments, batch.labels, label_smoothing=config.label_smoothing
+        )
+    else:
+        labels = task.experiment.labels
+        loss = head_k_pooling_loss(
+            logits,
+            batch.n_segments,
+            batch.labels,
+            neutral=labels.index(NEUTRAL) if NEUTRAL in labels else None,
+            k=config.k,
+            negative_sampling=config.negative_sampling,
+            label_smoothing=config.label_smoothing,
+            posteriors=(
+                lesson.posteriors[batch.drawn.cpu()].to(logits.device)
+                if lesson is not None and distil.posterior
+                else None
+            ),
+            posterior_share=distil.posterior,
+        )
+    if told is None or lesson is None:
+        return loss
+    of_utterance = torch.arange(len(batch.labels), device=logits.device).repeat_interleave(
+        batch.n_segments
+    )
+    taught = lesson.embeddings[batch.drawn.cpu()].to(logits.device)[of_utterance]
+    return loss + distil.embedding * functional.mse_loss(told, taught)
+
+
+def _n_embedding(task: Task) -> int:
+    distil, name = task.experiment.distillation, task.experiment.name
+    if not distil.posterior and not distil.embedding:
+        return 0
+    if task.lesson is None:
+        raise BadParameter(f"{name} learns from a teacher", remedy="give --teacher")
+    if not distil.embedding:
+        return 0
+    if task.experiment.network.kind != "glrf":
+        raise BadParameter(
+            f"{name}: a {task.experiment.network.kind} tells no embedding",
+            remedy="leave out distillation.embedding",
+        )
+    return task.lesson.embeddings.shape[1]

@@ -1,0 +1,75 @@
+"""What a frozen encoder with a trained head says of the training recordings, to be distilled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from model_export.corpora import Recording
+from ser_core.errors import BadParameter
+from ser_core.features import Float32
+
+#: Inverse strength of the head's L2 penalty.
+_C = 3e-3
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A teacher on the train recordings, in their order.
+
+    `posteriors` float32 `(n, n_labels)` sum to 1; `embeddings` float32 `(n, d)` are standardised.
+    """
+
+    posteriors: Tensor
+    embeddings: Tensor
+
+
+def read_embeddings(path: Path) -> dict[str, Float32]:
+    """Embeddings `(d,)` by recording, from an .npz of `paths` (`Recording.name`) and `stats`.
+
+    Raises `BadParameter` for a file that is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(zip(map(str, arrays["paths"]), arrays["stats"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise BadParameter(
+            f"{path} holds no embeddings: {error}", remedy="make them with glrf embed"
+        ) from error
+
+
+def prepare(
+    embeddings: dict[str, Float32], train: list[Recording], labels: tuple[str, ...]
+) -> Lesson:
+    """The lesson for a training set: nothing in it comes from any other recording.
+
+    Posteriors are cross-fitted by speaker: a recording's come from a head that has not heard its
+    speaker, so that they tell what generalises and not what was learned by heart.
+
+    Raises `BadParameter` where an embedding is missing.
+    """
+    missing = [r.name for r in train if r.name not in embeddings]
+    if missing:
+        raise BadParameter(
+            f"no embedding of {missing[0]} and {len(missing) - 1} others",
+            remedy="make the embeddings from this manifest",
+        )
+    x = np.stack([embeddings[r.name] for r in train])
+    y = np.array([labels.index(r.label) for r in train])
+    groups = np.array([f"{r.corpus} {r.speaker}" for r in train])
+    # Corpora and labels weigh the same, as they do when the network draws.
+    head = make_pipeline(
+        StandardScaler(), LogisticRegression(C=_C, max_iter=500, class_weight="balanced")
+    )
+    folds = GroupKFold(min(8, len(set(groups))), shuffle=True, random_state=1)
+    told = cross_val_predict(head, x, y, groups=groups, cv=folds, method="predict_proba")
+    posteriors = np.zeros((len(train), len(labels)), np.float32)
+    posteriors[:, np.unique(y)] = np.asarray(told)
+    standardised = StandardScaler().fit_transform(x).astype(np.float32)
+    return Lesson(torch.from_numpy(posteriors), torch.from_numpy(standardised))

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from model_export.calibration import (
+    ABSTAIN_SHARE,
+    Reliability,
+    fit,
+    from_cells,
+    reliability,
+    segments_of,
+    unseen_reliability,
+)
+from model_export.cells import SegmentLogits
+from model_export.ledger import read_ledger
+from ser_core.errors import BadParameter
+from ser_core.posteriors import Calibration
+from tests.model_export.ledgers import write_experiment
+
+RAW = Calibration((1.0, 1.0), (0.0, 0.0))
+
+
+def said(logits, truth, n_segments=1, corpora=None):
+    n = len(truth)
+    return SegmentLogits(
+        logits=np.repeat(np.asarray(logits, np.float16), n_segments, axis=0),
+        recording=np.repeat(np.arange(n, dtype=np.int32), n_segments),
+        paths=np.array([f"{i}" for i in range(n)]),
+        reference=np.array(truth),
+        corpus=np.array(corpora or ["a"] * n),
+        speaker=np.array(["s"] * n),
+        labels=np.array(["sad", "happy"]),
+    )
+
+
+def overconfident(n=4000, factor=3.0, seed=1):
+    """Logits `factor` times as sure as they should be."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 1.5, n)
+    is_sad = rng.random(n) < 1 / (1 + np.exp(-z))
+    logits = np.stack([factor * z, -factor * z], axis=1)
+    return said(logits, np.where(is_sad, "sad", "happy"))
+
+
+def test_overconfidence_is_seen_and_mended():
+    segments = segments_of([overconfident()])
+    before, fitted = reliability(segments, RAW), fit(segments)
+    assert before.ece > 0.1
+    assert fitted.scale == pytest.approx((1 / 3, 1 / 3), rel=0.15)
+    unseen = segments_of([overconfident(seed=2)])
+    assert reliability(unseen, fitted).ece < 0.03
+
+
+def test_what_tells_nothing_keeps_its_sigmoids():
+    backwards = said([[-2, 2], [-1, 1], [2, -2], [1, -1]], ["sad", "sad", "happy", "happy"])
+    assert fit(segments_of([backwards])) == RAW
+
+
+def test_ece_by_hand():
+    nan = np.nan
+    one = Reliability(np.array([0.2, nan, 0.9]), np.array([0.5, nan, 0.8]), np.array([0.5, 0, 0.5]))
+    assert one.ece == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
+
+
+def test_corpora_labels_and_utterances_weigh_the_same():
+    truth = ["sad", "sad", "sad", "happy", "sad", "happy"]
+    corpora = ["a", "a", "a", "a", "b", "b"]
+    segments = segments_of([said(np.zeros((6, 2)), truth, n_segments=3, corpora=corpora)])
+    assert segments.weight.sum() == pytest.approx(1)
+    by_recording = segments.weight.reshape(6, 3).sum(axis=1)
+    np.testing.assert_allclose(by_recording, [1 / 12, 1 / 12, 1 / 12, 1 / 4, 1 / 4, 1 / 4])
+    assert len(segments_of([said(np.zeros((6, 2)), truth, corpora=corpora)], "b").truth) == 2
+
+
+def test_on_speakers_unknown_to_both_fits(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    ledger = read_ledger(tmp_path)
+    raw, fitted = (
+        unseen_reliability(ledger, ledger.of("glrf"), "nemo", calibrated=calibrated)
+        for calibrated in (False, True)
+    )
+    assert raw is not None
+    assert fitted is not None
+    assert fitted.ece < raw.ece
+    assert raw.weight.sum() == pytest.approx(1)
+
+
+def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    calibration, uncertain_below = from_cells(read_ledger(tmp_path), "glrf")
+    ledger = read_ledger(tmp_path)
+    logits = np.concatenate([ledger.logits(cell).logits for cell in ledger.of("glrf")])
+    largest = calibration.scores(logits.astype(np.float32)).max(axis=1)
+    assert np.mean(largest < uncertain_below) == pytest.approx(ABSTAIN_SHARE, abs=0.03)
+    write_experiment(tmp_path, "glrf-k10", 0.7, folds=(0, 1))
+    with pytest.raises(BadParameter, match="logits of 2 folds, not of all"):
+        from_cells(read_ledger(tmp_path), "glrf-k10")

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from model_export.cells import load_logits, read_cells
+from model_export.corpora import read_manifest
+from model_export.crossval import cross_validate
+from model_export.ledger import read_ledger
+from model_export.protocols import grouped
+from model_export.splits import write_folds
+from ser_core.errors import BadParameter
+from tests.model_export.corpus import LABELS, write_config, write_corpus
+
+
+@pytest.fixture
+def job(tmp_path):
+    manifest = write_corpus(tmp_path)
+    folds = tmp_path / "folds.json"
+    write_folds(grouped(read_manifest(manifest, tmp_path, LABELS), 2), folds)
+    return {
+        "config": write_config(tmp_path, epochs=1),
+        "manifest": manifest,
+        "data": tmp_path,
+        "folds": folds,
+        "results": tmp_path / "results",
+        "runs": tmp_path / "runs",
+    }
+
+
+def test_a_cell_a_seed_and_fold_and_only_those_that_are_missing(job):
+    told = []
+    paths = cross_validate(**job, seeds=(1, 2), on_cell=lambda done, n: told.append((done, n)))
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [path.name for path in paths] == [
+        f"seed-{seed}-fold-{fold}.json" for seed in (1, 2) for fold in (0, 1)
+    ]
+    cells = read_cells(job["results"])
+    assert {(cell.seed, cell.fold, cell.n_folds) for cell in cells} == {
+        (1, 0, 2), (1, 1, 2), (2, 0, 2), (2, 1, 2)
+    }  # fmt: skip
+    assert cells[0].model["parameters"] > 1000
+    assert cells[0].metrics["corpora"]["toy"]["n"] == 20
+    logits = load_logits(job["results"], cells[0])
+    assert {str(name) for name in logits.speaker}.isdisjoint(
+        str(name) for name in load_logits(job["results"], cells[1]).speaker
+    )
+    read_ledger(job["results"]).decisions(cells[0])  # raises where logits and metrics disagree
+
+    written = {path: path.stat().st_mtime_ns for path in paths}
+    paths[3].unlink()
+    cross_validate(**job, seeds=(1, 2))
+    assert {p: p.stat().st_mtime_ns for p in paths[:3]} == {p: written[p] for p in paths[:3]}
+    assert paths[3].is_file()
+
+
+def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
+    cross_validate(**job, n_jobs=2)
+    alone = job | {"results": tmp_path / "alone", "runs": tmp_path / "alone-runs"}
+    cross_validate(**alone, only=[1])
+    [cell] = read_cells(alone["results"])
+    twin = read_cells(job["results"])[1]
+    assert (cell.fold, cell.metrics) == (twin.fold, twin.metrics)
+
+
+def test_test_speakers_are_not_learned_from(job):
+    cross_validate(**job, only=[0])
+    first = torch.load(job["runs"] / "toy" / "seed-1-fold-0" / "last.pt", weights_only=True)
+    cross_validate(**job | {"runs": job["runs"].with_name("again")}, only=[0])
+    cell = read_cells(job["results"])[0]
+    heard = set(map(str, load_logits(job["results"], cell).speaker))
+    for path in job["data"].glob("toy-*.flac"):
+        if path.name.split("-")[1] in heard:
+            path.write_bytes(path.read_bytes()[:200])  # unreadable: training must not mind
+    from model_export.experiment import read_experiment
+    from model_export.fitting import Task, fit
+    from model_export.splits import read_folds
+
+    experiment, _ = read_experiment(job["config"])
+    recordings = read_manifest(job["manifest"], job["data"], LABELS)
+    train, _ = read_folds(job["folds"]).select(recordings, 0)
+    network = fit(Task(experiment, 1, train), job["runs"] / "unheard")
+    for name, weights in network.state_dict().items():
+        torch.testing.assert_close(weights, first["average"]["network"][name])
+
+
+def test_peers_are_assessed_with_one_vs_rest_logits(job):
+    text = (
+        job["config"]
+        .read_text()
+        .replace("[training]", '[loss]\nkind = "cross-entropy"\n[training]')
+    )
+    job["config"].write_text(text)
+    cross_validate(**job, only=[0])
+    [cell] = read_cells(job["results"])
+    logits = load_logits(job["results"], cell).logits.astype(np.float64)
+    posteriors = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(posteriors.sum(axis=1), 1, atol=0.01)
+
+
+def test_a_teacher_is_asked_for_by_name(job):
+    text = job["config"].read_text() + "[distillation]\nposterior = 0.5\n"
+    job["config"].write_text(text)
+    with pytest.raises(BadParameter, match="learns from a teacher"):
+        cross_validate(**job, only=[0])
