@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from scipy.signal import lfilter
@@ -17,6 +18,9 @@ from ser_core.features import FeatureSpec, Float32, mel_db
 
 #: Most of a recording's silent edges that is ever heard, on either side.
 MAX_EDGE_FRAMES: Final = 120
+#: G.711 between its steps: noise under the signal, and the finest step, mu-law's, at full scale 1.
+_COMPANDING_DB: Final = 38.0
+_FINEST_STEP: Final = 8 / 32768
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -34,6 +38,11 @@ class AugmentConfig:
     reverberation: float = 0.2
     narrowband: float = 0.15
     """Probability of a telephone's band, about 300 to 3,400 Hz."""
+    car: float = 0.0
+    """Probability of a car's noise, at `car_snr_db` under the utterance's level."""
+    car_snr_db: tuple[float, float] = (-5.0, 25.0)
+    telephone: float = 0.0
+    """Probability of 8 kHz sampling in G.711: nothing above 4 kHz, and the companding's noise."""
     edges: float = 0.5
     """Probability that a part of the silent edges is kept."""
     crop: float = 0.15
@@ -54,6 +63,13 @@ class Augmenter:
         nyquist_hz = features.sample_rate_hz / 2
         peak_bins = features.mel_filters.argmax(axis=1)
         self._centres_hz = peak_bins / (n_bins - 1) * nyquist_hz
+        self._bins_hz = np.linspace(0, nyquist_hz, n_bins)
+        self._bandwidth = features.mel_filters.sum(axis=1)
+        # By these a frame's mels sum to its power: each stands for the bins it is nearest to.
+        nearest = np.abs(self._bins_hz - self._centres_hz[:, None]).argmin(axis=0)
+        n_nearest = np.bincount(nearest, minlength=features.n_mels)
+        self._to_power = (n_nearest / self._bandwidth).astype(np.float32)
+        self._finest = _FINEST_STEP**2 / 12 * np.square(features.window).sum()  # a bin's power
 
     def __call__(self, power: Float32) -> Float32:
         """Power spectrum `(T, n_bins)` to MFCC `(T', n_mfcc)`, T' <= T."""
@@ -67,8 +83,13 @@ class Augmenter:
         mel = mel * self._colour()
         if rng.random() < config.noise:
             mel = mel + self._noise(mel)
+        # What is off draws nothing here, so that older experiments draw as they did.
+        if config.car and rng.random() < config.car:
+            mel = mel + self._car(mel)
         if rng.random() < config.narrowband:
             mel = mel * self._line()
+        if config.telephone and rng.random() < config.telephone:
+            mel = self._telephone(mel)
         return self._mask(mel_db(mel)) @ self._features.dct
 
     def _cut(self, power: Float32) -> Float32:
@@ -92,8 +113,7 @@ class Augmenter:
     def _noise(self, mel: Float32) -> Float32:
         rng = self._rng
         slope = rng.uniform(0, 2)  # white, pink to brown: power as 1 / f ** slope
-        bandwidth = self._features.mel_filters.sum(axis=1)
-        shape = bandwidth * np.maximum(self._centres_hz, 60) ** -slope
+        shape = self._bandwidth * np.maximum(self._centres_hz, 60) ** -slope
         level = mel.mean() * 10 ** (-rng.uniform(*self._config.snr_db) / 10)
         flicker = rng.standard_exponential(mel.shape, dtype=np.float32)
         return (flicker * (shape / shape.mean() * level)).astype(np.float32)
@@ -102,6 +122,46 @@ class Augmenter:
         low, high = self._rng.uniform(50, 320), self._rng.uniform(3200, 4000)
         inside = (self._centres_hz > low) & (self._centres_hz < high)
         return np.where(inside, 1, 10 ** -self._rng.uniform(4, 9)).astype(np.float32)
+
+    def _car(self, mel: Float32) -> Float32:
+        """Road, engine and wind: steep low colours, lines that wander apart, slow gusts.
+
+        The SNR is of whole powers, so at 0 dB most of the noise still lies below the speech.
+        """
+        rng, hz = self._rng, self._bins_hz
+        road = (1 + (hz / rng.uniform(60, 200)) ** 2) ** -rng.uniform(1.0, 1.7)
+        wind = (1 + (hz / rng.uniform(200, 600)) ** 2) ** -1.2
+        orders = np.arange(1, 9)  # of half the firing rate
+        lines = np.exp(-(((hz - orders[:, None] * rng.uniform(12, 55)) / 30) ** 2))
+        engine = (rng.standard_exponential(8) / orders) @ lines
+        spectra = np.stack([road, engine, wind]) * _high_pass(hz, rng.uniform(40, 150))
+        shares = 10 ** rng.uniform([0, -1.5, -2], [0, 0.3, 0]) / spectra.sum(axis=1)
+        road, engine, wind = shares[:, None] * spectra @ self._features.mel_filters.T
+        t = np.arange(len(mel)) * 0.01
+        gusts = np.sin(2 * np.pi * (rng.uniform(0.1, 1.2, (2, 1)) * t + rng.random((2, 1))))
+        gust = 10 ** (0.4 * gusts.sum(axis=0))
+        level = 10 ** (-rng.uniform(*self._config.car_snr_db) / 10)
+        level *= (mel @ self._to_power).mean()
+        level /= (road + engine + gust.mean() * wind) @ self._to_power
+        noise = np.outer(gust * level, wind).astype(np.float32)
+        noise += ((road + engine) * level).astype(np.float32)
+        return noise * rng.standard_exponential(mel.shape, dtype=np.float32)
+
+    def _telephone(self, mel: Float32) -> Float32:
+        """G.711 at 8 kHz; its steps grow with the samples, so that its noise follows the frame."""
+        rng, hz = self._rng, self._bins_hz
+        # Above 4 kHz the resampler before the features leaves nothing at all.
+        corner_hz = rng.uniform(3300, 3800)
+        low_pass = (hz < 4000) * 10 ** (-4 * np.maximum(0, hz - corner_hz) / (4000 - corner_hz))
+        line = low_pass * _high_pass(hz, rng.uniform(20, 300))
+        passed, white = (np.stack([line, low_pass]) @ self._features.mel_filters.T).astype(
+            np.float32
+        )
+        mel = mel * (passed / self._bandwidth)
+        density = (mel @ self._to_power) / low_pass.sum()
+        noise = np.minimum(density * 10 ** (-_COMPANDING_DB / 10) + self._finest, density)
+        flicker = rng.standard_exponential(mel.shape, dtype=np.float32)
+        return mel + flicker * noise[:, None].astype(np.float32) * white
 
     def _mask(self, mel: Float32) -> Float32:
         """SpecAugment (Park et al., 2019): bands of mels and of frames become the mean."""
@@ -115,6 +175,11 @@ class Augmenter:
             start = int(rng.integers(0, len(mel) - width + 1))
             mel[start : start + width] = mean
         return mel
+
+
+def _high_pass(hz: NDArray[np.float64], cutoff_hz: float) -> NDArray[np.float64]:
+    """Power response of a second-order Butterworth high-pass."""
+    return hz**4 / (hz**4 + cutoff_hz**4)
 
 
 def speech_bounds(power: Float32, below_db: float = 30.0) -> tuple[int, int]:
