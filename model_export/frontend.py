@@ -33,29 +33,17 @@ class LogMel(nn.Module):
 class Normalisation(nn.Module):
     """MFCC `(B, T, F)` without the segment's level, standardised, as `(B, F, T / frame_pool)`.
 
-    `frame_pool` neighbouring frames become one, the mean of their mel decibels. With `centred` the
-    segment's mean cepstrum is taken off too (cepstral mean normalisation), and with it what the
-    microphone and the vocal tract add to every frame.
+    `frame_pool` neighbouring frames become one, the mean of their mel decibels.
     """
 
-    def __init__(
-        self,
-        features: FeatureSpec,
-        floor_db: float = 50.0,
-        frame_pool: int = 1,
-        *,
-        centred: bool = False,
-    ) -> None:
+    def __init__(self, features: FeatureSpec, floor_db: float = 50.0, frame_pool: int = 1) -> None:
         super().__init__()
         self.log_mel = LogMel(features, floor_db)
         self.frame_pool = frame_pool
-        self.centred = centred
         self.standardise = nn.BatchNorm1d(features.n_mfcc, affine=False)
 
     def forward(self, mfcc: Tensor) -> Tensor:
         level_free = (self.log_mel(mfcc) @ self.log_mel.dct).transpose(1, 2)  # (B, F, T)
         if self.frame_pool > 1:
             level_free = nn.functional.avg_pool1d(level_free, self.frame_pool)
-        if self.centred:
-            level_free = level_free - level_free.mean(dim=2, keepdim=True)
         return self.standardise(level_free)

@@ -22,8 +22,7 @@ from ser_core.features import FeatureSpec
 class GlrfConfig:
     """Size of the network, and the ablations of the paper's Table 4.
 
-    `frame_pool` 10 ms frames are averaged into one of the network's; `centred` takes the segment's
-    mean cepstrum off. `branches = "convolutions"`
+    `frame_pool` 10 ms frames are averaged into one of the network's. `branches = "convolutions"`
     puts a convolution of kernel 3 and one of kernel 5 in the place of the global and the local
     branch; `fusion = "sum"` adds the branches instead of gating them.
 
@@ -32,7 +31,6 @@ class GlrfConfig:
 
     kind: Literal["glrf"] = "glrf"
     frame_pool: int = 1
-    centred: bool = False
     branches: Literal["global-local", "convolutions"] = "global-local"
     fusion: Literal["gates", "sum"] = "gates"
     channels: int = 64
@@ -128,9 +126,7 @@ class Glrf(nn.Module):
 
     def __init__(self, config: GlrfConfig, features: FeatureSpec, n_labels: int) -> None:
         super().__init__()
-        self.normalise = Normalisation(
-            features, frame_pool=config.frame_pool, centred=config.centred
-        )
+        self.normalise = Normalisation(features, frame_pool=config.frame_pool)
         self.stem = nn.Sequential(
             nn.Conv1d(features.n_mfcc, config.channels, 3, padding=1, bias=False),
             nn.BatchNorm1d(config.channels),
