@@ -111,6 +111,10 @@ def evaluate(
         bool,
         typer.Option(help="Assess an SVM on the same MFCC beside it, from the split's train part."),
     ] = False,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(help="Assess also under this condition, as mulaw-8k or car-10db; repeatable."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print everything, confusion matrices too, as JSON.")
     ] = False,
@@ -121,7 +125,14 @@ def evaluate(
     module = needed("model_export.evaluation", _INSTALL)
     with bar("recordings") as report:
         result = module.evaluate(
-            model or shipped_model(), manifest, data, split, subset, svm=svm, on_progress=report
+            model or shipped_model(),
+            manifest,
+            data,
+            split,
+            subset,
+            svm=svm,
+            conditions=condition or (),
+            on_progress=report,
         )
     if as_json:
         typer.echo(json.dumps(result, indent=2))
@@ -213,6 +224,9 @@ def _print_table(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for name, metrics in {**result["corpora"], "all": result["all"]}.items():
         table.add_row(name, str(metrics["n"]), *_figures(metrics))
+    for condition, assessed in result.get("conditions", {}).items():
+        for name, metrics in {**assessed["corpora"], "all": assessed["all"]}.items():
+            table.add_row(f"{name}, {condition}", str(metrics["n"]), *_figures(metrics))
     if "svm" in result:
         # A machine with one decision an utterance has no segments for Pure-Acc to look at.
         for name, metrics in {**result["svm"]["corpora"], "all": result["svm"]["all"]}.items():

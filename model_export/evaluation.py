@@ -1,12 +1,14 @@
 """Assesses a model on labelled recordings, through the very pipeline that serves streams."""
 
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model_export.corpora import Recording, labels_by_corpus, read, read_manifest
+from model_export.conditions import BABBLE, RATE_HZ, Condition, condition
+from model_export.corpora import Recording, labels_by_corpus, load, read, read_manifest
 from model_export.metrics import Assessed, metrics
 from model_export.splits import check_subset, read_split
 from ser_core.decode import MAX_RATE_HZ
@@ -21,9 +23,26 @@ from ser_core.session import StreamConfig, StreamSession
 ScoreSegments = Callable[[Float32], Float32]
 
 
-def score_recording(recording: Recording, spec: ModelSpec, score: ScoreSegments) -> list[Segment]:
-    """The scored segments that speak for a recording: whole ones, or one partial if it is short."""
-    samples, rate_hz = read(recording.path)
+#: Recordings of other speakers, at most, that babble is mixed from.
+MAX_BABBLE = 60
+
+
+def score_recording(
+    recording: Recording,
+    spec: ModelSpec,
+    score: ScoreSegments,
+    condition: Condition | None = None,
+) -> list[Segment]:
+    """The scored segments that speak for a recording: whole ones, or one partial if it is short.
+
+    Under a condition the samples are disturbed first, at 16 kHz. What is drawn for that depends on
+    the samples only: the same recording is disturbed alike for every model.
+    """
+    if condition is None:
+        samples, rate_hz = read(recording.path)
+    else:
+        samples, rate_hz = load(recording.path, RATE_HZ), RATE_HZ
+        samples = condition(samples, np.random.default_rng(zlib.crc32(samples.tobytes())))
     config = StreamConfig(
         sample_rate_hz=rate_hz, partial=False, max_rate_hz=max(rate_hz, MAX_RATE_HZ)
     )
@@ -110,15 +129,19 @@ def evaluate(
     subset: str | None = None,
     *,
     svm: bool = False,
+    conditions: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = _ignore,
 ) -> dict[str, Any]:
     """Assesses the model file on a manifest, or on the speakers of one subset of a split file.
 
     Returns `{"model", "corpora": {name: metrics}, "all": metrics}`, with a split also `"split"`.
     With `svm` a support vector machine on utterance statistics of the same MFCC is trained on the
-    split's train speakers and assessed beside the model, as `"svm": {"corpora", "all"}`.
+    split's train speakers and assessed beside the model, as `"svm": {"corpora", "all"}`. With
+    names of `model_export.conditions` there is also `"conditions": {name: {"corpora", "all"}}`;
+    babble is mixed from speakers of the split's other subsets.
 
-    Raises `BadParameter` for a manifest or split that cannot be used, `ModelError` for the file.
+    Raises `BadParameter` for a manifest, split or condition that cannot be used, `ModelError` for
+    the file.
     """
     from model_export.onnx_model import OnnxModel
 
@@ -132,6 +155,8 @@ def evaluate(
         raise BadParameter("a split needs a subset", remedy="give both --split and --subset")
     if svm and split is None:
         raise BadParameter("an SVM needs speakers to train on", remedy="give --split and --subset")
+    if BABBLE in conditions and split is None:
+        raise BadParameter("babble needs other speakers", remedy="give --split and --subset")
     chosen, train = recordings, []
     if split is not None:
         speakers = read_split(split)
@@ -142,20 +167,36 @@ def evaluate(
             )
         result["split"] = {"subset": subset, "sha256": speakers.sha256}
         train = speakers.select(recordings, "train")
-    n_read, total = 0, len(chosen) + (len(train) + len(chosen) if svm else 0)
+    others = _voices(recordings, chosen) if BABBLE in conditions else []
+    disturbed = {name: condition(name, others) for name in conditions}
+    n_read, total = 0, len(chosen) * (1 + len(disturbed)) + (len(train) + len(chosen)) * svm
 
     def advance() -> None:
         nonlocal n_read
         n_read += 1
         on_progress(n_read, total)
 
+    def assessed(under: Condition | None = None) -> dict[str, Any]:
+        scored: list[tuple[Recording, list[Segment]]] = []
+        for recording in chosen:
+            scored.append((recording, score_recording(recording, spec, network.run, under)))
+            advance()
+        return report(scored, spec.labels)
+
     if svm:
         from model_export.baselines import predict_with_svm
 
         predicted = predict_with_svm(spec.features, train, chosen, advance)
         result["svm"] = _metrics_by_corpus(chosen, predicted, spec.labels)
-    scored: list[tuple[Recording, list[Segment]]] = []
-    for recording in chosen:
-        scored.append((recording, score_recording(recording, spec, network.run)))
-        advance()
-    return result | report(scored, spec.labels)
+    result |= assessed()
+    if disturbed:
+        result["conditions"] = {name: assessed(under) for name, under in disturbed.items()}
+    return result
+
+
+def _voices(recordings: list[Recording], chosen: list[Recording]) -> list[Float32]:
+    """Samples of other speakers, evenly spread over the manifest."""
+    assessed = {recording.speaker_key for recording in chosen}
+    others = [recording for recording in recordings if recording.speaker_key not in assessed]
+    step = max(1, -(-len(others) // MAX_BABBLE))
+    return [load(recording.path, RATE_HZ) for recording in others[::step]]

@@ -30,8 +30,9 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_evaluate_takes_the_models_folder_and_keeps_stdout_clean(
     cli: CliRunner, stub, model_dir: Path
 ) -> None:
-    def evaluate(model, manifest, data, split, subset, *, svm, on_progress):
+    def evaluate(model, manifest, data, split, subset, *, svm, conditions, on_progress):
         assert (model, data) == (model_dir / "tiny.onnx", Path("d"))
+        assert (svm, conditions) == (False, ())
         on_progress(1, 2)
         return RESULT
 
@@ -102,7 +103,7 @@ def test_the_calls_fit_the_real_functions() -> None:
     from model_export.train import train
 
     inspect.signature(train).bind(*"abcde", init=None, resume=True, on_epoch=None)
-    inspect.signature(evaluate).bind(*"abcde", svm=True, on_progress=None)
+    inspect.signature(evaluate).bind(*"abcde", svm=True, conditions=(), on_progress=None)
     inspect.signature(export).bind(
         *"abcde", version="", license="", provenance=None, on_progress=None
     )
@@ -133,3 +134,16 @@ def test_an_svm_stands_beside_the_model(cli: CliRunner, stub, model_dir: Path) -
     table = cli.invoke(app, [*arguments, "--svm"]).stdout.splitlines()
     assert table[3].split() == ["acted,", "SVM", "8", "0.500", "0.250", "0.500", "-"]
     assert len(cli.invoke(app, arguments).stdout.splitlines()) == 3
+
+
+def test_each_condition_has_its_rows(cli: CliRunner, stub, model_dir: Path) -> None:
+    def evaluate(*_, conditions, **__):
+        return RESULT | {"conditions": dict.fromkeys(conditions, RESULT)}
+
+    stub("model_export.evaluation", "evaluate", evaluate)
+    arguments = ["evaluate", "--manifest", "m.csv", "--data", "d"]
+    arguments += ["--condition", "mulaw-8k", "--condition", "car-10db"]
+    table = [line.split() for line in cli.invoke(app, arguments).stdout.splitlines()[1:]]
+    names = ["acted", "all", "acted, mulaw-8k", "all, mulaw-8k", "acted, car-10db", "all, car-10db"]
+    assert [" ".join(line[:-5]) for line in table] == names
+    assert table[2][-5:] == ["8", "0.500", "0.250", "0.500", "0.125"]

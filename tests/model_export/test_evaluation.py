@@ -44,6 +44,33 @@ def test_other_rates_are_read(tmp_path):
     assert len(score_recording(one, model_spec(), synthetic.logits)) == 3
 
 
+def test_a_condition_disturbs_the_samples_at_16_khz_and_draws_alike_each_time(tmp_path):
+    one = recording(tmp_path, voice(44_100 * 3, 44_100), rate_hz=44_100)
+    seen = []
+
+    def silenced_half(samples, rng):
+        seen.append((len(samples), rng.random()))
+        return np.where(np.arange(len(samples)) < 24_000, samples, 0).astype(np.float32)
+
+    disturbed, again = (
+        score_recording(one, model_spec(), synthetic.logits, silenced_half) for _ in range(2)
+    )
+    assert seen[0][0] == 48_000
+    assert seen[0] == seen[1]
+    assert disturbed == again
+    plain = score_recording(one, model_spec(), synthetic.logits)
+    assert len(disturbed) == len(plain) == 3
+    assert all(a.scores != b.scores for a, b in zip(plain, disturbed, strict=True))
+
+
+def test_nothing_done_to_the_samples_changes_nothing(tmp_path):
+    one = recording(tmp_path, voice(48_000))
+    plain = score_recording(one, model_spec(), synthetic.logits)
+    assert (
+        score_recording(one, model_spec(), synthetic.logits, lambda samples, rng: samples) == plain
+    )
+
+
 def test_the_average_of_the_segments_is_the_prediction(tmp_path):
     one = recording(tmp_path, voice(100))
     segments = [segment(angry=0.9, happy=0.4), segment(happy=0.8), segment(happy=0.3, sad=0.35)]
@@ -84,6 +111,25 @@ def test_evaluate_a_model_file(tmp_path):
     assert whole["all"]["n"] == 40
 
 
+def test_conditions_stand_beside_the_clean_result(tmp_path):
+    write_model(tmp_path / "tiny.onnx")
+    manifest, split = write_corpus(tmp_path), write_split(tmp_path)
+    seen = []
+    result = evaluate(
+        tmp_path / "tiny.onnx",
+        manifest,
+        tmp_path,
+        split,
+        "test",
+        conditions=["mulaw-8k", "babble-10db"],
+        on_progress=lambda *p: seen.append(p),
+    )
+    assert list(result["conditions"]) == ["mulaw-8k", "babble-10db"]
+    for under in result["conditions"].values():
+        assert under["corpora"]["toy"]["n"] == under["all"]["n"] == result["all"]["n"] == 10
+    assert seen[-1] == (30, 30)
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     write_model(tmp_path / "tiny.onnx")
     manifest, split = write_corpus(tmp_path), write_split(tmp_path)
@@ -95,3 +141,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, split, "tset")
     with pytest.raises(BadParameter, match="an SVM needs"):
         evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, svm=True)
+    with pytest.raises(BadParameter, match="unknown condition 'rain'"):
+        evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, conditions=["rain"])
+    with pytest.raises(BadParameter, match="babble needs other speakers"):
+        evaluate(tmp_path / "tiny.onnx", manifest, tmp_path, conditions=["babble-10db"])
