@@ -25,31 +25,31 @@ _FINEST_STEP: Final = 8 / 32768
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AugmentConfig:
-    """Ranges and probabilities; zero turns a change off."""
+    """Ranges and probabilities; zero turns a change off. The defaults are those of the tables."""
 
-    speeds: tuple[float, ...] = (0.88, 0.94, 1.0, 1.06, 1.12)
-    vtlp: float = 0.15
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    vtlp: float = 0.1
     """Largest stretch of the frequency axis, either way."""
-    tilt_db: float = 6.0
+    tilt_db: float = 3.0
     """Largest spectral tilt over the band, either way; half of it as slow ripple."""
-    noise: float = 0.6
+    noise: float = 0.3
     """Probability of added noise, at `snr_db` under the utterance's level."""
-    snr_db: tuple[float, float] = (5.0, 50.0)
-    reverberation: float = 0.2
-    narrowband: float = 0.15
+    snr_db: tuple[float, float] = (20.0, 50.0)
+    reverberation: float = 0.05
+    narrowband: float = 0.0
     """Probability of a telephone's band, about 300 to 3,400 Hz."""
-    car: float = 0.0
+    car: float = 0.2
     """Probability of a car's noise, at `car_snr_db` under the utterance's level."""
-    car_snr_db: tuple[float, float] = (-5.0, 25.0)
-    telephone: float = 0.0
+    car_snr_db: tuple[float, float] = (0.0, 25.0)
+    telephone: float = 0.2
     """Probability of 8 kHz sampling in G.711: nothing above 4 kHz, and the companding's noise."""
-    edges: float = 0.5
+    edges: float = 0.3
     """Probability that a part of the silent edges is kept."""
-    crop: float = 0.15
+    crop: float = 0.05
     """Probability of hearing only the first 0.8 to 2 s of speech, as a stream's start does."""
     n_masks: int = 2
-    mask_mels: int = 10
-    mask_frames: int = 20
+    mask_mels: int = 6
+    mask_frames: int = 12
 
 
 class Augmenter:

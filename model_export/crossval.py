@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model_export.cells import Cell, SegmentLogits, cell_path, write_cell
-from model_export.conditions import CONDITIONS
+from model_export.conditions import condition
 from model_export.corpora import Recording, read_manifest
 from model_export.evaluation import ScoreSegments, report, score_recording
 from model_export.experiment import Experiment, read_experiment
@@ -67,6 +67,8 @@ def cross_validate(
     """
     job = CrossValidation(config, manifest, data, folds, results, runs, teacher, tuple(conditions))
     experiment, _ = read_experiment(config)
+    for name in conditions:
+        condition(name)  # a wrong name is told before hours of training, not after
     chosen = range(read_folds(folds).n_folds) if only is None else sorted(set(only))
     wanted = [(seed, fold) for seed in seeds for fold in chosen]
     paths = [cell_path(results, experiment.name, seed, fold) for seed, fold in wanted]
@@ -148,7 +150,7 @@ def logits_of(scored: Scored, labels: tuple[str, ...]) -> SegmentLogits:
 def _under(
     name: str, test: list[Recording], spec: ModelSpec, score: ScoreSegments, experiment: Experiment
 ) -> dict[str, Any]:
-    disturbed = CONDITIONS[name]
+    disturbed = condition(name)
     scored = [(one, score_recording(one, spec, score, disturbed)) for one in test]
     kept = ("ua", "wa", "pure_acc", "n")
     corpora = report(scored, experiment.labels)["corpora"]

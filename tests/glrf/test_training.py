@@ -46,9 +46,32 @@ def test_evaluate_takes_the_models_folder_and_keeps_stdout_clean(
     assert table[2].split()[0] == "all"
 
 
+def test_crossval_prints_its_cells(cli: CliRunner, stub) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def cross_validate(config, manifest, data, folds, results, **options):
+        options.pop("on_cell")(1, 2)
+        asked.append(options)
+        return [results / "one.json", results / "two.json"]
+
+    stub("model_export.crossval", "cross_validate", cross_validate)
+    paths = [f"--{name}={name}" for name in ("config", "manifest", "data", "folds", "results")]
+    options = ["--seeds=1,2", "--only=0,3", "--jobs=2", "--condition=a", "--condition=b"]
+    done = cli.invoke(app, ["crossval", *paths, *options])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == ["results/one.json", "results/two.json"]
+    assert asked[0] == {
+        "runs": Path("runs"), "seeds": [1, 2], "only": [0, 3], "teacher": None,
+        "conditions": ["a", "b"], "n_jobs": 2,
+    }  # fmt: skip
+    wrong = cli.invoke(app, ["crossval", *paths, "--seeds=one"])
+    assert wrong.exit_code == 2
+    assert "--seeds 'one' is not numbers" in wrong.stderr
+
+
 def test_train_prints_the_checkpoint(cli: CliRunner, stub) -> None:
-    def train(config, manifest, data, split, out, *, init, resume, on_epoch):
-        assert resume is False
+    def train(config, manifest, data, split, out, *, init, teacher, resume, on_epoch):
+        assert (init, teacher, resume) == (None, None, False)
         on_epoch(SimpleNamespace(epoch=1, n_epochs=2))
         return out / "final.pt"
 
@@ -61,9 +84,9 @@ def test_train_prints_the_checkpoint(cli: CliRunner, stub) -> None:
 
 def test_export(cli: CliRunner, stub, tmp_path: Path) -> None:
     def export(
-        checkpoint, out, manifest, data, split, *, version, license, provenance, on_progress
+        checkpoint, out, manifest, data, split, *, version, license, cells, provenance, on_progress
     ):
-        assert provenance == {"data": "acted speech"}
+        assert (cells, provenance) == (None, {"data": "acted speech"})
         out.write_bytes(bytes(2_000_000))
         return SimpleNamespace(name="glrf", version=version)
 

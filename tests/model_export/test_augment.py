@@ -15,7 +15,16 @@ FEATURES = feature_spec(24, 13, 50, 7600)
 SQUARE = feature_spec(64, 64, 50, 7600)
 CENTRES_HZ = 40 * SQUARE.mel_filters.argmax(axis=1)
 OFF = AugmentConfig(
-    vtlp=0, tilt_db=0, noise=0, reverberation=0, narrowband=0, edges=1, crop=0, n_masks=0
+    vtlp=0,
+    tilt_db=0,
+    noise=0,
+    reverberation=0,
+    narrowband=0,
+    car=0,
+    telephone=0,
+    edges=1,
+    crop=0,
+    n_masks=0,
 )
 
 

@@ -19,7 +19,15 @@ def recordings(tmp_path) -> list[Recording]:
 
 
 def plain(**changes):
-    off: dict[str, Any] = {"vtlp": 0, "tilt_db": 0, "noise": 0, "reverberation": 0, "narrowband": 0}
+    off: dict[str, Any] = {
+        "vtlp": 0,
+        "tilt_db": 0,
+        "noise": 0,
+        "reverberation": 0,
+        "narrowband": 0,
+        "car": 0,
+        "telephone": 0,
+    }
     off |= {"edges": 1, "crop": 0, "n_masks": 0, "speeds": (1.0,)}
     return AugmentConfig(**(off | changes))
 
