@@ -16,7 +16,7 @@ from ser_core.errors import BadParameter
 from ser_core.features import Float32
 
 #: Inverse strength of the head's L2 penalty.
-_C = 3e-3
+_C = 1e-2
 
 
 @dataclass(frozen=True)
