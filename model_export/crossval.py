@@ -37,6 +37,7 @@ class CrossValidation:
     folds: Path
     results: Path
     runs: Path
+    code: str
     teacher: Path | None = None
     conditions: tuple[str, ...] = ()
 
@@ -65,7 +66,9 @@ def cross_validate(
 
     Raises `BadParameter` for what cannot be used.
     """
-    job = CrossValidation(config, manifest, data, folds, results, runs, teacher, tuple(conditions))
+    job = CrossValidation(
+        config, manifest, data, folds, results, runs, _code(), teacher, tuple(conditions)
+    )
     experiment, _ = read_experiment(config)
     for name in conditions:
         condition(name)  # a wrong name is told before hours of training, not after
@@ -118,7 +121,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         n_folds=split.n_folds,
         config_sha256=config_sha256,
         split_sha256=split.sha256,
-        code=_code(),
+        code=job.code,
         date=dt.datetime.now(dt.UTC).date().isoformat(),
         duration_s=round(time.monotonic() - began_s, 1),
         model=dict(describe(network)),
