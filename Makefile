@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(EXTRA)
 DEV := $(VENV)/.dev-$(EXTRA)
 
-# The shipped model's first stage, from scratch; docs/training.md has the later ones.
-CONFIG ?= model_export/configs/glrf-stage1.toml
+# docs/training.md has what the shipped model was made with.
+CONFIG ?= model_export/configs/glrf.toml
 SPLIT  ?= model_export/splits/nemo-ravdess.json
 OUT    ?= runs/glrf
 

@@ -148,6 +148,9 @@ def export(
     split: Annotated[Path, typer.Option(help="The split it was trained on; dev calibrates it.")],
     version: Annotated[str, typer.Option(help="Of the model, as 1.0.0.")],
     license: Annotated[str, typer.Option(help="Of the weights, as an SPDX identifier.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the model; default: its experiment's.")
+    ] = None,
     cells: Annotated[
         Path | None,
         typer.Option(help="Results of the experiment's cross-validation, to calibrate on instead."),
@@ -169,6 +172,7 @@ def export(
             split,
             version=version,
             license=license,
+            name=name,
             cells=cells,
             provenance=None if provenance is None else _read_object(provenance),
             on_progress=report,

@@ -53,26 +53,30 @@ def segments_of(said: Sequence[SegmentLogits], corpus: str | None = None) -> Seg
     return Segments(np.concatenate(logits), np.concatenate(truth), weight)
 
 
-def fit(segments: Segments) -> Calibration:
-    """Platt scaling (1999), a scale and a bias a label.
+def fit(segments: Segments, *, per_label: bool = True) -> Calibration:
+    """Platt scaling (1999): a scale and a bias a label, or one pair for all of them.
 
-    A label whose logit tells nothing would get a negative scale, which turns decisions round;
-    then all labels keep their raw sigmoids.
+    A pair a label also mends what a network has for or against a label, and wants many speakers:
+    of a few, it would tilt the choice between labels by what those happen to show. A logit that
+    tells nothing would get a negative scale, which turns decisions round; then all labels keep
+    their raw sigmoids, as they do without segments.
     """
     n_labels = segments.logits.shape[1]
-    scales: list[float] = []
-    biases: list[float] = []
-    for label in range(n_labels):
+    own = np.arange(n_labels) == segments.truth[:, None]
+    weight = np.broadcast_to(segments.weight[:, None], own.shape) * len(own)
+    columns = [[label] for label in range(n_labels)] if per_label else [list(range(n_labels))]
+    pairs: list[tuple[float, float]] = []
+    for column in columns if len(own) else []:
         machine = LogisticRegression(C=1e6).fit(
-            segments.logits[:, [label]],
-            segments.truth == label,
-            sample_weight=segments.weight * len(segments.weight),
+            segments.logits[:, column].reshape(-1, 1),
+            own[:, column].ravel(),
+            sample_weight=weight[:, column].ravel(),
         )
-        scales.append(float(machine.coef_[0, 0]))
-        biases.append(float(machine.intercept_[0]))
-    if min(scales) <= 0:
+        pairs += [(float(machine.coef_[0, 0]), float(machine.intercept_[0]))] * len(column)
+    if not pairs or min(scale for scale, _ in pairs) <= 0:
         return Calibration((1.0,) * n_labels, (0.0,) * n_labels)
-    return Calibration(tuple(scales), tuple(biases))
+    scales, biases = zip(*pairs, strict=True)
+    return Calibration(scales, biases)
 
 
 @dataclass(frozen=True)

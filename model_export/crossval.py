@@ -10,21 +10,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from model_export.cells import Cell, SegmentLogits, cell_path, write_cell
+from model_export.cells import Cell, cell_path, write_cell
 from model_export.conditions import condition
 from model_export.corpora import Recording, read_manifest
-from model_export.evaluation import ScoreSegments, report, score_recording
+from model_export.evaluation import ScoreSegments, logits_of, report, score_recording
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
 from model_export.splits import read_folds
 from model_export.teacher import prepare, read_embeddings
-from ser_core.events import Segment
 from ser_core.model_file import ModelSpec
-
-Scored = list[tuple[Recording, list[Segment]]]
 
 
 @dataclass(frozen=True)
@@ -129,25 +124,6 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         conditions={name: _under(name, test, spec, score, experiment) for name in job.conditions},
     )
     return write_cell(job.results, cell, logits_of(scored, experiment.labels))
-
-
-def logits_of(scored: Scored, labels: tuple[str, ...]) -> SegmentLogits:
-    """Uncalibrated scores of segments, which are sigmoids, as logits."""
-    scores = np.array(
-        [[s.scores[label] for label in labels] for _, segments in scored for s in segments]
-    ).reshape(-1, len(labels))
-    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    recordings = [recording for recording, _ in scored]
-    counts = [len(segments) for _, segments in scored]
-    return SegmentLogits(
-        logits=np.log(clipped / (1 - clipped)).astype(np.float16),
-        recording=np.repeat(np.arange(len(scored), dtype=np.int32), counts),
-        paths=np.array([r.name for r in recordings]),
-        reference=np.array([r.label for r in recordings]),
-        corpus=np.array([r.corpus for r in recordings]),
-        speaker=np.array([r.speaker for r in recordings]),
-        labels=np.array(labels),
-    )
 
 
 def _under(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model_export.cells import SegmentLogits
 from model_export.conditions import BABBLE, RATE_HZ, Condition, condition
 from model_export.corpora import Recording, labels_by_corpus, load, read, read_manifest
 from model_export.metrics import Assessed, metrics
@@ -94,6 +95,27 @@ def report(
     among = labels_by_corpus(recordings, labels)
     assessed = [one for pair in scored for one in assess([pair], among[pair[0].corpus])]
     return _metrics_by_corpus(recordings, assessed, labels)
+
+
+def logits_of(
+    scored: list[tuple[Recording, list[Segment]]], labels: tuple[str, ...]
+) -> SegmentLogits:
+    """Uncalibrated scores of segments, which are sigmoids, as logits."""
+    scores = np.array(
+        [[s.scores[label] for label in labels] for _, segments in scored for s in segments]
+    ).reshape(-1, len(labels))
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    recordings = [recording for recording, _ in scored]
+    counts = [len(segments) for _, segments in scored]
+    return SegmentLogits(
+        logits=np.log(clipped / (1 - clipped)).astype(np.float16),
+        recording=np.repeat(np.arange(len(scored), dtype=np.int32), counts),
+        paths=np.array([r.name for r in recordings]),
+        reference=np.array([r.label for r in recordings]),
+        corpus=np.array([r.corpus for r in recordings]),
+        speaker=np.array([r.speaker for r in recordings]),
+        labels=np.array(labels),
+    )
 
 
 def _metrics_by_corpus(

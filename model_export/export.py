@@ -13,11 +13,10 @@ import numpy as np
 import onnx
 import torch
 from pydantic import TypeAdapter
-from sklearn.linear_model import LogisticRegression
 
-from model_export.calibration import from_cells
+from model_export.calibration import fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
-from model_export.evaluation import score_recording
+from model_export.evaluation import logits_of, score_recording
 from model_export.experiment import Experiment
 from model_export.ledger import read_ledger
 from model_export.network import build, scorer, served
@@ -27,7 +26,6 @@ from ser_core.errors import BadParameter, SelfTestFailed
 from ser_core.events import Segment
 from ser_core.features import Float32, mfcc
 from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, ModelSpec, Thresholds
-from ser_core.posteriors import Calibration
 from ser_core.segments import cut
 
 OPSET = 18
@@ -47,6 +45,7 @@ def export(
     *,
     version: str,
     license: str,
+    name: str | None = None,
     cells: Path | None = None,
     provenance: dict[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -55,7 +54,7 @@ def export(
 
     A model trained on everyone has none: with `cells`, a folder of results, its calibration and
     its threshold of uncertainty come from what the experiment's cross-validation said of the
-    speakers that each fold hadn't heard.
+    speakers that each fold hadn't heard. `name` is the model's; by default its experiment's.
 
     The dynamo exporter makes the graph, with a free batch dimension. Before the file is kept, ONNX
     Runtime must agree with PyTorch to 1e-4 on random and on real segments, in batches and alone.
@@ -85,12 +84,14 @@ def export(
             scored.append((recording, score_recording(recording, raw, score)))
             if on_progress is not None:
                 on_progress(done, len(recordings))
-        calibration, uncertain_below = calibrate(scored, experiment.labels), 0.0
+        segments = segments_of([logits_of(scored, experiment.labels)])
+        calibration, uncertain_below = fit(segments, per_label=False), 0.0
     else:
         calibration, uncertain_below = from_cells(read_ledger(cells), experiment.name)
         recordings = recordings or speakers.select(everyone, "train")
     spec = replace(
         raw,
+        name=name or experiment.name,
         version=version,
         calibration=calibration,
         thresholds=Thresholds(
@@ -108,7 +109,7 @@ def export(
         self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
     )
     step = -(-len(recordings) // N_PARITY) or 1
-    batches = [segments_of(recording, spec) for recording in recordings[::step]]
+    batches = [features_of(recording, spec) for recording in recordings[::step]]
     shape = (7, spec.n_frames, features.n_mfcc)
     batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
     partial = out.with_suffix(".partial")
@@ -147,7 +148,7 @@ def write(network: torch.nn.Module, spec: ModelSpec, out: Path) -> None:
     onnx.save(model, str(out))
 
 
-def segments_of(recording: Recording, spec: ModelSpec) -> Float32:
+def features_of(recording: Recording, spec: ModelSpec) -> Float32:
     """A recording's segments, float32 `(n_segments, n_frames, n_mfcc)`."""
     samples = load(recording.path, spec.features.sample_rate_hz)
     hop_frames = spec.segments.hop_samples // spec.features.hop_samples
@@ -169,30 +170,3 @@ def check_parity(
             remedy="report this with the versions of torch and onnxruntime",
         )
     return worst
-
-
-def calibrate(
-    scored: list[tuple[Recording, list[Segment]]], labels: tuple[str, ...]
-) -> Calibration:
-    """Platt scaling (1999) of each label's logit on labelled segments, classes weighed equally.
-
-    One scale is shared by all labels: a scale a label would tilt the choice between them by what
-    few development speakers happen to show. A network that tells nothing would get a negative
-    scale, which turns its decisions round; it keeps its raw sigmoids. `scored` holds uncalibrated
-    scores, which are sigmoids.
-    """
-    raw = Calibration((1.0,) * len(labels), (0.0,) * len(labels))
-    scores = np.array([[s.scores[la] for la in labels] for _, segments in scored for s in segments])
-    truth = np.array([labels.index(r.label) for r, segments in scored for _ in segments])
-    if len(truth) == 0:
-        return raw
-    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    logits = np.log(clipped / (1 - clipped))
-    own = np.arange(len(labels)) == truth[:, None]
-    share = own.mean(axis=0)
-    weight = np.broadcast_to(1 / np.maximum(len(labels) * share[truth], 1e-9), own.T.shape).T
-    fit = LogisticRegression(C=1e6).fit(
-        logits.reshape(-1, 1), own.ravel(), sample_weight=weight.ravel()
-    )
-    scale, bias = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    return Calibration((scale,) * len(labels), (bias,) * len(labels)) if scale > 0 else raw

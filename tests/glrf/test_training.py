@@ -84,9 +84,20 @@ def test_train_prints_the_checkpoint(cli: CliRunner, stub) -> None:
 
 def test_export(cli: CliRunner, stub, tmp_path: Path) -> None:
     def export(
-        checkpoint, out, manifest, data, split, *, version, license, cells, provenance, on_progress
+        checkpoint,
+        out,
+        manifest,
+        data,
+        split,
+        *,
+        version,
+        license,
+        name,
+        cells,
+        provenance,
+        on_progress,
     ):
-        assert (cells, provenance) == (None, {"data": "acted speech"})
+        assert (name, cells, provenance) == (None, None, {"data": "acted speech"})
         out.write_bytes(bytes(2_000_000))
         return SimpleNamespace(name="glrf", version=version)
 

@@ -55,6 +55,25 @@ def test_what_tells_nothing_keeps_its_sigmoids():
     assert fit(segments_of([backwards])) == RAW
 
 
+def often_right(strength):
+    """80 % of the time the own label has the larger logit."""
+    truth = ["sad" if i % 2 else "happy" for i in range(200)]
+    lean = [strength if i % 10 < 8 else -strength for i in range(200)]
+    logits = [[z, -z] if own == "sad" else [-z, z] for own, z in zip(truth, lean, strict=True)]
+    return segments_of([said(logits, truth)])
+
+
+def test_one_pair_for_all_labels_makes_scores_the_share_that_is_right():
+    calibration = fit(often_right(4.0), per_label=False)
+    assert len(set(calibration.scale)) == len(set(calibration.bias)) == 1
+    assert calibration.scores(np.array([4.0, -4.0], "f4")) == pytest.approx([0.8, 0.2], abs=1e-3)
+    assert fit(often_right(-4.0), per_label=False) == RAW
+
+
+def test_nothing_to_fit_to_keeps_the_sigmoids():
+    assert fit(segments_of([said(np.zeros((0, 2)), [])])) == RAW
+
+
 def test_ece_by_hand():
     nan = np.nan
     one = Reliability(np.array([0.2, nan, 0.9]), np.array([0.5, nan, 0.8]), np.array([0.5, 0, 0.5]))

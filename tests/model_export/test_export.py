@@ -1,18 +1,15 @@
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from model_export.corpora import Recording
 from model_export.evaluation import evaluate
-from model_export.export import calibrate, check_parity, export
+from model_export.export import check_parity, export
 from model_export.onnx_model import OnnxModel
 from model_export.train import train
 from ser_core.errors import BadParameter, ModelCorrupt, SelfTestFailed
-from ser_core.events import Decision, Segment
 from tests.model_export.corpus import write_config, write_corpus, write_split
+from tests.model_export.ledgers import write_experiment
 
 
 @pytest.fixture(scope="module")
@@ -110,24 +107,18 @@ def test_checkpoints_load_without_running_code(checkpoint):
     assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "network"}
 
 
-def scored(strength):
-    """200 one-segment recordings whose raw score of the own label is sigmoid(+-strength)."""
-    labels = ("angry", "neutral")
-    for i in range(200):
-        own, other = labels[i % 2], labels[1 - i % 2]
-        right = i % 10 < 8  # 80 % of the time the own label has the larger logit
-        z = strength if right else -strength
-        scores = {own: 1 / (1 + np.exp(-z)), other: 1 / (1 + np.exp(z))}
-        decision = Decision(None, scores)
-        segment = Segment(i, 0, 0, 0, 1, False, scores, None, None, decision, "0-0")
-        yield Recording(Path("x"), "toy", "s", own, 1.0), [segment]
-
-
-def test_calibration_makes_scores_the_share_that_is_right():
-    calibration = calibrate(list(scored(4.0)), ("angry", "neutral"))
-    assert calibration.scores(np.array([4.0, -4.0], "f4")) == pytest.approx([0.8, 0.2], abs=1e-3)
-
-
-def test_calibration_never_turns_decisions_round():
-    calibration = calibrate(list(scored(-4.0)), ("angry", "neutral"))
-    assert calibration.scale == (1.0, 1.0)
+def test_a_model_of_everyone_takes_its_calibration_from_its_cross_validation(
+    root, inputs, checkpoint
+):
+    cells = root / "cells"
+    write_experiment(cells, "toy", 0.7)
+    everyone = root / "everyone.json"
+    everyone.write_text('{"train": {"toy": ["s1", "s2", "s3", "s4"]}, "dev": {}, "test": {}}')
+    trained = train(write_config(root, epochs=1), out=root / "all", **inputs | {"split": everyone})
+    out = root / "all.onnx"
+    how = inputs | {"split": everyone, "version": "1", "license": "x"}
+    spec = export(trained, out, **how, name="all", cells=cells)
+    assert spec.name == "all"
+    assert len(set(spec.calibration.scale)) == 5  # a scale a label
+    assert 0 < spec.thresholds.uncertain_below < 1
+    assert OnnxModel(out).spec.thresholds == spec.thresholds
