@@ -13,6 +13,7 @@ from model_export.experiment import read_experiment
 from model_export.fitting import Progress, Task, fit, origin_of, write_checkpoint
 from model_export.splits import read_split
 from model_export.teacher import prepare, read_embeddings
+from model_export.world import World
 from ser_core.errors import BadParameter
 
 
@@ -71,15 +72,18 @@ def train(
 
     network = fit(task, out, start=start, resume=resume, on_epoch=on_epoch)
     final = out / "final.pt"
-    write_checkpoint(
-        final,
-        {
-            "config": config.read_text(),
-            **origin,
-            "network": network.state_dict(),
-            "training_data": describe(train_set),
-        },
-    )
+    world = World.of_this_process()
+    if world.rank == 0:
+        write_checkpoint(
+            final,
+            {
+                "config": config.read_text(),
+                **origin,
+                "network": network.state_dict(),
+                "training_data": describe(train_set),
+            },
+        )
+    world.meet()
     return final
 
 
