@@ -124,10 +124,7 @@ class Augmenter:
         return np.where(inside, 1, 10 ** -self._rng.uniform(4, 9)).astype(np.float32)
 
     def _car(self, mel: Float32) -> Float32:
-        """Road, engine and wind: steep low colours, lines that wander apart, slow gusts.
-
-        The SNR is of whole powers, so at 0 dB most of the noise still lies below the speech.
-        """
+        """Road, engine and wind: steep low colours, harmonics, slow gusts; SNR of whole powers."""
         rng, hz = self._rng, self._bins_hz
         road = (1 + (hz / rng.uniform(60, 200)) ** 2) ** -rng.uniform(1.0, 1.7)
         wind = (1 + (hz / rng.uniform(200, 600)) ** 2) ** -1.2

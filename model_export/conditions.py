@@ -13,8 +13,8 @@ Models are assessed under these; training has disturbances of its own, drawn in 
   speed, wind in gusts, all through a high-pass at 100 Hz. No recording of a car stands behind it.
 - `babble-10db`: six other voices at once, of recordings that the caller gives.
 
-SNR is the active level of the speech over the mean power of the noise, without weighting. A car's
-noise lies low, so at 0 dB it leaves more of a voice than babble does.
+SNR is the speech's level while somebody speaks (after ITU-T P.56) over the noise's mean power, both
+without weighting.
 """
 
 import io
