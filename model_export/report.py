@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_export import breakdowns, figures, tables
+from model_export import breakdowns, figures, stability, tables
 from model_export.catalogue import OURS, PEERS, ROWS, shown
 from model_export.cells import cell_path
 from model_export.ledger import Ledger, digest, read_ledger
@@ -54,6 +54,7 @@ _SECTIONS: Final = (
     _Section("Calibration", breakdowns.calibration, ("reliability",)),
     _Section("Emotions", breakdowns.recalls),
     _Section("Speakers", breakdowns.speakers),
+    _Section("Stability", stability.stability),
     _Section("Other experiments", tables.other),
 )
 

@@ -24,8 +24,8 @@ class Segment:
     """One 2 s segment, or a shorter `partial` one while an utterance starts.
 
     `scores` are the calibrated one-vs-rest scores of this segment alone (all zero when it was
-    not scored), `smoothed` those of the utterance so far. `label` is `None` when the segment
-    abstains, and `abstain` then says why.
+    not scored), `smoothed` the running decision on the utterance so far. `label` is `None` when
+    the segment abstains, and `abstain` then says why.
     """
 
     request_id: int
@@ -68,7 +68,23 @@ class Warning:
     message: str
 
 
-Event = Segment | Utterance | Warning
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An emotion was sustained: its smoothed score stayed at or above the rule's threshold.
+
+    `start` is the end of the first segment that reached it, `end` that of the one that completed
+    the rule's time, `score` the smoothed score there.
+    """
+
+    channel: int
+    rule: str
+    label: str
+    start: int
+    end: int
+    score: float
+
+
+Event = Segment | Utterance | Warning | Alert
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,36 @@
-"""Emotion labels and the paper's pure criterion."""
+"""Emotion labels, how far apart they are, and the paper's pure criterion."""
 
+import math
 from collections.abc import Collection, Iterable
 
 NEUTRAL = "neutral"
 
 #: The five classes of the paper's ST-EMO corpus, in the order of its Table 1.
 LABELS = ("angry", "happy", NEUTRAL, "sad", "fear")
+
+#: Where an emotion lies on the circle of affect, in degrees from pleasure (0) by way of arousal
+#: (90): J. A. Russell, "A circumplex model of affect", Journal of Personality and Social
+#: Psychology 39(6), 1980, circular scaling of "happy", "angry", "afraid" and "sad" (Figure 2).
+CIRCUMPLEX_DEGREES = {"happy": 7.8, "angry": 99.0, "fear": 116.0, "sad": 207.5}
+
+#: Valence and arousal, each -1..1: points of the unit circle, and neutral in its centre.
+VALENCE_AROUSAL = {
+    label: (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+    for label, degrees in CIRCUMPLEX_DEGREES.items()
+} | {NEUTRAL: (0.0, 0.0)}
+
+
+def affect_distance(one: str, other: str) -> float:
+    """Distance of two labels in the valence-arousal plane, 0..2.
+
+    A label without a place there (of another model) is as far from all others as neutral is from
+    the circle: 1.
+    """
+    if one == other:
+        return 0.0
+    if one not in VALENCE_AROUSAL or other not in VALENCE_AROUSAL:
+        return 1.0
+    return math.dist(VALENCE_AROUSAL[one], VALENCE_AROUSAL[other])
 
 
 def is_pure(label: str, predictions: Iterable[str]) -> bool:

@@ -11,12 +11,12 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ser_core.errors import ModelCorrupt, ModelIncompatible, SelfTestFailed
+from ser_core.errors import BadParameter, ModelCorrupt, ModelIncompatible, SelfTestFailed
 from ser_core.features import FeatureSpec, Float32, mfcc
 from ser_core.posteriors import Calibration
 from ser_core.segments import SegmentSpec
@@ -54,7 +54,31 @@ class Thresholds(_Document):
     """When a segment abstains. Chosen on development speakers, stored with the model."""
 
     uncertain_below: float = Field(default=0.0, ge=0, le=1, description="largest score under this")
+    by_label: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="the same for a label of its own"
+    )
     min_samples: int = Field(default=0, ge=0, description="partial segments shorter than this")
+
+    def is_uncertain(self, label: str, score: float) -> bool:
+        """Whether `score` is too small to say `label`, whose score is the largest."""
+        return score < self.by_label.get(label, self.uncertain_below)
+
+    def changed(self, by_label: Mapping[str, float], labels: tuple[str, ...]) -> "Thresholds":
+        """These, with other ones for some of a model's `labels`.
+
+        Raises `BadParameter` for an unknown label and for a threshold outside 0..1.
+        """
+        for label, threshold in by_label.items():
+            if label not in labels:
+                raise BadParameter(
+                    f"thresholds: the model has no label {label[:64]!r}",
+                    remedy=f"name some of {', '.join(labels)}",
+                )
+            if not 0 <= threshold <= 1:
+                raise BadParameter(
+                    f"thresholds: {label}={threshold:g} is out of range", remedy="send 0 to 1"
+                )
+        return self.model_copy(update={"by_label": {**self.by_label, **by_label}})
 
 
 class _SelfTest(_Document):
@@ -98,6 +122,8 @@ class ModelSpec:
             raise ValueError(f"calibration and self-test must have {len(self.labels)} values")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels repeat: {self.labels}")
+        if strange := self.thresholds.by_label.keys() - set(self.labels):
+            raise ValueError(f"thresholds of labels that the model lacks: {sorted(strange)}")
 
     @property
     def n_frames(self) -> int:
@@ -132,7 +158,9 @@ class ModelSpec:
             license=self.license,
             self_test=_SelfTest(logits=self.self_test_logits, tolerance=self.self_test_tolerance),
         )
-        return {METADATA_KEY: document.model_dump_json()}
+        # Left out where there is none, so that a service that knows one threshold can read it.
+        unsaid = None if self.thresholds.by_label else {"thresholds": {"by_label"}}
+        return {METADATA_KEY: document.model_dump_json(exclude=unsaid)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "ModelSpec":

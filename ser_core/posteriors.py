@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,29 @@ class UtteranceMean:
         return _decide(self.total, self.n_segments, self.labels)
 
     @property
+    def scores(self) -> Float32:
+        """Mean scores, float32 `(n_labels,)`."""
+        return _mean(self.total, self.n_segments)
+
+    @property
     def is_pure(self) -> bool:
         """The pure criterion with the predicted label in the place of the reference."""
         label = self.decision.label
         return label is not None and is_pure(label, self.predicted)
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on bit for bit, as JSON holds it."""
+        return {
+            "total": self.total.tolist(),
+            "predicted": dict(self.predicted),
+            "is_partial": self._is_partial,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, of a mean over the same labels."""
+        self.total = np.array(state["total"], np.float64)
+        self.predicted = Counter(state["predicted"])
+        self._is_partial = state["is_partial"]
 
 
 class ChannelTotals:
@@ -88,7 +108,20 @@ class ChannelTotals:
         share = {label: self._predicted[label] / max(1, n_segments) for label in self._labels}
         return Summary(channel, decision.label, decision.scores, share)
 
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on bit for bit, as JSON holds it."""
+        return {"total": self._total.tolist(), "predicted": dict(self._predicted)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, of totals over the same labels."""
+        self._total = np.array(state["total"], np.float64)
+        self._predicted = Counter(state["predicted"])
+
+
+def _mean(total: NDArray[np.float64], n_segments: int) -> Float32:
+    return (total / max(1, n_segments)).astype(np.float32)
+
 
 def _decide(total: NDArray[np.float64], n_segments: int, labels: tuple[str, ...]) -> Decision:
-    mean = (total / max(1, n_segments)).astype(np.float32)
+    mean = _mean(total, n_segments)
     return Decision(labels[int(np.argmax(mean))] if n_segments else None, named(mean, labels))

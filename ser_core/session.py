@@ -13,9 +13,9 @@ one piece, so REST, WebSocket, the command line and evaluation give the same num
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Decoder, Enc
 from ser_core.errors import BadParameter
 from ser_core.events import (
     Abstain,
+    Alert,
     Event,
     Segment,
     Summary,
@@ -33,10 +34,12 @@ from ser_core.events import (
 )
 from ser_core.features import Float32, mfcc
 from ser_core.frames import HopFramer, Step
-from ser_core.model_file import ModelSpec
-from ser_core.posteriors import ChannelTotals, UtteranceMean, named
+from ser_core.model_file import ModelSpec, Thresholds
+from ser_core.posteriors import ChannelTotals, named
 from ser_core.resample import Resampler
+from ser_core.rules import Rule, RuleWatch, check_labels
 from ser_core.segments import Segmenter
+from ser_core.smoothing import RunningLabel, SmoothingConfig
 from ser_core.vad import (
     CLIPPED_SHARE,
     CLIPPING_WARNING_SHARE,
@@ -46,7 +49,6 @@ from ser_core.vad import (
 )
 
 Endpointing = Literal["manual", "off"]
-Smoothing = Literal["mean"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class StreamConfig:
     n_channels: int = 1
     scored: tuple[bool, ...] | None = None
     endpointing: Endpointing = "manual"
-    smoothing: Smoothing = "mean"
+    smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
+    rules: tuple[Rule, ...] = ()
     partial: bool = True
     max_rate_hz: int = MAX_RATE_HZ
 
@@ -123,10 +126,18 @@ class _PendingUtterance:
 
 
 class _OpenUtterance:
-    def __init__(self, utterance_id: str, start: int, labels: tuple[str, ...]) -> None:
+    def __init__(self, utterance_id: str, start: int, spec: ModelSpec) -> None:
         self.id = utterance_id
         self.start = start
-        self.mean = UtteranceMean(labels)
+        self.running = RunningLabel(spec.labels, spec.features.sample_rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What may change mid-stream."""
+
+    smoothing: SmoothingConfig
+    thresholds: Thresholds
 
 
 class StreamSession:
@@ -138,9 +149,13 @@ class StreamSession:
     def __init__(self, spec: ModelSpec, config: StreamConfig) -> None:
         self.config = config
         self._spec = spec
+        check_labels(config.rules, spec.labels)
+        self._asked = self._options = _Options(config.smoothing, spec.thresholds)
         self._decoder = Decoder(config.encoding, config.n_channels)
         self._channels = [_Channel(spec, config, index) for index in config.scored_channels]
-        self._outbox: deque[_PendingSegment | _PendingUtterance | Warning] = deque()
+        self._outbox: deque[_PendingSegment | _PendingUtterance | _Options | Warning | Alert] = (
+            deque()
+        )
         self._awaiting: dict[int, _PendingSegment] = {}
         self._to_score: list[SegmentRequest] = []
         self._warned: set[tuple[int, str]] = set()
@@ -213,6 +228,17 @@ class StreamSession:
         self._end_utterances()
         self._is_closed = True
 
+    def update(self, thresholds: Mapping[str, float] | None = None, **smoothing: Any) -> None:
+        """Changes thresholds by label and fields of `SmoothingConfig`, for segments yet to be cut.
+
+        What is not given stays. Raises `BadParameter`, and then changes nothing.
+        """
+        self._asked = _Options(
+            replace(self._asked.smoothing, **smoothing),
+            self._asked.thresholds.changed(thresholds or {}, self._spec.labels),
+        )
+        self._outbox.append(self._asked)
+
     def segments_to_score(self) -> list[SegmentRequest]:
         """New segments since the last call, in stream order."""
         requests, self._to_score = self._to_score, []
@@ -223,7 +249,10 @@ class StreamSession:
         self._awaiting.pop(request_id).logits = logits
 
     def events(self) -> Iterator[Event]:
-        """Everything that can be told now, in stream order whatever the order of the answers."""
+        """Everything that can be told now, in stream order whatever the order of the answers.
+
+        An alert follows the segment that completed its time.
+        """
         while self._outbox:
             head = self._outbox[0]
             if isinstance(head, _PendingSegment) and not head.is_ready:
@@ -234,7 +263,9 @@ class StreamSession:
                     yield self._segment(head)
                 case _PendingUtterance():
                     yield self._utterance(head)
-                case Warning():
+                case _Options():
+                    self._options = head
+                case Warning() | Alert():
                     yield head
 
     def summaries(self) -> list[Summary]:
@@ -321,16 +352,24 @@ class StreamSession:
 
     def _segment(self, pending: _PendingSegment) -> Segment:
         labels, abstain = self._spec.labels, pending.abstain
-        label = None
+        label, running = None, pending.utterance.running
         if pending.logits is None:
             scores = np.zeros(len(labels), np.float32)
         else:
             scores = self._spec.calibration.scores(pending.logits)
-            pending.utterance.mean.accept(scores, partial=pending.partial)
-            if abstain is None and scores.max() < self._spec.thresholds.uncertain_below:
+            running.accept(
+                scores, self._options.smoothing, partial=pending.partial, end=pending.end
+            )
+            if not pending.partial:
+                alerts = pending.channel.rules.accept(running.decision.scores, pending.end)
+                self._outbox.extendleft(reversed(alerts))
+            best = int(np.argmax(scores))
+            if abstain is None and self._options.thresholds.is_uncertain(
+                labels[best], float(scores[best])
+            ):
                 abstain = "uncertain"
             if abstain is None:
-                label = labels[int(np.argmax(scores))]
+                label = labels[best]
         index = pending.channel.n_segments
         pending.channel.n_segments += 1
         self._n_segments += 1
@@ -344,12 +383,12 @@ class StreamSession:
             scores=named(scores, labels),
             label=label,
             abstain=abstain,
-            smoothed=pending.utterance.mean.decision,
+            smoothed=running.decision,
             utterance_id=pending.utterance.id,
         )
 
     def _utterance(self, pending: _PendingUtterance) -> Utterance:
-        mean = pending.utterance.mean
+        mean = pending.utterance.running.mean
         if pending.is_final:
             pending.channel.totals.accept(mean)
         decision = mean.decision
@@ -395,6 +434,7 @@ class _Channel:
         self._first_patched: int | None = None  # a position, so that chunking does not matter
         self._n_utterances = 0
         self.totals = ChannelTotals(spec.labels)
+        self.rules = RuleWatch(config.rules, index, spec.features.sample_rate_hz)
         self.n_segments = 0
         self.speech_samples = 0
         self.open_utterance()
@@ -415,9 +455,7 @@ class _Channel:
         self._meter = LevelMeter(spec.segments.segment_samples // spec.segments.hop_samples)
         self._heard_until = self.position
         self.withheld: _Hop | None = None  # a partial one, told if the utterance ends with it
-        self.utterance = _OpenUtterance(
-            f"{self.index}-{self._n_utterances}", self.position, spec.labels
-        )
+        self.utterance = _OpenUtterance(f"{self.index}-{self._n_utterances}", self.position, spec)
         self._n_utterances += 1
 
     def accept(self, samples: Float32) -> list[_Hop]:

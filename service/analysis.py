@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from ser_core.containers import AudioSource, open_audio
 from ser_core.errors import TooLarge
-from ser_core.events import Segment, Utterance
+from ser_core.events import Alert, Segment, Utterance
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
 from ser_core.session import StreamConfig, StreamSession
@@ -42,7 +42,7 @@ class FileLimits:
     max_untold_events: int = 16
 
 
-Line = wire.SegmentLine | wire.UtteranceLine | wire.WarningLine
+Line = wire.SegmentLine | wire.UtteranceLine | wire.AlertLine | wire.WarningLine
 
 
 class FileAnalysis:
@@ -129,6 +129,8 @@ class FileAnalysis:
                 return wire.SegmentLine(**narrator.segment(segment))
             case Utterance() as utterance:
                 return wire.UtteranceLine(**narrator.utterance(utterance))
+            case Alert() as alert:
+                return wire.AlertLine(**narrator.alert(alert))
             case warning:
                 return wire.WarningLine(
                     channel=warning.channel, code=warning.code, message=warning.message
@@ -143,6 +145,7 @@ class FileAnalysis:
         """The answer of `POST /v1/files`, from all that `lines` told."""
         segments: dict[int, list[wire.SegmentFields]] = {}
         utterances: dict[int, list[wire.UtteranceFields]] = {}
+        alerts: dict[int, list[wire.AlertFields]] = {}
         warnings: list[wire.WarningFields] = []
         for line in lines:
             match line:
@@ -150,6 +153,8 @@ class FileAnalysis:
                     segments.setdefault(line.channel, []).append(line)
                 case wire.UtteranceLine():
                     utterances.setdefault(line.channel, []).append(line)
+                case wire.AlertLine():
+                    alerts.setdefault(line.channel, []).append(line)
                 case wire.WarningLine():
                     warnings.append(line)
         summaries = {summary.channel: summary for summary in self._summaries}
@@ -164,6 +169,7 @@ class FileAnalysis:
                     role=role.name,
                     segments=tuple(segments.get(index, ())),
                     utterances=tuple(utterances.get(index, ())),
+                    alerts=tuple(alerts.get(index, ())),
                     summary=summaries[index],
                 )
             )

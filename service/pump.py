@@ -113,6 +113,7 @@ class Pump:
             for event in self._session.events():
                 self._has_room.set()
                 yield Told(event, self._timing(event) if isinstance(event, Segment) else None)
+            self._has_room.set()  # an update leaves without being told
             if self._session.n_untold <= leave:
                 return
             await self._take_answer()

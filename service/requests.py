@@ -6,19 +6,20 @@ Options of the contract that this version does not have are refused by name, nev
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ser_core.decode import check_encoding
 from ser_core.errors import BadParameter
-from ser_core.session import Endpointing, Smoothing, StreamConfig
+from ser_core.rules import parse_rules
+from ser_core.session import Endpointing, StreamConfig
+from ser_core.smoothing import DEFAULT_SMOOTHING, SmoothingConfig
 
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
 #: Accepted values of the options that later versions extend, and values that only those know.
 _ENDPOINTINGS: tuple[tuple[str, ...], tuple[str, ...]] = (("manual", "off"), ("vad",))
-_SMOOTHINGS: tuple[tuple[str, ...], tuple[str, ...]] = (("mean",), ("ema", "viterbi"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,45 @@ class NoQuery(_Query):
     """For routes without parameters: any is refused."""
 
 
-class FileQuery(_Query):
+class _Told(_Query):
+    """Query parameters on what is told of the scores, of streams and files."""
+
+    smoothing: str = Field(
+        default=DEFAULT_SMOOTHING,
+        description="`mean`: average of the utterance's segments; `ema`: one that forgets; "
+        "`viterbi`: the likeliest path of labels.",
+    )
+    hysteresis: float | None = Field(
+        default=None,
+        description="Lead in smoothed score that another label needs, 0 to 1. "
+        "Default: the smoothing's own.",
+    )
+    min_dwell_ms: int | None = Field(
+        default=None,
+        description="Least time between two changes of the smoothed label. "
+        "Default: the smoothing's own.",
+    )
+    rules: str | None = Field(
+        default=None,
+        description="Alerts on sustained emotion, `angry>=0.7:10s`, with commas between several.",
+    )
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The members of `StreamConfig` that these make; raises `BadParameter`."""
+        return {
+            "smoothing": SmoothingConfig(**smoothing_fields(self)),
+            "rules": () if self.rules is None else parse_rules(self.rules),
+        }
+
+
+class FileQuery(_Told):
     """Query parameters of `POST /v1/files`."""
 
     roles: str | None = Field(
         default=None, description="One a channel, `customer,agent`; `agent:off` is never scored."
     )
     model: str | None = Field(default=None, description="`name` or `name@version`.")
-    smoothing: str = Field(default="mean", description="`mean`: average of the segments' scores.")
     endpointing: str = Field(default="manual", description="`manual` or `off`: the same here.")
     partial: bool = Field(
         default=True, description="Report segments shorter than 2 s while an utterance starts."
@@ -59,15 +91,15 @@ class FileQuery(_Query):
             n_channels=n_channels,
             scored=tuple(role.scored for role in roles),
             endpointing=check_endpointing(self.endpointing),
-            smoothing=check_smoothing(self.smoothing),
             partial=self.partial,
             max_rate_hz=max_rate_hz,
+            **self.told,
         )
 
     def check(self) -> None:
         """Raises `BadParameter` for what can be known before the audio is."""
         check_endpointing(self.endpointing)
-        check_smoothing(self.smoothing)
+        _ = self.told
         if self.roles is not None:
             parse_roles(self.roles)
 
@@ -76,7 +108,7 @@ class FileQuery(_Query):
         return roles_of(self.roles, n_channels)
 
 
-class StreamQuery(_Query):
+class StreamQuery(_Told):
     """Query parameters of `WS /v1/stream`."""
 
     encoding: str = "pcm_s16le"
@@ -86,7 +118,6 @@ class StreamQuery(_Query):
     model: str | None = None
     endpointing: str = "manual"
     endpoint_silence_ms: int | None = None
-    smoothing: str = "mean"
     partial: bool = True
     start_offset_ms: int = Field(default=0, ge=0, le=2**52)
     resume: str | None = None
@@ -116,8 +147,8 @@ class StreamQuery(_Query):
             n_channels=self.channels,
             scored=tuple(role.scored for role in self.parsed_roles()),
             endpointing=endpointing,
-            smoothing=check_smoothing(self.smoothing),
             partial=self.partial,
+            **self.told,
         )
 
     def parsed_roles(self) -> tuple[Role, ...]:
@@ -177,9 +208,20 @@ def check_endpointing(value: str) -> Endpointing:
     return cast(Endpointing, _check_option("endpointing", value, *_ENDPOINTINGS))
 
 
-def check_smoothing(value: str) -> Smoothing:
-    """Raises `BadParameter` for what is not spoken here."""
-    return cast(Smoothing, _check_option("smoothing", value, *_SMOOTHINGS))
+class _SmoothingOptions(Protocol):
+    @property
+    def smoothing(self) -> str | None: ...
+    @property
+    def hysteresis(self) -> float | None: ...
+    @property
+    def min_dwell_ms(self) -> int | None: ...
+
+
+def smoothing_fields(given: _SmoothingOptions) -> dict[str, Any]:
+    """The fields of `SmoothingConfig` that a query or an update message names."""
+    dwell_s = None if given.min_dwell_ms is None else given.min_dwell_ms / 1000
+    named = {"kind": given.smoothing, "hysteresis": given.hysteresis, "min_dwell_s": dwell_s}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _check_option(name: str, value: str, here: tuple[str, ...], later: tuple[str, ...]) -> str:

@@ -25,13 +25,13 @@ from ser_core.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from ser_core.events import Segment, Utterance
+from ser_core.events import Alert, Segment, Utterance
 from ser_core.session import StreamSession
 from service import problems, wire
 from service.analysis import narrowband_warning
 from service.inference.batcher import Batcher
 from service.pump import STEP_S, Pump, Told
-from service.requests import StreamQuery, check_endpointing, check_smoothing, parse_query
+from service.requests import StreamQuery, check_endpointing, parse_query, smoothing_fields
 from service.runtime import Runtime
 
 #: On shutdown, how long a stream may take to score and send what it has.
@@ -226,6 +226,10 @@ class Stream:
             case wire.Update():
                 try:
                     self._check_update(command)
+                    changes = smoothing_fields(command)
+                    self._pump.advance(
+                        lambda: self._session.update(command.thresholds, **changes), received_s
+                    )
                 except BadParameter as error:
                     # Well-formed, so the stream goes on with the options that it had.
                     await self._complain(error.code, error.detail)
@@ -234,18 +238,11 @@ class Stream:
         return False
 
     def _check_update(self, update: wire.Update) -> None:
-        if update.smoothing is not None:
-            check_smoothing(update.smoothing)
         if update.endpointing not in (None, self._config.endpointing):
             check_endpointing(update.endpointing or "")
             raise BadParameter(
                 "endpointing cannot be changed mid-stream in this version",
                 remedy="open a new stream with it",
-            )
-        if update.thresholds is not None:
-            raise BadParameter(
-                "thresholds cannot be changed in this version",
-                remedy="leave them out: the model's own are used",
             )
 
     # --- out ---------------------------------------------------------------------------------
@@ -267,7 +264,10 @@ class Stream:
                     for index, role in enumerate(roles)
                 ),
                 endpointing=config.endpointing,
-                smoothing=config.smoothing,
+                smoothing=config.smoothing.kind,
+                hysteresis=config.smoothing.hold.hysteresis,
+                min_dwell_ms=round(config.smoothing.hold.min_dwell_s * 1000),
+                rules=tuple(rule.text for rule in config.rules),
                 partial=config.partial,
                 start_offset_ms=self._query.start_offset_ms,
             ),
@@ -310,6 +310,8 @@ class Stream:
                     self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)
             case Utterance() as utterance:
                 await self._send(wire.UtteranceMessage, **self._narrator.utterance(utterance))
+            case Alert() as alert:
+                await self._send(wire.AlertMessage, **self._narrator.alert(alert))
             case warning:
                 await self._send(
                     wire.WarningMessage,

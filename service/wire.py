@@ -92,6 +92,18 @@ class SegmentFields(_Object):
     utterance_id: str
 
 
+class AlertFields(_Object):
+    """An emotion was sustained, as one of the client's rules asks; see `ser_core.events.Alert`."""
+
+    channel: int
+    role: str | None
+    rule: str
+    label: str
+    start_ms: int
+    end_ms: int
+    score: float
+
+
 class UtteranceFields(_Object):
     """One utterance's result: final, or so far."""
 
@@ -169,6 +181,9 @@ class StreamSettings(_Object):
     roles: tuple[ChannelConfig, ...]
     endpointing: str
     smoothing: str
+    hysteresis: float
+    min_dwell_ms: int
+    rules: tuple[str, ...]
     partial: bool
     start_offset_ms: int
 
@@ -196,6 +211,10 @@ class SegmentMessage(SegmentFields, Message):
 
 class UtteranceMessage(UtteranceFields, Message):
     type: Literal["utterance"] = "utterance"
+
+
+class AlertMessage(AlertFields, Message):
+    type: Literal["alert"] = "alert"
 
 
 class WarningMessage(WarningFields, Message):
@@ -244,6 +263,8 @@ class Close(_Command):
 class Update(_Command):
     type: Literal["update"]
     smoothing: str | None = None
+    hysteresis: float | None = None
+    min_dwell_ms: int | None = None
     endpointing: str | None = None
     thresholds: dict[str, float] | None = None
 
@@ -288,6 +309,7 @@ class ScoredChannel(_Object):
     scored: Literal[True] = True
     segments: tuple[SegmentFields, ...]
     utterances: tuple[UtteranceFields, ...]
+    alerts: tuple[AlertFields, ...]
     summary: ChannelSummary
 
 
@@ -317,6 +339,10 @@ class SegmentLine(SegmentFields):
 
 class UtteranceLine(UtteranceFields):
     type: Literal["utterance"] = "utterance"
+
+
+class AlertLine(AlertFields):
+    type: Literal["alert"] = "alert"
 
 
 class WarningLine(WarningFields):
@@ -378,6 +404,18 @@ class Narrator:
             "scores": rounded(event.scores),
             "n_segments": event.n_segments,
             "pure": event.pure,
+        }
+
+    def alert(self, event: events.Alert) -> dict[str, Any]:
+        """The members of `AlertFields`."""
+        return {
+            "channel": event.channel,
+            "role": self.roles[event.channel].name,
+            "rule": event.rule,
+            "label": event.label,
+            "start_ms": self.clock.at_ms(event.start),
+            "end_ms": self.clock.at_ms(event.end),
+            "score": round(event.score, SCORE_DIGITS),
         }
 
     def summary(self, summary: events.Summary) -> StreamSummary:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from glrf_client import (
+    Alert,
     BadServerMessage,
     Draining,
     ErrorFrame,
@@ -24,6 +25,7 @@ TYPES = {
     "session.created": SessionCreated,
     "segment": Segment,
     "utterance": Utterance,
+    "alert": Alert,
     "warning": StreamWarning,
     "error": ErrorFrame,
     "session.closed": SessionClosed,

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ser_core.errors import ModelCorrupt, ModelIncompatible, SelfTestFailed
+from ser_core.errors import BadParameter, ModelCorrupt, ModelIncompatible, SelfTestFailed
 from ser_core.model_file import METADATA_KEY, ModelSpec, Thresholds, self_test_signal
 from ser_core.posteriors import Calibration
 from tests.synthetic import logits, model_spec, write_model
@@ -42,6 +42,34 @@ def test_round_trip() -> None:
     for name in ("n_mfcc", "n_mels", "sample_rate_hz", "frame_samples", "hop_samples"):
         assert getattr(read.features, name) == getattr(spec.features, name)
     assert read.to_metadata() == spec.to_metadata()
+
+
+def test_thresholds_by_label() -> None:
+    thresholds = Thresholds(uncertain_below=0.3, by_label={"angry": 0.6})
+    assert thresholds.is_uncertain("angry", 0.59)
+    assert not thresholds.is_uncertain("angry", 0.6)
+    assert thresholds.is_uncertain("sad", 0.29)
+    assert not thresholds.is_uncertain("sad", 0.3)
+    spec = replace(model_spec(), thresholds=thresholds)
+    assert ModelSpec.from_metadata(spec.to_metadata()).thresholds == thresholds
+
+
+def test_metadata_without_thresholds_by_label_is_as_it_was() -> None:
+    document = json.loads(model_spec().to_metadata()[METADATA_KEY])
+    assert set(document["thresholds"]) == {"uncertain_below", "min_samples"}
+    assert ModelSpec.from_metadata(model_spec().to_metadata()).thresholds.by_label == {}
+
+
+def test_changed_thresholds() -> None:
+    before = Thresholds(uncertain_below=0.3, by_label={"angry": 0.6})
+    after = before.changed({"sad": 0.5}, ("angry", "sad"))
+    assert (after.by_label, after.uncertain_below) == ({"angry": 0.6, "sad": 0.5}, 0.3)
+    assert before.by_label == {"angry": 0.6}
+    with pytest.raises(BadParameter, match="no label 'bored'"):
+        before.changed({"bored": 0.5}, ("angry", "sad"))
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(BadParameter, match="out of range"):
+            before.changed({"sad": value}, ("angry", "sad"))
 
 
 def test_round_trip_through_a_file(tmp_path) -> None:
@@ -90,6 +118,8 @@ def test_metadata_that_is_no_document(text: str) -> None:
         ("calibration.bias", "x", "calibration.bias"),
         ("thresholds.uncertain_below", 1.5, "thresholds.uncertain_below"),
         ("thresholds.min_samples", -1, "thresholds.min_samples"),
+        ("thresholds.by_label", {"angry": 2}, "thresholds.by_label.angry"),
+        ("thresholds.by_label", {"bored": 0.5}, "bored"),
         ("self_test.logits", [0.0], "must have 5"),
         ("self_test.tolerance", 0, "self_test.tolerance"),
         ("self_test.tolerance", 10, "self_test.tolerance"),

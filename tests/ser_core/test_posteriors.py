@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,28 @@ def test_totals_of_nothing() -> None:
     summary = ChannelTotals(LABELS).summary(0)
     assert summary.label is None
     assert set(summary.time_share.values()) == set(summary.scores.values()) == {0.0}
+
+
+def test_restored_mean_and_totals_go_on_bit_for_bit() -> None:
+    rng = np.random.default_rng(2)
+    mean, totals = UtteranceMean(LABELS), ChannelTotals(LABELS)
+    for i in range(9):
+        mean.accept(rng.random(3, np.float32), partial=i < 2)
+        totals.accept(mean)
+        other, others = UtteranceMean(LABELS), ChannelTotals(LABELS)
+        other.restore(json.loads(json.dumps(mean.state())))
+        others.restore(json.loads(json.dumps(totals.state())))
+        scores = rng.random(3, np.float32)
+        for one in (mean, other):
+            one.accept(scores, partial=i < 1)
+        totals.accept(mean)
+        others.accept(other)
+        assert (mean.decision, mean.n_segments) == (other.decision, other.n_segments)
+        assert mean.is_pure == other.is_pure
+        assert totals.summary(0) == others.summary(0)
+
+
+def test_scores_are_those_of_the_decision() -> None:
+    mean = UtteranceMean(LABELS)
+    mean.accept(_scores(0.1, 0.2, 0.3), partial=False)
+    assert named(mean.scores, LABELS) == mean.decision.scores

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_core.decode import ENCODINGS, Encoding
+from ser_core.rules import parse_rules
 from ser_core.session import StreamConfig, StreamSession
+from ser_core.smoothing import SMOOTHINGS, SmoothingConfig
 from tests.ser_core.player import (
     FLUSH,
     encode,
@@ -51,6 +53,8 @@ def _configs(draw: st.DrawFn) -> StreamConfig:
         scored=draw(st.sampled_from((None, (False, True)))) if n_channels == 2 else None,
         endpointing=draw(st.sampled_from(("manual", "off"))),
         partial=draw(st.booleans()),
+        smoothing=SmoothingConfig(draw(st.sampled_from(SMOOTHINGS)), 0.05, 0.1),
+        rules=parse_rules("angry>=0.3:0.1s,sad>=0.1:0.05s"),
     )
 
 

@@ -133,12 +133,12 @@ class Transcript:
 
     @property
     def told(self) -> list[dict[str, Any]]:
-        """Segments, utterances and warnings without what belongs to one connection."""
+        """Segments, utterances, alerts and warnings without what belongs to one connection."""
         drop = {"seq", "session_id", "lag_ms"}
         return [
             {key: value for key, value in message.items() if key not in drop}
             for message in self.messages
-            if message["type"] in ("segment", "utterance", "warning")
+            if message["type"] in ("segment", "utterance", "alert", "warning")
         ]
 
     @property

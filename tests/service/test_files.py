@@ -36,13 +36,37 @@ def test_the_answer(server: RunningServer) -> None:
     assert list(body) == ["request_id", "model", "duration_ms", "channels", "warnings"]
     assert body["duration_ms"] == 3000
     (channel,) = body["channels"]
-    assert list(channel) == ["channel", "role", "scored", "segments", "utterances", "summary"]
+    assert list(channel) == [
+        "channel",
+        "role",
+        "scored",
+        "segments",
+        "utterances",
+        "alerts",
+        "summary",
+    ]
     assert len(channel["segments"]) == 6
     assert list(channel["segments"][0]) == list(wire.SegmentFields.model_fields)
     assert list(channel["utterances"][0]) == list(wire.UtteranceFields.model_fields)
     assert channel["utterances"][0]["is_final"]
     assert list(channel["summary"]) == ["label", "scores", "time_share"]
     assert sum(channel["summary"]["time_share"].values()) == pytest.approx(1)
+
+
+def test_alerts_stand_with_their_channel(server: RunningServer) -> None:
+    query = "?roles=customer,agent&smoothing=mean&rules=angry>=0.000001:0.4s"
+    body = wav(STEREO)
+    answer = server.http.post(f"/v1/files{query}", content=body).json()
+    for index, channel in enumerate(answer["channels"]):
+        (alert,) = channel["alerts"]
+        assert list(alert) == list(wire.AlertFields.model_fields)
+        assert (alert["channel"], alert["start_ms"], alert["end_ms"]) == (index, 2000, 2400)
+        assert alert["rule"] == "angry>=0.000001:0.4s"
+    lines = server.http.post(
+        f"/v1/files{query}", content=body, headers={"Accept": "application/x-ndjson"}
+    ).text.splitlines()
+    told = [json.loads(line) for line in lines]
+    assert [line["role"] for line in told if line["type"] == "alert"] == ["customer", "agent"]
 
 
 def test_multipart_and_raw_bodies_are_the_same(server: RunningServer) -> None:

@@ -85,7 +85,8 @@ def test_documentation_is_served(server: RunningServer) -> None:
     paths = server.http.get("/openapi.json").json()["paths"]
     assert {"/v1/files", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(paths)
     parameters = {p["name"] for p in paths["/v1/files"]["post"]["parameters"]}
-    assert parameters == {"roles", "model", "smoothing", "endpointing", "partial"}
+    told = {"smoothing", "hysteresis", "min_dwell_ms", "rules"}
+    assert parameters == {"roles", "model", "endpointing", "partial"} | told
     responses = paths["/v1/files"]["post"]["responses"]
     assert set(responses) == {"200", "400", "408", "413", "415", "422", "503"}
     for status in set(responses) - {"200"}:

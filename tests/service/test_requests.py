@@ -1,13 +1,29 @@
 import pytest
 
 from ser_core.errors import BadParameter
+from ser_core.rules import Rule
+from ser_core.smoothing import SmoothingConfig
 from service.requests import FileQuery, Role, StreamQuery, parse_query, parse_roles, roles_of
 
 
 def test_defaults() -> None:
     config = parse_query(StreamQuery, []).config()
     assert (config.encoding, config.sample_rate_hz, config.n_channels) == ("pcm_s16le", 16000, 1)
-    assert (config.endpointing, config.smoothing, config.partial) == ("manual", "mean", True)
+    assert (config.endpointing, config.partial) == ("manual", True)
+
+
+def test_files_and_streams_smooth_alike_by_default() -> None:
+    stream = parse_query(StreamQuery, []).config()
+    file = parse_query(FileQuery, []).config(16_000, 1, 192_000)
+    assert stream.smoothing == file.smoothing == SmoothingConfig()
+    assert stream.rules == file.rules == ()
+
+
+def test_smoothing_and_rules() -> None:
+    items = [("smoothing", "ema"), ("hysteresis", "0.2"), ("min_dwell_ms", "1500")]
+    config = parse_query(StreamQuery, [*items, ("rules", "angry>=0.7:10s")]).config()
+    assert config.smoothing == SmoothingConfig("ema", 0.2, 1.5)
+    assert config.rules == (Rule("angry>=0.7:10s", "angry", 0.7, 10.0),)
 
 
 def test_roles() -> None:

@@ -8,6 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from ser_core.labels import LABELS
+from ser_core.smoothing import DEFAULT_HOLDS, DEFAULT_SMOOTHING
 from service.registry import ModelRegistry
 from service.settings import Settings
 from tests.service.running import (
@@ -16,6 +18,7 @@ from tests.service.running import (
     RunningServer,
     Transcript,
     assert_same_document,
+    assert_scores_near,
     chunks,
     converse,
     listen,
@@ -40,7 +43,10 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
         "channels": 1,
         "roles": [{"channel": 0, "role": None, "scored": True}],
         "endpointing": "manual",
-        "smoothing": "mean",
+        "smoothing": DEFAULT_SMOOTHING,
+        "hysteresis": DEFAULT_HOLDS[DEFAULT_SMOOTHING].hysteresis,
+        "min_dwell_ms": round(DEFAULT_HOLDS[DEFAULT_SMOOTHING].min_dwell_s * 1000),
+        "rules": [],
         "partial": True,
         "start_offset_ms": 0,
     }
@@ -123,20 +129,66 @@ def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("option", "named"),
     [
-        ({"smoothing": "viterbi"}, "smoothing='viterbi'"),
+        ({"smoothing": "median"}, "smoothing='median' is not known"),
+        ({"hysteresis": -1}, "hysteresis=-1 is out of range"),
+        ({"smoothing": "ema", "min_dwell_ms": 10**6}, "min_dwell of 1000 s is out of range"),
         ({"endpointing": "vad"}, "endpointing='vad'"),
         ({"endpointing": "off"}, "endpointing cannot be changed"),
-        ({"thresholds": {"angry": 0.5}}, "thresholds"),
+        ({"smoothing": "ema", "endpointing": "off"}, "endpointing cannot be changed"),
+        ({"thresholds": {"angry": 1.5}}, "angry=1.5 is out of range"),
+        ({"smoothing": "ema", "thresholds": {"bored": 0.5}}, "no label 'bored'"),
     ],
 )
 def test_an_update_that_is_not_available_changes_nothing(
     server: RunningServer, option: dict[str, object], named: str
 ) -> None:
-    transcript = talk(server, [json.dumps({"type": "update", **option}), pcm(voice(16_000))])
+    audio = pcm(voice(16_000 * 3))
+    transcript = talk(server, [json.dumps({"type": "update", **option}), audio])
     assert named in transcript.error["message"]
     assert (transcript.error["code"], transcript.error["fatal"]) == ("bad_parameter", False)
-    assert transcript.of("utterance")
     assert transcript.close_code == 1000
+    assert_same_document(transcript.told, talk(server, [audio]).told)
+
+
+def test_an_update_holds_from_the_next_segment_on(server: RunningServer) -> None:
+    """Wherever the network is with the segments before it."""
+    first, rest = pcm(voice(16_000 * 2)), pcm(voice(16_000 * 2, seed=5))
+    update = {"type": "update", "smoothing": "mean", "thresholds": dict.fromkeys(LABELS, 1.0)}
+    transcript = talk(server, [first, json.dumps(update), rest], "?smoothing=ema")
+    assert not transcript.of("error")
+    segments = transcript.of("segment")
+    assert [s["abstain"] for s in segments] == [None] * 4 + ["uncertain"] * 5
+    unchanged = talk(server, [first, rest], "?smoothing=ema").of("segment")
+    always_mean = talk(server, [first, rest], "?smoothing=mean").of("segment")
+    for i, segment in enumerate(segments):
+        like = (unchanged if i < 4 else always_mean)[i]
+        assert_scores_near(segment["smoothed"]["scores"], like["smoothed"]["scores"], 2e-6)
+
+
+def test_updates_in_any_number_leave_room_for_audio(settings: Settings) -> None:
+    update = json.dumps({"type": "update", "hysteresis": 0.1})
+    with RunningServer(settings.model_copy(update={"max_untold_events": 2})) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        transcript = talk(server, [pcm(voice(16_000)), *[update] * 50, pcm(voice(16_000))])
+    assert transcript.close_code == 1000
+    assert len(transcript.of("segment")) == 4
+
+
+def test_an_alert_comes_once_after_the_segment_that_completed_its_time(
+    server: RunningServer,
+) -> None:
+    labels = ",".join(f"{label}>=0.000001:1s" for label in LABELS)
+    query = f"?roles=customer&smoothing=mean&start_offset_ms=1000&rules={labels}"
+    transcript = talk(server, [pcm(voice(16_000 * 5))], query)
+    alerts = transcript.of("alert")
+    assert {alert["label"] for alert in alerts} == set(LABELS)
+    assert len(alerts) == len(LABELS)
+    (before,) = [s for s in transcript.of("segment") if s["seq"] == alerts[0]["seq"] - 1]
+    for alert in alerts:
+        assert (alert["role"], alert["start_ms"], alert["end_ms"]) == ("customer", 3000, 4200)
+        assert alert["rule"] == f"{alert['label']}>=0.000001:1s"
+        assert alert["score"] == before["smoothed"]["scores"][alert["label"]]
+    assert before["end_ms"] == 4200
 
 
 def test_a_frame_of_a_megabyte_does_not_hold_the_others(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from glrf_client.errors import (
     Unreachable,
 )
 from glrf_client.events import (
+    Alert,
     Decision,
     Draining,
     ErrorFrame,
@@ -38,6 +39,7 @@ from glrf_client.stream import FLUSH, Flush, Stream, connect, stream_audio
 
 __all__ = [
     "FLUSH",
+    "Alert",
     "BadServerMessage",
     "ChannelResult",
     "ClientError",

@@ -138,7 +138,7 @@ class Segment(Frame):
     """2 s of one channel, or less while an utterance starts (`partial`); a new one every 0.4 s.
 
     `scores` are one-vs-rest and need not sum to 1. `label` is `None` when the segment abstains,
-    and `abstain` then says why. `smoothed` is the decision over the utterance so far. `lag_ms`
+    and `abstain` then says why. `smoothed` is the running decision on the utterance. `lag_ms`
     is from the receipt of the segment's last sample to the sending of this message; `None` in
     the result of a file.
     """
@@ -174,6 +174,19 @@ class Utterance(Frame):
     scores: Scores
     n_segments: int
     pure: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert(Frame):
+    """An emotion stayed at or above the threshold of one of the stream's `rules` for its time."""
+
+    channel: int
+    role: str | None = None
+    rule: str
+    label: str
+    start_ms: int
+    end_ms: int
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,12 +226,22 @@ class SessionClosed(Frame):
     usage: Usage
 
 
-Event = SessionCreated | Segment | Utterance | StreamWarning | ErrorFrame | Draining | SessionClosed
+Event = (
+    SessionCreated
+    | Segment
+    | Utterance
+    | Alert
+    | StreamWarning
+    | ErrorFrame
+    | Draining
+    | SessionClosed
+)
 
 _TYPES: dict[str, type[Event]] = {
     "session.created": SessionCreated,
     "segment": Segment,
     "utterance": Utterance,
+    "alert": Alert,
     "warning": StreamWarning,
     "error": ErrorFrame,
     "session.draining": Draining,

@@ -12,6 +12,7 @@ import httpx
 from glrf_client.address import http_url, is_loopback, query_of
 from glrf_client.errors import BadServerMessage, Refused, Unreachable
 from glrf_client.events import (
+    Alert,
     Model,
     ModelDetails,
     Record,
@@ -34,6 +35,7 @@ class ChannelResult(Record):
     scored: bool = True
     segments: tuple[Segment, ...] = ()
     utterances: tuple[Utterance, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     summary: Summary | None = None
 
 
@@ -56,6 +58,9 @@ async def analyze_file(
     model: str | None = None,
     endpointing: str | None = None,
     smoothing: str | None = None,
+    hysteresis: float | None = None,
+    min_dwell_ms: int | None = None,
+    rules: str | Sequence[str] | None = None,
     partial: bool | None = None,
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
@@ -70,6 +75,9 @@ async def analyze_file(
         "model": model,
         "endpointing": endpointing,
         "smoothing": smoothing,
+        "hysteresis": hysteresis,
+        "min_dwell_ms": min_dwell_ms,
+        "rules": rules,
         "partial": partial,
     }
     content: bytes | AsyncIterator[bytes]
