@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ser_core.errors import BadParameter
 from ser_core.events import Decision
 from ser_core.features import Float32
-from ser_core.labels import NEUTRAL, affect_distance
+from ser_core.labels import affect_distance
 from ser_core.posteriors import UtteranceMean, named
 
 Smoothing = Literal["mean", "ema", "viterbi"]
@@ -37,24 +37,23 @@ class Hold:
     min_dwell_s: float
 
 
+# Chosen on development speakers, checked on others: docs/adr/0011-running-label.md.
 DEFAULT_SMOOTHING: Final[Smoothing] = "viterbi"
 DEFAULT_HOLDS: Final[dict[Smoothing, Hold]] = {
     "mean": Hold(0.0, 0.0),
-    "ema": Hold(0.1, 0.8),
+    "ema": Hold(0.03, 0.0),
     "viterbi": Hold(0.0, 0.0),
 }
 
 #: Share of its weight that a segment loses with each one that follows it.
-EMA_FORGETTING: Final = 0.1
+EMA_FORGETTING: Final = 0.2
 
 #: Log-odds of a segment count this much: neighbours share 1.6 of their 2 s, so each tells little
 #: that is new.
 VITERBI_EVIDENCE: Final = 0.4
 #: Log-probability that a change of label costs, and what each unit of distance adds to it.
-VITERBI_CHANGE: Final = 2.0
-VITERBI_DISTANCE: Final = 1.0
-#: What it costs to begin in another label than neutral, in the place of a change's cost.
-VITERBI_START: Final = 0.5
+VITERBI_CHANGE: Final = 0.6
+VITERBI_DISTANCE: Final = 0.4
 
 MAX_DWELL_S: Final = 60.0
 
@@ -152,27 +151,23 @@ class Viterbi:
     """The likeliest path of labels up to now (A. J. Viterbi, 1967), in the log domain.
 
     A segment's evidence for a label is the log-odds of its score: one label is true and the others
-    are not. An utterance begins in neutral, or pays to begin elsewhere. The smoothed scores are the
-    probabilities of the best paths that end in each label; they sum to one.
+    are not. The first may be any. The smoothed scores are the probabilities of the best paths that
+    end in each label; they sum to one.
     """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         distance = np.array([[affect_distance(a, b) for b in labels] for a in labels])
         self._costs = np.where(distance > 0, VITERBI_CHANGE + VITERBI_DISTANCE * distance, 0.0)
-        begins = [NEUTRAL in labels and label != NEUTRAL for label in labels]
-        self._start = np.where(begins, -VITERBI_START, 0.0)
         self._path = np.zeros(len(labels))  # log-probability; the best is 0
         self._is_partial = True
 
     def accept(self, scores: Float32, *, partial: bool) -> None:
         p = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
         evidence = VITERBI_EVIDENCE * np.log(p / (1 - p))
-        if partial or self._is_partial:
-            before = self._start
-        else:
-            before = (self._path[:, None] - self._costs).max(axis=0)
+        path: NDArray[np.float64] = evidence
+        if not (partial or self._is_partial):
+            path = (self._path[:, None] - self._costs).max(axis=0) + evidence
         self._is_partial = partial
-        path: NDArray[np.float64] = before + evidence
         self._path = path - path.max()
 
     @property

@@ -356,10 +356,10 @@ def test_an_update_holds_from_the_next_segment_whenever_answers_come(data: st.Da
     for segment, other in zip(told, unchanged, strict=True):
         assert segment.scores == other.scores
         scores = np.array(list(segment.scores.values()), np.float32)
-        for running, kind in ((mean, "mean"), (ema, "ema")):
-            config = SmoothingConfig(kind, 0.0, 0.8)
-            if running is mean or segment.index >= n_before:
-                running.accept(scores, config, partial=segment.partial, end=segment.end)
+        mean.accept(scores, before.smoothing, partial=segment.partial, end=segment.end)
+        if segment.index >= n_before:
+            config = SmoothingConfig("ema")
+            ema.accept(scores, config, partial=segment.partial, end=segment.end)
         if segment.index < n_before:
             assert segment.smoothed == mean.decision
             assert segment.abstain is None
