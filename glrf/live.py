@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from glrf_client import ErrorFrame, Event, Segment, SessionCreated, StreamWarning, Utterance
+from glrf_client import Alert, ErrorFrame, Event, Segment, SessionCreated, StreamWarning, Utterance
 
 COLOURS: Final = {
     "angry": "red",
@@ -63,6 +63,8 @@ class Timeline:
                 segments.append(event)
             case Utterance(is_final=True):
                 self._utterances.append(event)
+            case Alert():
+                self._notice = _alert(event)
             case StreamWarning() | ErrorFrame():
                 self._notice = f"{event.code}: {event.message}"
             case _:
@@ -130,6 +132,8 @@ class Lines:
                 label = event.label or "no speech"
                 span = f"{event.start_ms / 1000:.1f}-{event.end_ms / 1000:.1f} s"
                 self._line(f"{kind}: {_who(event)}{span} {label} {_top_score(event):.2f}")
+            case Alert():
+                self._line(_alert(event))
             case StreamWarning():
                 self._line(f"warning: {event.code}: {event.message}")
             case ErrorFrame():
@@ -159,7 +163,12 @@ def utterance_table(utterances: Iterable[Utterance]) -> Table:
     return table
 
 
-def _who(event: Segment | Utterance) -> str:
+def _alert(event: Alert) -> str:
+    span = f"{event.start_ms / 1000:.1f}-{event.end_ms / 1000:.1f} s"
+    return f"alert: {_who(event)}{event.rule} {span} {event.score:.2f}"
+
+
+def _who(event: Segment | Utterance | Alert) -> str:
     return f"{event.role}: " if event.role else ""
 
 

@@ -26,6 +26,9 @@ def stream(
     roles: Annotated[
         str | None, typer.Option(help="One name a channel, as customer,agent.")
     ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Alert on sustained emotion, as 'angry>=0.7:10s'.")
+    ] = None,
     encoding: Annotated[
         str, typer.Option(help="Of stdin: pcm_s16le, pcm_f32le, mulaw or alaw.")
     ] = "pcm_s16le",
@@ -36,7 +39,7 @@ def stream(
 
     Ctrl-C ends the audio; the results of what was sent still come. A second Ctrl-C stops at once.
     """
-    asyncio.run(_stream(source, url, realtime, roles, encoding, rate, channels))
+    asyncio.run(_stream(source, url, realtime, roles, rules, encoding, rate, channels))
 
 
 async def _stream(
@@ -44,6 +47,7 @@ async def _stream(
     url: str,
     realtime: bool,
     roles: str | None,
+    rules: str | None,
     encoding: str,
     rate_hz: int,
     n_channels: int,
@@ -84,6 +88,7 @@ async def _stream(
             sample_rate=audio.sample_rate,
             channels=audio.channels,
             roles=roles,
+            rules=rules,
         ):
             screen.show(event)
 

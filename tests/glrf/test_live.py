@@ -44,6 +44,13 @@ def test_the_timeline_shows_scores_labels_and_utterances() -> None:
     assert "clipping: " in text
 
 
+def test_the_timeline_shows_an_alert() -> None:
+    timeline, out = Timeline("a title"), console()
+    timeline.show(golden("alert"))
+    out.print(timeline)
+    assert "alert: customer: angry>=0.7:10s 2.0-12.0 s 0.83" in printed(out)
+
+
 def test_an_empty_timeline_is_its_title() -> None:
     out = console()
     out.print(Timeline("waiting"))
@@ -54,13 +61,14 @@ def test_lines_of_a_pipe() -> None:
     out = console()
     with view(out, "") as lines:
         assert isinstance(lines, Lines)
-        for name in ("session.created", "segment", "utterance", "warning", "error"):
+        for name in ("session.created", "segment", "utterance", "alert", "warning", "error"):
             lines.show(golden(name))
         lines.show(golden("segment", label=None, abstain="no_speech"))
     created, *rest = printed(out).splitlines()
     assert created.startswith("   2.0 s  customer: angry        angry 0.81 happy 0.12")
-    assert [line.split(":")[0] for line in rest[:3]] == ["utterance", "warning", "error"]
-    assert "(no_speech)" in rest[3]
+    kinds = [line.split(":")[0] for line in rest[:4]]
+    assert kinds == ["utterance", "alert", "warning", "error"]
+    assert "(no_speech)" in rest[4]
 
 
 def test_long_recordings_are_averaged_into_sixty_columns() -> None:

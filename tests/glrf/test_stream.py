@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from glrf.local_server import LocalServer
 from glrf.main import app
+from ser_core.labels import LABELS
 from tests.glrf.conftest import CLIP
 from tests.synthetic import voice
 
@@ -22,6 +23,15 @@ def test_a_file(cli: CliRunner, server: LocalServer) -> None:
     *segments, utterance = done.stdout.splitlines()
     assert len(segments) == 44  # 0.8 s partial, then every 0.4 s to 18.0 s
     assert utterance.startswith("utterance: speaker: 0.0-18.1 s ")
+
+
+def test_rules_alert(cli: CliRunner, server: LocalServer) -> None:
+    rules = ",".join(f"{label}>=0.01:2s" for label in LABELS)
+    args = ["stream", str(CLIP), "--url", server.url, "--fast", "--rules", rules]
+    done = cli.invoke(app, args)
+    assert done.exit_code == 0, done.output
+    alerts = [line for line in done.stdout.splitlines() if line.startswith("alert: ")]
+    assert len({line.split()[1] for line in alerts}) == len(alerts) > 0
 
 
 def test_raw_audio_on_stdin(
