@@ -67,6 +67,7 @@ def test_a_stream_goes_on_over_recordings_of_one_speaker():
 def test_a_corpus_is_decided_among_its_own_labels(ledger):
     (cell, *_) = ledger.of("glrf")
     logits = load_logits(ledger.folder, cell)
+    assert logits is not None
     recordings = spoken_of(logits, "mine", CORPORA["mine"])
     assert {one.labels for one in recordings} == {("angry", "neutral", "sad")}
     assert {one.scores.shape for one in recordings} == {(3, 3)}
