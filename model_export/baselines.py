@@ -1,30 +1,85 @@
-"""What GLRF must beat: a support vector machine on utterance statistics of the same MFCC."""
+"""What a user would take instead of GLRF: a support vector machine on one vector an utterance."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from model_export.corpora import Recording, labels_by_corpus, load
+from model_export.corpora import Recording, labels_by_corpus
+from model_export.functionals import Functionals, Input, functionals, mfcc_statistics, vectors
 from model_export.metrics import Assessed
 from ser_core.errors import BadParameter
-from ser_core.features import FeatureSpec, Float32, mfcc
-
-_PERCENTILES = (5, 95)
+from ser_core.features import FeatureSpec
 
 
-def statistics(features: Float32) -> Float32:
-    """MFCC `(T, n_mfcc)`, T >= 1, to statistics `(5 * n_mfcc,)`.
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MachineConfig:
+    """The vector it is given, and scikit-learn's two settings, by default as scikit-learn has them.
 
-    Mean, standard deviation and 5-95 % range, then mean and standard deviation of the
-    frame-to-frame difference.
+    `gamma` of the RBF kernel is of standardised inputs; "scale" is 1 / their number.
     """
-    delta = np.diff(features, axis=0, prepend=features[:1])
-    low, high = np.percentile(features, _PERCENTILES, axis=0)
-    parts = (features.mean(0), features.std(0), high - low, delta.mean(0), delta.std(0))
-    return np.concatenate(parts).astype(np.float32)
+
+    kind: Literal["svm"] = "svm"
+    input: Input = "mfcc"
+    C: float = Field(default=1.0, gt=0)
+    gamma: Annotated[float, Field(gt=0)] | Literal["scale"] = "scale"
+
+
+class MachineDescription(TypedDict):
+    """As `model_export.network.Description`; `macs` is `None` where multiplications say nothing."""
+
+    parameters: int
+    macs: int | None
+    input: str
+
+
+def assess_machine(
+    config: MachineConfig,
+    features: FeatureSpec,
+    train: list[Recording],
+    test: list[Recording],
+    on_recording: Callable[[], None] | None = None,
+    *,
+    cache: Path | None = None,
+    heard: Functionals | None = None,
+) -> tuple[list[Assessed], MachineDescription]:
+    """Trains on `train` and decides on `test`: one prediction an utterance, and what it costs.
+
+    Standardised inputs, RBF kernel, balanced classes; one machine for all corpora, as GLRF is one
+    network. In a corpus that lacks a label, decisions are taken among the labels it has, as for
+    GLRF. It decides an utterance at once: without segments, Pure-Acc says nothing of it.
+
+    `features` are the MFCC of the input `mfcc`. `on_recording` is called after each recording is
+    read. `cache` is a folder that keeps vectors, see `functionals.vectors`. `heard` takes the place
+    of the config's input.
+
+    Raises `BadParameter` when there is nothing to train on, and what `functionals` raises.
+    """
+    if not train:
+        raise BadParameter("no recording of the manifest is in train", remedy="check the split")
+    heard = heard or functionals(config.input, features)
+    scaler = StandardScaler()
+    kernel = SVC(C=config.C, gamma=config.gamma, class_weight="balanced")
+    machine = make_pipeline(scaler, kernel)
+    machine.fit(
+        vectors(train, heard, cache, on_recording), [recording.label for recording in train]
+    )
+    known = tuple(str(label) for label in machine.classes_)
+    inputs = vectors(test, heard, cache, on_recording)
+    margins = np.reshape(machine.decision_function(inputs), (len(test), -1))
+    among = labels_by_corpus(test, known)
+    assessed: list[Assessed] = []
+    for recording, margin in zip(test, margins, strict=True):
+        score = dict(zip(known, margin, strict=True))
+        predicted = max(among[recording.corpus], key=lambda label: score[label])
+        assessed.append(Assessed(recording.label, predicted, (predicted,)))
+    return assessed, _describe(kernel, heard)
 
 
 def predict_with_svm(
@@ -33,35 +88,22 @@ def predict_with_svm(
     test: list[Recording],
     on_recording: Callable[[], None] | None = None,
 ) -> list[Assessed]:
-    """Trains on `train` and decides on `test`, one prediction an utterance.
+    """`assess_machine` on statistics of the MFCC of any spec, with scikit-learn's C and gamma."""
+    heard = mfcc_statistics(features)
+    return assess_machine(MachineConfig(), features, train, test, on_recording, heard=heard)[0]
 
-    Standardised statistics, RBF kernel, scikit-learn's default C and gamma, balanced classes; one
-    machine for all corpora, as GLRF is one network. In a corpus that lacks a label, decisions are
-    taken among the labels it has, as for GLRF. The silence at a recording's edges is left in for
-    both. `on_recording` is called after each recording is read.
 
-    Raises `BadParameter` when there is nothing to train on.
+def _describe(kernel: SVC, heard: Functionals) -> MachineDescription:
+    """Support vectors, their weights in each pair of labels, offsets and the scaler are parameters.
+
+    A decision is one product with every support vector, and one with its weights.
     """
-    if not train:
-        raise BadParameter("no recording of the manifest is in train", remedy="check the split")
-
-    def inputs(recordings: list[Recording]) -> Float32:
-        rows: list[Float32] = []
-        for recording in recordings:
-            samples = load(recording.path, features.sample_rate_hz)
-            rows.append(statistics(mfcc(samples, features)))
-            if on_recording is not None:
-                on_recording()
-        return np.stack(rows)
-
-    machine = make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
-    machine.fit(inputs(train), [recording.label for recording in train])
-    known = tuple(str(label) for label in machine.classes_)
-    margins = np.reshape(machine.decision_function(inputs(test)), (len(test), -1))
-    among = labels_by_corpus(test, known)
-    assessed: list[Assessed] = []
-    for recording, margin in zip(test, margins, strict=True):
-        score = dict(zip(known, margin, strict=True))
-        predicted = max(among[recording.corpus], key=lambda label: score[label])
-        assessed.append(Assessed(recording.label, predicted, (predicted,)))
-    return assessed
+    n_vectors, n_inputs = kernel.support_vectors_.shape
+    n_weights = kernel.dual_coef_.size
+    scaler = 2 * n_inputs
+    own = n_vectors * n_inputs + n_weights + kernel.intercept_.size + scaler
+    return {
+        "parameters": heard.parameters + own,
+        "macs": None if heard.macs is None else heard.macs + n_vectors * n_inputs + n_weights,
+        "input": heard.input,
+    }

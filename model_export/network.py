@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from model_export.baselines import MachineConfig
 from model_export.frontend import LogMel, Normalisation
 from model_export.glrf import Glrf, GlrfConfig
 from model_export.losses import LossKind, OneVsRest
@@ -17,6 +18,7 @@ from model_export.peers.deep_cnn import DeepCnn, DeepCnnConfig
 from model_export.peers.drn_mhsa import DrnMhsa, DrnMhsaConfig
 from model_export.peers.glam import Glam, GlamConfig
 from model_export.peers.light_sernet import LightSernet, LightSernetConfig
+from ser_core.errors import BadParameter
 from ser_core.features import FeatureSpec, Float32
 from ser_core.segments import SegmentSpec
 
@@ -32,7 +34,8 @@ NetworkConfig = Annotated[
     | Annotated[LightSernetConfig, Tag("light-sernet")]
     | Annotated[GlamConfig, Tag("glam")]
     | Annotated[DrnMhsaConfig, Tag("drn-mhsa")]
-    | Annotated[AaCnnConfig, Tag("aa-cnn")],
+    | Annotated[AaCnnConfig, Tag("aa-cnn")]
+    | Annotated[MachineConfig, Tag("svm")],
     Discriminator(_kind),
 ]
 
@@ -40,7 +43,8 @@ NetworkConfig = Annotated[
 def build(config: NetworkConfig, features: FeatureSpec, n_labels: int) -> nn.Module:
     """The config's network: segments of MFCC `(B, n_frames, n_mfcc)` to logits `(B, n_labels)`.
 
-    Raises `BadParameter` when it needs more MFCC than the features have.
+    Raises `BadParameter` when it needs more MFCC than the features have, and for a support vector
+    machine, which `model_export.baselines` trains.
     """
     match config:
         case GlrfConfig():
@@ -55,6 +59,11 @@ def build(config: NetworkConfig, features: FeatureSpec, n_labels: int) -> nn.Mod
             return DrnMhsa(config, features, n_labels)
         case AaCnnConfig():
             return AaCnn(config, features, n_labels)
+        case MachineConfig():
+            raise BadParameter(
+                "a support vector machine is no network, and there is no model file of it",
+                remedy="assess it by cross-validation",
+            )
 
 
 def served(network: nn.Module, loss: LossKind) -> nn.Module:

@@ -1,36 +1,105 @@
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from model_export.baselines import predict_with_svm, statistics
+from model_export.baselines import MachineConfig, assess_machine, predict_with_svm
 from model_export.corpora import read_manifest
+from model_export.functionals import egemaps, whisper_mean
 from model_export.mel import feature_spec
 from model_export.metrics import metrics
+from model_export.network import build
 from model_export.splits import read_split
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_corpus, write_split
 
+SPEC = feature_spec(24, 13, 50, 7600)
 
-def test_statistics_by_hand():
-    features = np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]], np.float32)
-    values = statistics(features)
-    assert values == pytest.approx(
-        [2, 1, np.sqrt(8 / 3), 0, 3.6, 0, 4 / 3, 0, np.sqrt(8 / 9), 0], abs=1e-5
+
+@pytest.fixture
+def parts(tmp_path):
+    recordings = read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
+    split = read_split(write_split(tmp_path))
+    return split.select(recordings, "train"), split.select(recordings, "test")
+
+
+def test_the_svm_learns_what_is_plain_to_hear(parts):
+    train, test = parts
+    assessed = predict_with_svm(SPEC, train, test)
+    assert metrics(assessed, LABELS)["ua"] > 0.6  # pitch tells the label; chance is 0.2
+    with pytest.raises(BadParameter, match="is in train"):
+        predict_with_svm(SPEC, [], test)
+
+
+def test_the_svm_decides_among_the_labels_of_the_corpus(parts):
+    train, test = parts
+    two = [r for r in test if r.label in ("sad", "fear")]
+    assessed = predict_with_svm(SPEC, train, two)
+    assert {one.predicted for one in assessed} <= {"sad", "fear"}
+
+
+def test_the_config_of_the_defaults_is_the_svm_of_evaluate(parts, tmp_path):
+    train, test = parts
+    ticks = []
+    assessed, description = assess_machine(
+        MachineConfig(), SPEC, train, test, lambda: ticks.append(1), cache=tmp_path / "cache"
+    )
+    assert assessed == predict_with_svm(SPEC, train, test)
+    assert len(ticks) == len(train) + len(test)
+    # Every recording of so few is a support vector, with a weight in each of 4 pairs of labels.
+    n, d = len(train), 5 * 13
+    assert description == {
+        "parameters": n * d + 4 * n + 10 + 2 * d,
+        "macs": n * d + 4 * n,
+        "input": "65 statistics of 13 MFCC, the utterance",
+    }
+
+
+def test_any_vector_will_do(parts):
+    """A machine on a made-up encoder, whose cost comes on top of the machine's own."""
+    train, test = parts
+
+    def encoder(log_mel):
+        return np.repeat(log_mel.T[::2], 5, axis=1)[:, :384]
+
+    heard = whisper_mean(encoder)
+    config = MachineConfig(input="whisper", C=10.0, gamma=0.01)
+    assessed, description = assess_machine(config, SPEC, train, test, heard=heard)
+    assert metrics(assessed, LABELS)["ua"] > 0.6
+    assert description["input"] == heard.input
+    assert (
+        description["macs"] - heard.macs == description["parameters"] - heard.parameters - 10 - 768
     )
 
 
-def test_the_svm_learns_what_is_plain_to_hear(tmp_path):
-    recordings = read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
-    split = read_split(write_split(tmp_path))
-    train, test = (split.select(recordings, subset) for subset in ("train", "test"))
-    assessed = predict_with_svm(feature_spec(24, 13, 50, 7600), train, test)
-    assert metrics(assessed, LABELS)["ua"] > 0.6  # pitch tells the label; chance is 0.2
-    with pytest.raises(BadParameter, match="is in train"):
-        predict_with_svm(feature_spec(24, 13, 50, 7600), [], test)
+def test_what_multiplications_do_not_measure_has_no_macs(parts):
+    class Smile:
+        def __init__(self, **_):
+            pass
+
+        def process_signal(self, samples, rate_hz):
+            return self
+
+        def to_numpy(self, dtype):
+            return np.random.default_rng(1).normal(size=(1, 88)).astype(dtype)
+
+    class Anything:
+        eGeMAPSv02 = Functionals = __version__ = ""  # noqa: N815
+
+    Anything.Smile, Anything.FeatureSet, Anything.FeatureLevel = Smile, Anything, Anything
+    _, description = assess_machine(MachineConfig(), SPEC, *parts, heard=egemaps(Anything))
+    assert description["macs"] is None
+    assert description["parameters"] > 0
 
 
-def test_the_svm_decides_among_the_labels_of_the_corpus(tmp_path):
-    recordings = read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
-    two = [r for r in recordings if r.speaker == "s4" and r.label in ("sad", "fear")]
-    train = [r for r in recordings if r.speaker in ("s1", "s2")]
-    assessed = predict_with_svm(feature_spec(24, 13, 50, 7600), train, two)
-    assert {one.predicted for one in assessed} <= {"sad", "fear"}
+@pytest.mark.parametrize(
+    "wrong",
+    [{"C": 0.0}, {"gamma": "auto"}, {"gamma": 0.0}, {"input": "wav2vec"}, {"kernel": "rbf"}],
+)
+def test_a_setting_that_is_not_understood_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        TypeAdapter(MachineConfig).validate_python(wrong)
+
+
+def test_a_machine_is_not_built_as_a_network():
+    with pytest.raises(BadParameter, match="no network"):
+        build(MachineConfig(), SPEC, 5)
