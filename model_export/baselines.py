@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -64,9 +64,9 @@ def assess_machine(
     if not train:
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")
     heard = heard or functionals(config.input, features)
-    scaler = StandardScaler()
-    kernel = SVC(C=config.C, gamma=config.gamma, class_weight="balanced")
-    machine = make_pipeline(scaler, kernel)
+    gamma: Any = config.gamma  # scikit-learn's type is that of its default, a string
+    kernel = SVC(C=config.C, gamma=gamma, class_weight="balanced")
+    machine = make_pipeline(StandardScaler(), kernel)
     machine.fit(
         vectors(train, heard, cache, on_recording), [recording.label for recording in train]
     )
