@@ -104,7 +104,7 @@ def reliability(segments: Segments, calibration: Calibration) -> Reliability:
     bins = np.minimum((scores * N_BINS).astype(int), N_BINS - 1).ravel()
 
     def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(bins, values.ravel(), N_BINS)
+        return np.asarray(np.bincount(bins, values.ravel(), N_BINS), np.float64)
 
     total = sums(weight)
     with np.errstate(invalid="ignore"):

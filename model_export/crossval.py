@@ -10,16 +10,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from model_export.cells import Cell, cell_path, write_cell
-from model_export.conditions import condition
+from model_export.baselines import MachineConfig, assess_machine
+from model_export.cells import Cell, SegmentLogits, cell_path, write_cell
+from model_export.conditions import Condition, condition
 from model_export.corpora import Recording, read_manifest
-from model_export.evaluation import ScoreSegments, logits_of, report, score_recording
+from model_export.evaluation import logits_of, metrics_by_corpus, report, score_recording
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
 from model_export.splits import read_folds
 from model_export.teacher import prepare, read_embeddings
-from ser_core.model_file import ModelSpec
+from ser_core.events import Segment
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,19 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     split = read_folds(job.folds)
     recordings = read_manifest(job.manifest, job.data, experiment.labels)
     train, test = split.select(recordings, fold)
-    origin = {"config_sha256": config_sha256, "split_sha256": split.sha256, "fold": str(fold)}
-    lesson = None
-    if job.teacher is not None:
-        lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
-    run = job.runs / experiment.name / f"seed-{seed}-fold-{fold}"
-    network = fit(Task(experiment, seed, train, [], lesson, dict(origin)), run)
-    network = served(network, experiment.loss.kind)
-    spec, score = experiment.untrained_spec(), scorer(network)
-    scored = [(one, score_recording(one, spec, score)) for one in test]
+    if isinstance(experiment.network, MachineConfig):
+        found = _with_machine(job, experiment, experiment.network, train, test)
+    else:
+        origin = {
+            "config_sha256": config_sha256,
+            "split_sha256": split.sha256,
+            "fold": str(fold),
+        }
+        lesson = None
+        if job.teacher is not None:
+            lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
+        task = Task(experiment, seed, train, [], lesson, origin)
+        found = _with_network(job, task, test, f"seed-{seed}-fold-{fold}")
     cell = Cell(
         experiment=experiment.name,
         seed=seed,
@@ -119,21 +124,62 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         code=job.code,
         date=dt.datetime.now(dt.UTC).date().isoformat(),
         duration_s=round(time.monotonic() - began_s, 1),
-        model=dict(describe(network)),
-        metrics=report(scored, experiment.labels),
-        conditions={name: _under(name, test, spec, score, experiment) for name in job.conditions},
+        model=found.model,
+        metrics=found.metrics,
+        conditions=found.conditions,
     )
-    return write_cell(job.results, cell, logits_of(scored, experiment.labels))
+    return write_cell(job.results, cell, found.logits)
 
 
-def _under(
-    name: str, test: list[Recording], spec: ModelSpec, score: ScoreSegments, experiment: Experiment
-) -> dict[str, Any]:
-    disturbed = condition(name)
-    scored = [(one, score_recording(one, spec, score, disturbed)) for one in test]
+@dataclass(frozen=True)
+class _Found:
+    """What a cell says of its model, and of the test fold."""
+
+    model: dict[str, Any]
+    metrics: dict[str, Any]
+    conditions: dict[str, Any]
+    logits: SegmentLogits | None
+
+
+def _with_network(job: CrossValidation, task: Task, test: list[Recording], run: str) -> _Found:
+    experiment = task.experiment
+    network = fit(task, job.runs / experiment.name / run)
+    network = served(network, experiment.loss.kind)
+    spec, score = experiment.untrained_spec(), scorer(network)
+
+    def scored(under: Condition | None = None) -> list[tuple[Recording, list[Segment]]]:
+        return [(one, score_recording(one, spec, score, under)) for one in test]
+
+    clean = scored()
     kept = ("ua", "wa", "pure_acc", "n")
-    corpora = report(scored, experiment.labels)["corpora"]
-    return {corpus: {key: metrics[key] for key in kept} for corpus, metrics in corpora.items()}
+    conditions: dict[str, Any] = {}
+    for name in job.conditions:
+        corpora = report(scored(condition(name)), experiment.labels)["corpora"]
+        conditions[name] = {
+            corpus: {key: metrics[key] for key in kept} for corpus, metrics in corpora.items()
+        }
+    return _Found(
+        dict(describe(network)),
+        report(clean, experiment.labels),
+        conditions,
+        logits_of(clean, experiment.labels),
+    )
+
+
+def _with_machine(
+    job: CrossValidation,
+    experiment: Experiment,
+    machine: MachineConfig,
+    train: list[Recording],
+    test: list[Recording],
+) -> _Found:
+    """A machine decides an utterance at once: it has no segments, and so no Pure-Acc."""
+    features, cache = experiment.features.spec(), job.runs / "vectors"
+    assessed, description = assess_machine(machine, features, train, test, cache=cache)
+    metrics = metrics_by_corpus(test, assessed, experiment.labels)
+    for corpus in (*metrics["corpora"].values(), metrics["all"]):
+        corpus["pure_acc"] = None
+    return _Found(dict(description), metrics, {}, None)
 
 
 def _code() -> str:

@@ -94,7 +94,7 @@ def report(
     recordings = [recording for recording, _ in scored]
     among = labels_by_corpus(recordings, labels)
     assessed = [one for pair in scored for one in assess([pair], among[pair[0].corpus])]
-    return _metrics_by_corpus(recordings, assessed, labels)
+    return metrics_by_corpus(recordings, assessed, labels)
 
 
 def logits_of(
@@ -118,9 +118,10 @@ def logits_of(
     )
 
 
-def _metrics_by_corpus(
+def metrics_by_corpus(
     recordings: list[Recording], assessed: list[Assessed], labels: tuple[str, ...]
 ) -> dict[str, Any]:
+    """As `report`, of what was decided on the recordings, in their order."""
     corpora = {
         corpus: metrics(
             [
@@ -209,7 +210,7 @@ def evaluate(
         from model_export.baselines import predict_with_svm
 
         predicted = predict_with_svm(spec.features, train, chosen, advance)
-        result["svm"] = _metrics_by_corpus(chosen, predicted, spec.labels)
+        result["svm"] = metrics_by_corpus(chosen, predicted, spec.labels)
     result |= assessed()
     if disturbed:
         result["conditions"] = {name: assessed(under) for name, under in disturbed.items()}

@@ -233,27 +233,30 @@ def _conditions(ledger: Ledger) -> tuple[Figure, str] | None:
 
 def _reliability(ledger: Ledger) -> tuple[Figure, str] | None:
     cells = ledger.of(OURS.experiment)
+    found = {
+        (corpus, calibrated): one
+        for corpus in ledger.corpora
+        for calibrated in (False, True)
+        if (one := unseen_reliability(ledger, cells, corpus, calibrated=calibrated))
+    }
+    if not found:
+        return None
     figure, axes = _panels(1, 2, 8.4, 3.6)
-    found = False
     for axis, calibrated in zip(axes[0], (False, True), strict=True):
         axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":")
         for i, corpus in enumerate(ledger.corpora):
-            one = unseen_reliability(ledger, cells, corpus, calibrated=calibrated)
-            if one is None:
-                continue
-            found = True
-            axis.plot(
-                100 * one.score, 100 * one.right, color=COLOURS[i % len(COLOURS)],
-                marker=MARKERS[i % len(MARKERS)], markersize=4,
-                label=f"{corpus}, ECE {one.ece:.3f}",
-            )  # fmt: skip
+            one = found.get((corpus, calibrated))
+            if one is not None:
+                axis.plot(
+                    100 * one.score, 100 * one.right, color=COLOURS[i % len(COLOURS)],
+                    marker=MARKERS[i % len(MARKERS)], markersize=4,
+                    label=f"{corpus}, ECE {one.ece:.3f}",
+                )  # fmt: skip
         axis.set_title("Calibrated" if calibrated else "As trained")
         axis.set_xlabel("score (%)")
         axis.set_xlim(0, 100)
         _percent_axis(axis, "right (%)")
         axis.legend(loc="upper left", fontsize=9)
-    if not found:
-        return None
     return figure, "How often a one-vs-rest score is right, on speakers unknown to both fits"
 
 

@@ -3,7 +3,7 @@
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +80,7 @@ class Task:
     train: list[Recording]
     dev: list[Recording] = field(default_factory=list)
     lesson: Lesson | None = None
-    origin: dict[str, str | None] = field(default_factory=dict)
+    origin: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class _Told(Protocol):
@@ -147,11 +147,12 @@ def fit(
     optimizer = torch.optim.AdamW(
         pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
+    n_steps = settings.epochs * dataset.n_steps(settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         settings.learning_rate,
-        total_steps=settings.epochs * dataset.n_steps(settings.batch_size),
-        pct_start=0.1,
+        total_steps=n_steps,
+        pct_start=max(0.1, 2 / n_steps),  # a run of ten steps would have no rise at all
     )
     spec = experiment.untrained_spec()
 
@@ -160,7 +161,7 @@ def fit(
     first_epoch = 0
     if resume and last.is_file():
         state = torch.load(last, weights_only=True, map_location=world.device)
-        if state["origin"] != task.origin | {"seed": str(task.seed)}:
+        if state["origin"] != dict(task.origin, seed=str(task.seed)):
             raise BadParameter(
                 f"{last} is of another config, split, seed or start", remedy="give another --out"
             )
@@ -206,7 +207,7 @@ def fit(
                 "average": average.state(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
-                "origin": task.origin | {"seed": str(task.seed)},
+                "origin": dict(task.origin, seed=str(task.seed)),
             },
         )
         line = asdict(progress) | {

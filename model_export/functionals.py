@@ -2,7 +2,8 @@
 
 `mfcc`: statistics of the MFCC that the networks hear. `egemaps`: the 88 functionals of eGeMAPSv02
 (Eyben et al., 2016) from openSMILE. `whisper`: the mean frame of Whisper tiny.en's frozen encoder.
-The silence at a recording's edges is left in for all, as for GLRF.
+The silence at a recording's edges is left in for all, as for GLRF; but for `whisper-speech`, which
+GLRF can be taught by: mean and standard deviation of the encoder's frames of the speech alone.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from model_export.extras import needed
 from ser_core.features import FeatureSpec, Float32, mfcc
 from ser_core.segments import SegmentSpec
 
-Input = Literal["mfcc", "egemaps", "whisper"]
+Input = Literal["mfcc", "egemaps", "whisper", "whisper-speech"]
 
 _PERCENTILES = (5, 95)
 #: openSMILE has no functionals of less than 60 ms.
@@ -57,6 +58,8 @@ def functionals(kind: Input, features: FeatureSpec) -> Functionals:
             return egemaps(needed("opensmile", "egemaps"))
         case "whisper":
             return whisper_mean(whisper.load_encoder())
+        case "whisper-speech":
+            return whisper_speech(whisper.load_encoder())
 
 
 def mfcc_statistics(features: FeatureSpec) -> Functionals:
@@ -116,6 +119,16 @@ def whisper_mean(encoder: whisper.Encoder) -> Functionals:
         parameters=whisper.n_parameters(),
         macs=whisper.n_macs(SegmentSpec.segment_samples),
         of=lambda samples: whisper.mean_frame(samples, encoder),
+    )
+
+
+def whisper_speech(encoder: whisper.Encoder) -> Functionals:
+    return Functionals(
+        key=f"whisper-speech-{whisper.SHA256[:16]}",
+        input=f"mean and deviation of {whisper.WIDTH} outputs of Whisper tiny.en's encoder, speech",
+        parameters=whisper.n_parameters(),
+        macs=whisper.n_macs(SegmentSpec.segment_samples),
+        of=lambda samples: whisper.speech_statistics(samples, encoder),
     )
 
 

@@ -28,6 +28,8 @@ _WINDOW_SAMPLES, _HOP_SAMPLES = 400, 160
 #: The second convolution halves the frames.
 FRAME_SAMPLES: Final = 2 * _HOP_SAMPLES
 MAX_SAMPLES: Final = 30 * RATE_HZ
+_SILENCE_SAMPLES: Final = RATE_HZ // 2
+_QUIET: Final = 1e-3  # -30 dB
 
 #: Log-mel `(80, 2 * n)` to the last layer's frames `(n, WIDTH)`, n in 1..1500.
 Encoder = Callable[[Float32], Float32]
@@ -66,6 +68,22 @@ def mean_frame(samples: Float32, encoder: Encoder) -> Float32:
     ]
     frames = np.concatenate([encoder(log_mel(piece)) for piece in pieces])
     return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def speech_statistics(samples: Float32, encoder: Encoder) -> Float32:
+    """Mean and standard deviation of the frames of the speech, float32 `(2 * WIDTH,)`.
+
+    The speech is what lies between the first and the last frame within 30 dB of the loudest. It is
+    encoded by itself, with half a second of silence behind it, its first 29.5 s.
+    """
+    samples = np.pad(samples, (0, max(0, FRAME_SAMPLES - len(samples))))
+    n_frames = len(samples) // FRAME_SAMPLES
+    framed = samples[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
+    power = np.square(framed, dtype=np.float64).mean(axis=1)
+    loud = np.flatnonzero(power >= power.max() * _QUIET)
+    speech = framed[loud[0] : loud[-1] + 1].ravel()[: MAX_SAMPLES - _SILENCE_SAMPLES]
+    heard = encoder(log_mel(np.pad(speech, (0, _SILENCE_SAMPLES))))[: len(speech) // FRAME_SAMPLES]
+    return np.concatenate([heard.mean(axis=0), heard.std(axis=0)]).astype(np.float32)
 
 
 def load_encoder(model: Path | None = None) -> Encoder:
