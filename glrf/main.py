@@ -14,7 +14,7 @@ from glrf.failure import reported
 from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
-from glrf.training import crossval, evaluate, export, train
+from glrf.training import crossval, embed, evaluate, export, train
 
 app = typer.Typer(
     name="glrf",
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 _COMMANDS: list[Callable[..., None]] = [
     *(serve, analyze, stream, demo),
-    *(train, crossval, evaluate, export, report, bench),
+    *(embed, train, crossval, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:
     app.command()(reported(_command))

@@ -1,8 +1,8 @@
-"""`glrf train`, `crossval`, `evaluate`, `export`: the model's making, from the extra `train`."""
+"""The model's making, from the extra `train`: `glrf train`, `embed`, `crossval`, `evaluate`, `export`."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,24 @@ def train(
             on_epoch=lambda epoch: report(epoch.epoch, epoch.n_epochs),
         )
     typer.echo(checkpoint)
+
+
+def embed(
+    manifest: Manifest,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The .npz to write.")],
+    vector: Annotated[
+        Literal["whisper-speech", "whisper", "egemaps", "mfcc"],
+        typer.Option(help="Whisper wants the extra whisper, eGeMAPS the extra egemaps."),
+    ] = "whisper-speech",
+) -> None:
+    """Write one vector a recording, as --teacher of train and crossval takes them."""
+    from glrf.progress import bar
+
+    module = needed("model_export.functionals", _INSTALL)
+    with bar("recordings") as report:
+        module.embed(vector, manifest, data, out, report)
+    typer.echo(out)
 
 
 def crossval(

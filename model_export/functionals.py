@@ -16,9 +16,11 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from model_export import whisper
-from model_export.corpora import Recording, load
+from model_export.corpora import Recording, load, read_manifest
 from model_export.extras import needed
+from model_export.mel import feature_spec
 from ser_core.features import FeatureSpec, Float32, mfcc
+from ser_core.labels import LABELS
 from ser_core.segments import SegmentSpec
 
 Input = Literal["mfcc", "egemaps", "whisper", "whisper-speech"]
@@ -149,6 +151,35 @@ def vectors(
         if on_recording is not None:
             on_recording()
     return np.stack(rows)
+
+
+def embed(
+    kind: Input,
+    manifest: Path,
+    data: Path,
+    out: Path,
+    on_recording: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a manifest's vectors as `paths` (`Recording.name`) and `stats`, float32 `(n, d)`.
+
+    Raises `BadParameter` for the manifest, and what `functionals` raises.
+    """
+    recordings = read_manifest(manifest, data, LABELS)
+    n_done = 0
+
+    def advance() -> None:
+        nonlocal n_done
+        n_done += 1
+        if on_recording is not None:
+            on_recording(n_done, len(recordings))
+
+    heard = functionals(kind, feature_spec(64, 40, 50.0, 7_600.0))
+    stats = vectors(recordings, heard, None, advance)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_suffix(".partial")
+    with unfinished.open("wb") as file:
+        np.savez(file, paths=np.array([r.name for r in recordings]), stats=stats)
+    unfinished.replace(out)
 
 
 def _vector(path: Path, functionals: Functionals, cache: Path | None) -> Float32:

@@ -41,7 +41,7 @@ class AaCnnConfig:
     """
 
     kind: Literal["aa-cnn"] = "aa-cnn"
-    frame_pool: int = 3
+    frame_pool: int = 4
     first_channels: int = 16
     channels: tuple[int, int, int, int] = (32, 48, 64, 80)
     max_area: int = 3

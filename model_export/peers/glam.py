@@ -36,7 +36,7 @@ class GlamConfig:
 
     kind: Literal["glam"] = "glam"
     n_mfcc: int = 26
-    frame_pool: int = 3
+    frame_pool: int = 4
     channels: int = 16
     widening: int = 4
 

@@ -32,7 +32,7 @@ class LightSernetConfig:
 
     kind: Literal["light-sernet"] = "light-sernet"
     n_mfcc: int = 40
-    frame_pool: int = 2
+    frame_pool: int = 4
     path_channels: int = 32
     block_channels: tuple[int, int, int, int, int] = (64, 96, 128, 160, 320)
     dropout: float = 0.3

