@@ -1,4 +1,4 @@
-"""The model's making, from the extra `train`: `glrf train`, `embed`, `crossval`, `evaluate`, `export`."""
+"""The making of the model, from the extra `train`: from `glrf train` to `glrf export`."""
 
 import json
 from pathlib import Path
