@@ -22,14 +22,17 @@ LABEL org.opencontainers.image.title="glrf" \
       org.opencontainers.image.description="Streaming speech emotion recognition" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --system --gid 10001 glrf \
-    && useradd --system --uid 10001 --gid glrf --no-create-home --shell /usr/sbin/nologin glrf
+    && useradd --system --uid 10001 --gid glrf --no-create-home --shell /usr/sbin/nologin glrf \
+    && install --directory --owner=glrf --group=glrf --mode=0700 /var/lib/glrf
 COPY --from=build /opt/glrf /opt/glrf
 
-# There is no authentication yet: publish the port on loopback only, or behind a proxy.
+# Nobody is let in before the first key: docker exec CONTAINER glrf keys create NAME
 ENV PATH=/opt/glrf/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
-    GLRF_HOST=0.0.0.0
+    GLRF_HOST=0.0.0.0 \
+    GLRF_API_KEYS_FILE=/var/lib/glrf/keys.json
+VOLUME /var/lib/glrf
 USER 10001:10001
 WORKDIR /
 EXPOSE 8000

@@ -90,7 +90,11 @@ def main(n_streams: int = 50, stream_s: float = 20.0, out: Path | None = None) -
 def measure(n_streams: int, stream_s: float) -> Cost:
     """Runs both halves. Raises `SerError` when a stream got fewer segments than its audio has."""
     path = shipped_model()
-    settings = {"GLRF_DEVICE": "cpu", "GLRF_MAX_SESSIONS": str(n_streams + 1)}
+    settings = {
+        "GLRF_DEVICE": "cpu",
+        "GLRF_MAX_SESSIONS": str(n_streams + 1),
+        "GLRF_MAX_LOAD": "0",  # what is measured must not be refused
+    }
     with local_server(settings) as server:
         load = asyncio.run(run_streams(server, n_streams, stream_s))
     backend = OnnxBackend.load(path, "cpu")

@@ -11,6 +11,7 @@ from glrf.bench import bench
 from glrf.corpus import check, manifest, split
 from glrf.demonstration import demo
 from glrf.failure import reported
+from glrf.keys import create, list_keys, revoke
 from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
@@ -36,6 +37,12 @@ _corpus = typer.Typer(
 for _command in (manifest, check, split):
     _corpus.command()(reported(_command))
 app.add_typer(_corpus, name="corpus")
+
+_keys = typer.Typer(help="API keys of a server: make, list and revoke them.", no_args_is_help=True)
+_keys.command()(reported(create))
+_keys.command("list")(reported(list_keys))
+_keys.command()(reported(revoke))
+app.add_typer(_keys, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

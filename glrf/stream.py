@@ -34,12 +34,20 @@ def stream(
     ] = "pcm_s16le",
     rate: Annotated[int, typer.Option(help="Of stdin and microphone: sample rate in Hz.")] = 16_000,
     channels: Annotated[int, typer.Option(min=1, max=2, help="Of stdin: 1 or 2.")] = 1,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GLRF_API_KEY",
+            show_envvar=True,
+            help="The server's API key; better in the environment, where no process list shows it.",
+        ),
+    ] = None,
 ) -> None:
     """Stream a file, the microphone or raw audio to a server, and watch the emotions.
 
     Ctrl-C ends the audio; the results of what was sent still come. A second Ctrl-C stops at once.
     """
-    asyncio.run(_stream(source, url, realtime, roles, rules, encoding, rate, channels))
+    asyncio.run(_stream(source, url, realtime, roles, rules, encoding, rate, channels, api_key))
 
 
 async def _stream(
@@ -51,6 +59,7 @@ async def _stream(
     encoding: str,
     rate_hz: int,
     n_channels: int,
+    api_key: str | None,
 ) -> None:
     from rich.console import Console
 
@@ -89,6 +98,7 @@ async def _stream(
             channels=audio.channels,
             roles=roles,
             rules=rules,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
         ):
             screen.show(event)
 

@@ -7,6 +7,9 @@
     │   ├── BadAudio          audio that cannot be decoded, or breaks the limits
     │   ├── UnsupportedEncoding   an encoding or container that is not spoken here
     │   └── TooLarge          more bytes or seconds than the limits allow
+    ├── AccessError           who asks
+    │   ├── Unauthenticated   no credentials, or none that are good here
+    │   └── NotAllowed        from there, nobody is served
     ├── ModelError            the model file
     │   ├── ModelNotFound
     │   ├── ModelCorrupt      not an ONNX file, or one without our metadata
@@ -16,6 +19,9 @@
         ├── Overloaded        a bounded queue or the session limit is full
         ├── NotReady          the model is still warming up
         ├── SlowClient        the client does not read its results
+        ├── Idle              the client sends nothing, not even a keepalive
+        ├── LimitReached      more than the caller's share, or faster than allowed
+        ├── SessionTooLong    the longest session is reached
         └── Restarting        the process is shutting down
     DeviceUnavailable         the accelerator that was asked for is not there (start-up only)
 
@@ -68,6 +74,18 @@ class TooLarge(InputError):
     code = "too_large"
 
 
+class AccessError(SerError):
+    code = "not_allowed"
+
+
+class Unauthenticated(AccessError):
+    code = "unauthenticated"
+
+
+class NotAllowed(AccessError):
+    code = "not_allowed"
+
+
 class ModelError(SerError):
     code = "model_error"
 
@@ -92,6 +110,18 @@ class Unavailable(SerError):
     code = "unavailable"
     retry_after_s = 1.0
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, code=code)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
 
 class Overloaded(Unavailable):
     code = "overloaded"
@@ -103,6 +133,18 @@ class NotReady(Unavailable):
 
 class SlowClient(Unavailable):
     code = "slow_client"
+
+
+class Idle(Unavailable):
+    code = "idle"
+
+
+class LimitReached(Unavailable):
+    code = "rate_limited"
+
+
+class SessionTooLong(Unavailable):
+    code = "session_expired"
 
 
 class Restarting(Unavailable):

@@ -101,7 +101,7 @@ class SegmentRequest:
     features: Float32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _PendingSegment:
     request_id: int
     channel: "_Channel"
@@ -117,7 +117,7 @@ class _PendingSegment:
         return self.logits is not None or self.abstain == "no_speech"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _PendingUtterance:
     channel: "_Channel"
     utterance: "_OpenUtterance"
@@ -247,6 +247,10 @@ class StreamSession:
     def receive_logits(self, request_id: int, logits: Float32) -> None:
         """Takes the network's answer `(n_labels,)` to one request; any order, once each."""
         self._awaiting.pop(request_id).logits = logits
+
+    def drop(self, request_id: int) -> None:
+        """Gives up a segment that was handed out: it is never told, and needs no answer."""
+        self._outbox.remove(self._awaiting.pop(request_id))
 
     def events(self) -> Iterator[Event]:
         """Everything that can be told now, in stream order whatever the order of the answers.

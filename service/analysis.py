@@ -26,6 +26,7 @@ from service import wire
 from service.inference.batcher import Batcher
 from service.metrics import Metrics
 from service.pump import Pump, Told
+from service.quotas import AudioMeter
 from service.requests import FileQuery, Role
 
 MAX_FILE_RATE_HZ = 192_000
@@ -60,6 +61,7 @@ class FileAnalysis:
         *,
         limits: FileLimits | None = None,
         metrics: Metrics | None = None,
+        meter: AudioMeter | None = None,
         request_id: str | None = None,
     ) -> None:
         self._source = source
@@ -68,6 +70,7 @@ class FileAnalysis:
         self._query.check()
         self._limits = limits or FileLimits()
         self._metrics = metrics
+        self._meter = meter
         self._request_id = request_id or uuid.uuid4().hex
         self._duration_ms = 0
         self._summaries: list[wire.StreamSummary] = []
@@ -94,11 +97,14 @@ class FileAnalysis:
         if narrowband is not None:
             yield wire.WarningLine(**narrowband.model_dump())
         try:
-            is_open = True
+            is_open, n_metered = True, 0
             while is_open:
                 received_s = time.perf_counter()
                 is_open, features_s = await _in_thread(lambda: _step(session, blocks))
                 self._check_length(session, audio.rate_hz)
+                if self._meter is not None:
+                    await self._meter.hear((session.received_samples - n_metered) / audio.rate_hz)
+                    n_metered = session.received_samples
                 pump.submit(received_s, features_s)
                 leave = self._limits.max_untold_events if is_open else 0
                 async for told in pump.told(leave):

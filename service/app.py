@@ -7,11 +7,12 @@ import uuid
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
-from service import files, ops, problems, stream
+from service import files, gate, ops, problems, stream
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -42,12 +43,22 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
         redoc_url=None,
     )
     app.state.runtime = runtime
-    for module in (stream, files, ops):
+    for module in (stream, files, gate, ops):
         app.include_router(module.router)
     app.add_api_websocket_route("/{path:path}", _no_such_stream)
     app.add_exception_handler(SerError, _tell_error)
     app.add_exception_handler(HTTPException, _tell_error)
     app.add_exception_handler(Exception, _tell_error)
+    # The last one added is the first to see a request.
+    app.add_middleware(gate.Gate, runtime=runtime)
+    if runtime.access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=runtime.access.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     app.add_middleware(RequestLog, runtime=runtime)
     return app
 

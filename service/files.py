@@ -17,6 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 from ser_core.errors import BadAudio, BadParameter, SerError, SlowClient, TooLarge
 from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
+from service.auth import caller_of
+from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
 from service.settings import Settings
@@ -51,7 +53,7 @@ _BODY = {
     response_model=wire.FileResult,
     responses={
         200: {"content": {NDJSON: {}, CSV: {}}},
-        **problems.described(400, 408, 413, 415, 422, 503),
+        **problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503),
     },
     openapi_extra={"requestBody": _BODY, "parameters": described(FileQuery)},
 )
@@ -74,6 +76,7 @@ async def files(request: Request) -> Response:
                 query,
                 limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
                 metrics=runtime.metrics,
+                meter=AudioMeter(runtime.quotas, caller_of(request.scope)),
                 request_id=request.state.request_id,
             )
             lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))

@@ -69,6 +69,12 @@ class Metrics:
             "glrf_batch_segments", "Segments in one batch", (1, 2, 4, 8, 16, 32, 64, 128)
         )
         self.queued = gauge("glrf_queued_segments", "Segments that wait for inference")
+        self.dropped = counter(
+            "glrf_dropped_segments", "Segments that streams with on_overload=drop_oldest gave up"
+        )
+        self.load = gauge(
+            "glrf_load", "Expected load of the open streams; 1 is the measured capacity"
+        )
         self.refusals = counter(
             "glrf_refusals", "Requests, streams and frames refused, by error code", "code"
         )

@@ -43,7 +43,7 @@ async def metrics(request: Request) -> Response:
     "/v1/models",
     tags=["models"],
     summary="The models served here",
-    responses=problems.described(400, 503),
+    responses=problems.described(400, 401, 403, 429, 503),
 )
 async def models(request: Request) -> dict[str, list[wire.ModelDetails]]:
     """Names, labels, provenance and licence, as the model files tell them."""

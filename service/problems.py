@@ -12,18 +12,23 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from ser_core.errors import (
+    AccessError,
     BadAudio,
     BadMessage,
     BadParameter,
     DeviceUnavailable,
+    Idle,
     InputError,
+    LimitReached,
     ModelError,
     NotReady,
     Overloaded,
     Restarting,
     SerError,
+    SessionTooLong,
     SlowClient,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     UnsupportedEncoding,
 )
@@ -50,12 +55,17 @@ TABLE: dict[type[SerError], Problem] = {
     BadAudio: Problem("Bad audio", 422, 4415),
     UnsupportedEncoding: Problem("Unsupported encoding", 415, 4415),
     TooLarge: Problem("Too large", 413, 1009),
+    AccessError: Problem("Not allowed", 403, 4403),
+    Unauthenticated: Problem("Not authenticated", 401, 4401),
     ModelError: Problem("Model failure", 503, 1011),
     DeviceUnavailable: Problem("Device not available", 503, 1011),
     Unavailable: Problem("Unavailable", 503, 1013, retryable=True),
     Overloaded: Problem("Overloaded", 503, 1013, retryable=True),
     NotReady: Problem("Not ready", 503, 1013, retryable=True),
     SlowClient: Problem("Client too slow", 408, 1013, retryable=True),
+    Idle: Problem("Idle", 408, 4408, retryable=True),
+    SessionTooLong: Problem("Longest session reached", 503, 4410, retryable=True),
+    LimitReached: Problem("Too much, too fast", 429, 4429, retryable=True),
     Restarting: Problem("Restarting", 503, 1012, retryable=True),
 }
 
@@ -73,6 +83,7 @@ SCHEMA: dict[str, Any] = {
 
 #: Every code that an error of this service carries, and what it means.
 CODES: dict[str, str] = {
+    "access_misconfigured": "the API keys cannot be read, or the service would be open to all",
     "address_unusable": "the address to listen on is taken or not this machine's",
     "bad_audio": "the audio cannot be decoded, or breaks a limit of rate or channels",
     "bad_input": "the request is not understood",
@@ -83,6 +94,7 @@ CODES: dict[str, str] = {
     "empty_audio": "no body, or a file without one sample",
     "empty_frame": "a binary frame without audio; it was ignored",
     "frame_too_large": "a WebSocket frame above the limit",
+    "idle": "no frame of any kind came for the time that is allowed; send `keepalive`",
     "inference_failed": "the network failed on this batch; other batches go on",
     "internal_error": "a fault of the service; the log has the request id",
     "method_not_allowed": "the path exists, for another HTTP method",
@@ -91,16 +103,25 @@ CODES: dict[str, str] = {
     "model_incompatible": "the model file is of another format or feature specification",
     "model_not_found": "there is no such model file",
     "model_self_test_failed": "the model does not reproduce its own expected result",
+    "not_allowed": "this key or token may not do that",
     "not_found": "no such path",
     "not_ready": "the model is still being loaded",
+    "not_loopback": "without API keys, only this machine is served",
     "odd_frame": "a binary frame with a part of a sample; it was ignored whole",
-    "overloaded": "a limit on sessions, files or queued segments is reached",
+    "origin_not_allowed": "a web page of an origin that is not in `GLRF_ALLOWED_ORIGINS`",
+    "overloaded": "a limit on sessions, files, queued segments or measured load is reached",
+    "quota_exhausted": "the key's audio of this hour is used up",
+    "rate_limited": "the key's requests of this minute are used up",
     "rate_out_of_range": "the file's sample rate is outside 8 to 192 kHz",
     "restarting": "the process is shutting down",
+    "session_expired": "the longest session is reached; connect again",
+    "session_quota": "the key has as many streams open as it may",
     "slow_client": "the client does not read its results, or does not send its body",
+    "too_fast": "the stream's audio comes faster than is allowed, beyond the burst",
     "too_large": "more bytes or seconds than the limits allow",
     "too_many_channels": "the file has more than two channels",
     "truncated_audio": "the file announces more audio than it holds",
+    "unauthenticated": "no API key or token, or one that is wrong, expired or used already",
     "unavailable": "try again later",
     "upgrade_required": "the path is a WebSocket, not an HTTP resource",
     "unsupported_container": "not an audio file of a kind that is read here",
@@ -152,6 +173,8 @@ def response(
     wait_s = retry_after_s(error)
     if wait_s is not None:
         headers["Retry-After"] = str(math.ceil(wait_s))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="glrf"'
     body = document(error, request_id, status=status)
     return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
 

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ser_core.errors import Overloaded
 from ser_core.events import Event, Segment
-from ser_core.session import StreamSession
+from ser_core.session import SegmentRequest, StreamSession
 from service.inference.batcher import Batcher, Scored
 
 #: Audio of one step: a longer chunk is taken in several, so that none holds the event loop.
@@ -54,12 +55,21 @@ class Pump:
 
     `max_untold` bounds the results in the making: `room` waits while there are more, and with it
     the reader of the socket, and by TCP the sender.
+
+    With `drops` a session that is behind gives up its oldest unscored segments in the place of
+    waiting: `n_dropped` counts them.
     """
 
-    def __init__(self, session: StreamSession, batcher: Batcher, max_untold: int) -> None:
+    def __init__(
+        self, session: StreamSession, batcher: Batcher, max_untold: int, *, drops: bool = False
+    ) -> None:
         self._session = session
         self._batcher = batcher
         self._max_untold = max_untold
+        self._drops = drops
+        self._is_late = False
+        self._is_lateness_news = False
+        self.n_dropped = 0
         self._in_flight: deque[tuple[int, asyncio.Future[Scored]]] = deque()
         self._marks: deque[_Mark] = deque()
         self._scored: dict[int, Scored] = {}
@@ -83,13 +93,45 @@ class Pump:
             self._n_cut += n_new
             self._marks.append(_Mark(self._n_cut, received_s, features_s / n_new))
             for request in self._session.segments_to_score():
-                self._in_flight.append((request.id, self._batcher.submit(request.features)))
+                self._queue(request)
         if self._session.n_untold:
             self._has_more.set()
 
+    def _queue(self, request: SegmentRequest) -> None:
+        try:
+            future = self._batcher.submit(request.features)
+        except Overloaded:
+            if not self._drops:
+                raise
+            self._drop(request.id)
+        else:
+            self._in_flight.append((request.id, future))
+
+    def _drop(self, request_id: int) -> None:
+        self._session.drop(request_id)
+        self.n_dropped += 1
+        self._is_lateness_news = self._is_lateness_news or not self._is_late
+        self._is_late = True
+
+    def _drop_oldest(self) -> bool:
+        """Whether there was a segment to give up; those of a running batch come soon anyway."""
+        for index, (request_id, future) in enumerate(self._in_flight):
+            if self._batcher.withdraw(future):
+                del self._in_flight[index]
+                self._drop(request_id)
+                return True
+        return False
+
+    def take_lateness(self) -> bool:
+        """Whether segments began to be dropped: true once until the session has caught up."""
+        is_news, self._is_lateness_news = self._is_lateness_news, False
+        return is_news
+
     async def room(self) -> None:
-        """Waits until less than `max_untold` results are in the making."""
+        """Waits until less than `max_untold` results are in the making, or makes it so."""
         while self._session.n_untold >= self._max_untold:
+            if self._drops and self._drop_oldest():
+                continue
             self._has_room.clear()
             await self._has_room.wait()
 
@@ -114,6 +156,8 @@ class Pump:
                 self._has_room.set()
                 yield Told(event, self._timing(event) if isinstance(event, Segment) else None)
             self._has_room.set()  # an update leaves without being told
+            if self._session.n_untold <= self._max_untold // 2:
+                self._is_late = False
             if self._session.n_untold <= leave:
                 return
             await self._take_answer()
@@ -127,7 +171,11 @@ class Pump:
 
     async def _take_answer(self) -> None:
         request_id, future = self._in_flight[0]
-        scored = await future
+        # Not by awaiting it: a segment that is dropped meanwhile must not look like our own end.
+        await asyncio.wait({future})
+        if future.cancelled():
+            return
+        scored = future.result()
         self._in_flight.popleft()
         self._scored[request_id] = scored
         self._session.receive_logits(request_id, scored.logits)

@@ -6,7 +6,7 @@ Options of the contract that this version does not have are refused by name, nev
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -121,6 +121,7 @@ class StreamQuery(_Told):
     partial: bool = True
     start_offset_ms: int = Field(default=0, ge=0, le=2**52)
     resume: str | None = None
+    on_overload: Literal["close", "drop_oldest"] = "close"
 
     def config(self) -> StreamConfig:
         """The core's config; raises `BadParameter` and `UnsupportedEncoding`."""

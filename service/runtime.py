@@ -6,22 +6,38 @@ import logging
 from collections.abc import Iterator
 from typing import Protocol
 
-from ser_core.errors import NotReady, Overloaded, Restarting, SerError
+from ser_core.errors import NotReady, Overloaded, Restarting, SerError, Unauthenticated
+from service.auth import Access, Caller
+from service.capacity import Capacity
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
 from service.metrics import Metrics
 from service.problems import internal_error
+from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
 from service.settings import Settings
+
+#: How often the file of API keys is looked at for the sake of streams that are open.
+KEYS_POLL_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Stoppable(Protocol):
-    """What a stream offers to the end of the service."""
+    """What a stream offers to the service."""
 
-    def stop(self) -> None:
-        """Asks it to tell what it has, and to end."""
+    @property
+    def caller(self) -> Caller:
+        """Whose it is."""
+        ...
+
+    @property
+    def demand(self) -> float:
+        """Segments a second that it asks for at real time."""
+        ...
+
+    def stop(self, reason: SerError | None = None) -> None:
+        """Asks it to tell what it has, and to end; without a reason, for a restart."""
         ...
 
     async def ended(self) -> None:
@@ -41,16 +57,24 @@ def load_models(settings: Settings) -> ModelRegistry:
 
 
 class Runtime:
-    """State of one app. `models`, when given, are served at once; else `start` loads them."""
+    """State of one app. `models`, when given, are served at once; else `start` loads them.
+
+    Raises `SerError` for settings of access that cannot be meant.
+    """
 
     def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
+        self.access = Access(settings)
+        self.quotas = Quotas(settings)
+        self.capacity = Capacity(settings.max_load, settings.max_queue_wait_s, settings.n_workers)
+        self.metrics.load.set_function(self.capacity.load)
         self._models = models
         self._failure: SerError | None = None
         self._batchers: dict[str, Batcher] = {}
         self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._streams: set[Stoppable] = set()
         self._n_files = 0
         self._is_draining = False
@@ -61,6 +85,18 @@ class Runtime:
             self._serve(self._models)
         else:
             self._loading = asyncio.create_task(self._load())
+        self._watching = asyncio.create_task(self._watch_keys())
+
+    async def _watch_keys(self) -> None:
+        """Ends the streams of keys that are revoked."""
+        while True:
+            await asyncio.sleep(KEYS_POLL_S)
+            self.access.keys.refresh()
+            for stream in list(self._streams):
+                if not self.access.is_current(stream.caller):
+                    stream.stop(
+                        Unauthenticated("the API key was revoked", remedy="use another key")
+                    )
 
     async def _load(self) -> None:
         try:
@@ -79,7 +115,7 @@ class Runtime:
                 max_batch=self.settings.max_batch,
                 max_queued=self.settings.max_queued_segments,
                 n_workers=self.settings.n_workers,
-                on_batch=self.metrics.batch_size.observe,
+                on_batch=self._batch_scored,
             )
             batcher.start()
             self._batchers[model_key(backend)] = batcher
@@ -88,8 +124,14 @@ class Runtime:
         self._models = models
         self.metrics.ready.set(1)
 
+    def _batch_scored(self, n_segments: int, inference_s: float) -> None:
+        self.metrics.batch_size.observe(n_segments)
+        self.capacity.batch_scored(n_segments, inference_s)
+
     async def stop(self) -> None:
         """Ends the batchers, with what they have queued."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._loading is not None:
             await self._loading
         self._is_draining = True
@@ -118,20 +160,28 @@ class Runtime:
 
     @contextlib.contextmanager
     def stream_admitted(self, stream: Stoppable) -> Iterator[None]:
-        """Holds one of the places for streams; raises `Overloaded` and as `check_ready`."""
+        """Holds one of the places for streams, of the service and of the caller.
+
+        Raises `Overloaded`, `LimitReached` and as `check_ready`.
+        """
         self.check_ready()
         if len(self._streams) >= self.settings.max_sessions:
             raise Overloaded(
                 f"all {self.settings.max_sessions} sessions are taken",
                 remedy="try again later, or elsewhere",
             )
-        self._streams.add(stream)
-        self.metrics.sessions.inc()
-        try:
-            yield
-        finally:
-            self._streams.remove(stream)
-            self.metrics.sessions.dec()
+        oldest_wait_s = max((b.oldest_wait_s for b in self._batchers.values()), default=0.0)
+        self.capacity.check(stream.demand, oldest_wait_s)
+        with self.quotas.session(stream.caller):
+            self._streams.add(stream)
+            self.capacity.take(stream.demand)
+            self.metrics.sessions.inc()
+            try:
+                yield
+            finally:
+                self._streams.remove(stream)
+                self.capacity.release(stream.demand)
+                self.metrics.sessions.dec()
 
     @contextlib.contextmanager
     def file_admitted(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import uvicorn
 
 from ser_core.errors import SerError
 from service.app import create_app
+from service.auth import check_exposure
 from service.connection import StreamConnection
 from service.registry import ModelRegistry
 from service.runtime import Runtime, load_models
@@ -74,14 +75,16 @@ def run(settings: Settings | None = None) -> None:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
         )
+        check_exposure(settings)
         models = load_models(settings)
+        server = Server(settings, models)
         address = bound(settings.host, settings.port)
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
     host, port = address.getsockname()[:2]
     log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     with contextlib.suppress(KeyboardInterrupt):
-        Server(settings, models).run(sockets=[address])
+        server.run(sockets=[address])
 
 
 def bound(host: str, port: int) -> socket.socket:

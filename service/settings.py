@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ser_core.errors import BadParameter
 
 PREFIX = "GLRF_"
+#: What our command line reads as a client; no setting of a server.
+CLIENT_VARIABLES = frozenset({"GLRF_API_KEY"})
 SHIPPED_MODELS = Path(__file__).parent / "models"
 
 
@@ -24,12 +26,40 @@ class Settings(BaseSettings):
 
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. There is no authentication yet: keep it on loopback "
-        "or behind a proxy that has some.",
+        description="Address to listen on. Anything but loopback needs `GLRF_API_KEYS_FILE` or "
+        "`GLRF_API_KEYS`.",
     )
     port: int = Field(default=8000, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
+    )
+
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys that `glrf keys` keeps; a change is noticed within a second. "
+        "While it is missing or empty, nobody is let in.",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="API keys as comma-separated `name:sha256`, as `glrf keys create` prints them; "
+        "beside those of the file.",
+    )
+    token_keys: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated secrets of at least 32 bytes for browser tokens: the first "
+        "signs, all verify. Give all replicas the same; without it each process makes its own.",
+    )
+    token_s: float = Field(
+        default=60.0, ge=1, le=3600, description="Lifetime of a browser token, in seconds."
+    )
+    allowed_origins: str = Field(
+        default="",
+        description="Comma-separated origins (`https://app.example`) whose web pages may use the "
+        "service, beside its own.",
+    )
+    metrics_open: bool = Field(
+        default=False,
+        description="Whether `/metrics` is told without a key; for networks of operators only.",
     )
 
     model_dir: Path = Field(
@@ -69,6 +99,48 @@ class Settings(BaseSettings):
 
     max_sessions: int = Field(
         default=100, ge=1, description="Streams at a time; one more is refused with 503."
+    )
+    max_load: float = Field(
+        default=0.9,
+        ge=0,
+        description="Share of the measured capacity that open streams may be expected to take; one "
+        "more is refused with 503. 0 turns this off.",
+    )
+    max_queue_wait_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="While a segment has waited for inference this long, new streams are refused "
+        "with 503.",
+    )
+    max_stream_speed: float = Field(
+        default=20.0,
+        ge=1,
+        description="Speed of a stream's audio, in real time, above which `burst_s` is drawn on.",
+    )
+    burst_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Audio, in seconds, that a stream may send faster than `max_stream_speed` "
+        "before it is ended (4429).",
+    )
+    idle_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="A stream without any frame for this long is ended (4408); `keepalive` counts.",
+    )
+    max_session_s: float = Field(
+        default=14_400.0, gt=0, description="Longest stream, in seconds; then it is ended (4410)."
+    )
+    key_sessions: int | None = Field(
+        default=None, ge=1, description="Streams at a time of one key; none: no limit."
+    )
+    key_requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests and streams of one key; none: no limit."
+    )
+    key_audio_s_per_hour: int | None = Field(
+        default=None,
+        ge=1,
+        description="Audio of one key, all its channels counted once, in seconds; none: no limit.",
     )
     max_untold_events: int = Field(
         default=16,
@@ -125,7 +197,7 @@ def check_names(environment: Mapping[str, str]) -> None:
     """Raises `BadParameter` for the first `GLRF_` variable that is not a setting."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+        if name.upper().startswith(PREFIX) and name.upper() not in known | CLIENT_VARIABLES:
             raise BadParameter(
                 f"{name} is not a setting",
                 remedy=f"unset it or use one of {', '.join(sorted(known))}",

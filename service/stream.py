@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
@@ -18,9 +19,11 @@ from ser_core.decode import SNIFF_BYTES, sniff_container
 from ser_core.errors import (
     BadMessage,
     BadParameter,
+    Idle,
     InputError,
     Restarting,
     SerError,
+    SessionTooLong,
     SlowClient,
     TooLarge,
     UnsupportedEncoding,
@@ -29,8 +32,10 @@ from ser_core.events import Alert, Segment, Utterance
 from ser_core.session import StreamSession
 from service import problems, wire
 from service.analysis import narrowband_warning
+from service.auth import SUBPROTOCOL, caller_of
 from service.inference.batcher import Batcher
 from service.pump import STEP_S, Pump, Told
+from service.quotas import AudioMeter, Pace
 from service.requests import StreamQuery, check_endpointing, parse_query, smoothing_fields
 from service.runtime import Runtime
 
@@ -48,7 +53,7 @@ router = APIRouter()
 async def stream(socket: WebSocket) -> None:
     """Admits a stream or refuses it by an HTTP problem document before the upgrade."""
     runtime: Runtime = socket.app.state.runtime
-    request_id = uuid.uuid4().hex
+    request_id: str = socket.scope["state"]["request_id"]
     try:
         query = parse_query(StreamQuery, socket.query_params.multi_items())
         runtime.check_ready()
@@ -90,7 +95,16 @@ class Stream:
         self._session_id = uuid.uuid4().hex
         self._config = config
         self._session = StreamSession(self._batcher.backend.spec, config)
-        self._pump = Pump(self._session, self._batcher, runtime.settings.max_untold_events)
+        self._pump = Pump(
+            self._session,
+            self._batcher,
+            runtime.settings.max_untold_events,
+            drops=query.on_overload == "drop_oldest",
+        )
+        self.caller = caller_of(socket.scope)
+        pace = Pace(self._settings.max_stream_speed, self._settings.burst_s)
+        self._meter = AudioMeter(runtime.quotas, self.caller, pace)
+        self._capacity = runtime.capacity
         self._narrator = wire.Narrator(
             self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
         )
@@ -101,10 +115,22 @@ class Stream:
         self._n_dropped_samples = 0
         self._cut_off: SerError | None = None
         self._stop = asyncio.Event()
+        self._stop_reason: SerError = Restarting(
+            "the service is restarting", remedy="connect again"
+        )
         self._ended = asyncio.Event()
 
-    def stop(self) -> None:
-        """The service is shutting down: tell what is scored, then close with 1012."""
+    @property
+    def demand(self) -> float:
+        """Segments a second at real time."""
+        spec = self._batcher.backend.spec
+        rate_hz = spec.features.sample_rate_hz / spec.segments.hop_samples
+        return rate_hz * len(self._config.scored_channels)
+
+    def stop(self, reason: SerError | None = None) -> None:
+        """Tell what is scored, then close: by default with 1012, for the service shuts down."""
+        if reason is not None and not self._stop.is_set():
+            self._stop_reason = reason
         self._stop.set()
 
     async def ended(self) -> None:
@@ -131,14 +157,20 @@ class Stream:
             self._pump.cancel()
             self._ended.set()
             self._metrics.sessions_closed.labels(reason).inc()
+            self._metrics.dropped.inc(self._pump.n_dropped)
             heard_s = self._session.received_samples / self._config.sample_rate_hz
             log.info("session %s ended: %s, %.1f s", self._session_id, reason, heard_s)
 
     async def _serve(self) -> str:
         """Reads and writes until one of them ends; the reason, or an exception."""
         self._socket.scope.setdefault("extensions", {})["glrf.too_large"] = self._refuse_unread
-        await self._socket.accept(headers=[(b"x-request-id", self._request_id.encode())])
+        spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
+        await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
         await self._greet()
+        too_long = SessionTooLong("the longest session is reached", remedy="connect again")
+        expiry = asyncio.get_running_loop().call_later(
+            self._settings.max_session_s, self.stop, too_long
+        )
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write())
         stop = asyncio.create_task(self._stop.wait())
@@ -155,8 +187,9 @@ class Stream:
                 await asyncio.wait({writer}, timeout=LAST_WORDS_S)
                 if writer.done():
                     writer.result()
-                raise Restarting("the service is restarting", remedy="connect again")
+                raise self._stop_reason
         finally:
+            expiry.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,7 +201,14 @@ class Stream:
     async def _read(self) -> None:
         """Takes frames until `close`. Raises `WebSocketDisconnect` when the client leaves."""
         while True:
-            message = await self._socket.receive()
+            try:
+                async with asyncio.timeout(self._settings.idle_timeout_s):
+                    message = await self._socket.receive()
+            except TimeoutError as error:
+                raise Idle(
+                    f"no frame came for {self._settings.idle_timeout_s:g} s",
+                    remedy='send audio, silence too, or {"type": "keepalive"}',
+                ) from error
             received_s = time.perf_counter()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1006))
@@ -203,14 +243,25 @@ class Stream:
             )
             return
         n_samples = len(data) // frame_bytes
+        await self._meter.hear(n_samples / self._config.sample_rate_hz)
         self._metrics.streamed_s.inc(n_samples / self._config.sample_rate_hz)
         step_bytes = int(STEP_S * self._config.sample_rate_hz) * frame_bytes
         for start in range(0, len(data), step_bytes):
             if start:
                 await asyncio.sleep(0)  # a large frame shares the loop with the other sessions
             await self._pump.room()
+            await self._warn_if_late()
             step = data[start : start + step_bytes]
             self._pump.advance(lambda step=step: self._session.receive_audio(step), received_s)
+
+    async def _warn_if_late(self) -> None:
+        if self._pump.take_lateness():
+            await self._send(
+                wire.WarningMessage,
+                channel=self._config.scored_channels[0],
+                code="late",
+                message="the service is behind: the oldest unscored segments are dropped",
+            )
 
     async def _obey(self, command: wire.Command, received_s: float) -> bool:
         """Whether the command was to close."""
@@ -270,16 +321,26 @@ class Stream:
                 rules=tuple(rule.text for rule in config.rules),
                 partial=config.partial,
                 start_offset_ms=self._query.start_offset_ms,
+                on_overload=self._query.on_overload,
             ),
             model=wire.model_card(backend.spec, backend.sha256),
             limits=wire.Limits(
                 max_sessions=self._settings.max_sessions,
                 send_timeout_ms=round(self._settings.send_timeout_s * 1000),
+                idle_timeout_ms=round(self._settings.idle_timeout_s * 1000),
+                max_session_ms=round(self._settings.max_session_s * 1000),
+                max_speed=self._settings.max_stream_speed,
+                burst_ms=round(self._settings.burst_s * 1000),
             ),
+            expires_at=self._expires_at(),
         )
         narrowband = narrowband_warning(config, backend.spec)
         if narrowband is not None:
             await self._send(wire.WarningMessage, **narrowband.model_dump())
+
+    def _expires_at(self) -> str:
+        end = datetime.now(UTC) + timedelta(seconds=self._settings.max_session_s)
+        return end.isoformat(timespec="seconds")
 
     async def _write(self) -> None:
         """Sends results as they come, until the session is finishing and all is told."""
@@ -305,6 +366,7 @@ class Stream:
                 self._metrics.told(segment)
                 self._metrics.lag_s.observe(lag_s)
                 send_s = time.perf_counter() - began_s
+                self._capacity.segment_handled(timing.features_s + send_s)
                 self._metrics.stages(features=timing.features_s, send=send_s)
                 if segment.abstain != "no_speech":
                     self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)
@@ -331,6 +393,8 @@ class Stream:
     async def _say_goodbye(self) -> None:
         n_dropped = self._n_dropped_samples * len(self._config.scored_channels)
         dropped_ms = round(n_dropped * 1000 / self._config.sample_rate_hz)
+        hop_samples = self._batcher.backend.spec.segments.hop_samples
+        dropped_ms += self._narrator.clock.length_ms(self._pump.n_dropped * hop_samples)
         await self._send(
             wire.SessionClosed,
             reason=CLIENT_CLOSED,

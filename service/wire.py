@@ -186,6 +186,7 @@ class StreamSettings(_Object):
     rules: tuple[str, ...]
     partial: bool
     start_offset_ms: int
+    on_overload: str
 
 
 class Limits(_Object):
@@ -194,6 +195,10 @@ class Limits(_Object):
     max_frame_bytes: int = MAX_FRAME_BYTES
     max_sessions: int
     send_timeout_ms: int
+    idle_timeout_ms: int
+    max_session_ms: int
+    max_speed: float
+    burst_ms: int
 
 
 class SessionCreated(Message):
@@ -226,7 +231,10 @@ class ErrorMessage(ErrorFields, Message):
 
 
 class Usage(_Object):
-    """Totals over the scored channels; `dropped_ms` is audio of frames that were ignored."""
+    """Totals over the scored channels.
+
+    `dropped_ms` is audio of frames that were ignored, and of segments given up under overload.
+    """
 
     audio_ms: int
     speech_ms: int

@@ -49,7 +49,7 @@ class Batcher:
         max_batch: int = 16,
         max_queued: int = 1024,
         n_workers: int = 1,
-        on_batch: Callable[[int], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         self.backend = backend
         self._max_batch = max_batch
@@ -57,6 +57,7 @@ class Batcher:
         self._n_workers = n_workers
         self._on_batch = on_batch
         self._queue: deque[_Waiting] = deque()
+        self._running: set[asyncio.Future[Scored]] = set()
         self._is_due = asyncio.Event()
         self._is_stopping = False
         self._workers: list[asyncio.Task[None]] = []
@@ -66,6 +67,11 @@ class Batcher:
     def n_queued(self) -> int:
         """Segments that wait; those of clients that left count until their turn comes."""
         return len(self._queue)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the next segment to be scored has waited."""
+        return time.perf_counter() - self._queue[0].since_s if self._queue else 0.0
 
     def start(self) -> None:
         """Starts the workers on the running event loop."""
@@ -107,6 +113,10 @@ class Batcher:
         self._is_due.set()
         return future
 
+    def withdraw(self, future: "asyncio.Future[Scored]") -> bool:
+        """Takes a segment back, unless its batch already runs."""
+        return future not in self._running and future.cancel()
+
     def _drop_withdrawn(self) -> None:
         self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
 
@@ -131,14 +141,18 @@ class Batcher:
             if not batch:
                 continue
             began_s = time.perf_counter()
+            futures = {waiting.future for waiting in batch}
+            self._running |= futures
             try:
                 logits = await loop.run_in_executor(self._threads, self._score, batch)
             except Exception as error:
                 _fail(batch, error)
                 continue
+            finally:
+                self._running -= futures
             inference_s = time.perf_counter() - began_s
             if self._on_batch is not None:
-                self._on_batch(len(batch))
+                self._on_batch(len(batch), inference_s)
             for waiting, row in zip(batch, logits, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(

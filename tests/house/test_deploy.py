@@ -142,6 +142,17 @@ def test_compose_waits_longer_than_the_service_needs_to_stop():
     assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_s"].default
 
 
+def test_nobody_is_let_in_without_a_key():
+    last_stage = read("Dockerfile").rpartition("\nFROM ")[2]
+    file = re.search(r"GLRF_API_KEYS_FILE=(\S+)", last_stage)
+    assert file is not None
+    folder = str(Path(file[1]).parent)
+    assert re.search(rf"--owner=glrf .*--mode=0700 {folder}", last_stage)
+    assert f"keys:{folder}" in load(COMPOSE[0])["services"]["glrf"]["volumes"]
+    environment = load(COMPOSE[0])["services"]["glrf"]["environment"]
+    assert environment == {"GLRF_METRICS_OPEN": "true"}
+
+
 def test_the_image_is_not_run_by_root_and_stops_on_sigterm():
     last_stage = read("Dockerfile").rpartition("\nFROM ")[2]
     assert re.search(r"^USER 10001:10001$", last_stage, re.MULTILINE)

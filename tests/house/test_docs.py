@@ -9,7 +9,7 @@ from ser_core.errors import SerError
 from ser_core.events import Abstain, WarningCode
 from service.metrics import Metrics
 from service.problems import CODES
-from service.settings import PREFIX, Settings
+from service.settings import CLIENT_VARIABLES, PREFIX, Settings
 from tests.house.repository import ROOT, read, tracked
 
 DOCS = ("docs/operations.md", "docs/protocol.md")
@@ -42,7 +42,7 @@ def test_error_code_is_documented(code: str):
     assert code in documented()
 
 
-@pytest.mark.parametrize("code", [*get_args(WarningCode), *get_args(Abstain)])
+@pytest.mark.parametrize("code", ["late", *get_args(WarningCode), *get_args(Abstain)])
 def test_warning_and_reason_to_abstain_are_documented(code: str):
     assert code in documented()
 
@@ -55,7 +55,7 @@ def test_default_is_the_documented_one(name: str):
 
 
 def test_no_setting_is_documented_that_does_not_exist():
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
     assert {word for word in documented() if re.fullmatch(r"GLRF_[A-Z_]+", word)} <= known
 
 

@@ -83,12 +83,13 @@ def test_the_stream_without_an_upgrade(server: RunningServer) -> None:
 
 def test_documentation_is_served(server: RunningServer) -> None:
     paths = server.http.get("/openapi.json").json()["paths"]
-    assert {"/v1/files", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(paths)
+    assert {"/v1/files", "/v1/models", "/v1/tokens", "/livez", "/readyz", "/metrics"} <= set(paths)
     parameters = {p["name"] for p in paths["/v1/files"]["post"]["parameters"]}
     told = {"smoothing", "hysteresis", "min_dwell_ms", "rules"}
     assert parameters == {"roles", "model", "endpointing", "partial"} | told
     responses = paths["/v1/files"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "408", "413", "415", "422", "503"}
+    refusals = ("400", "401", "403", "408", "413", "415", "422", "429", "503")
+    assert set(responses) == {"200", *refusals}
     for status in set(responses) - {"200"}:
         schema = responses[status]["content"]["application/problem+json"]["schema"]
         assert {"code", "remedy", "request_id"} <= set(schema["required"])

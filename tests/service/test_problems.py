@@ -19,7 +19,10 @@ def all_errors(root: type[SerError] = SerError) -> list[type[SerError]]:
 def test_each_error_has_a_row_and_a_listed_code(cls: type[SerError]) -> None:
     problem = problems.problem_of(cls("x"))
     assert 400 <= problem.status < 600
-    assert problem.close_code in (1009, 1011, 1012, 1013, 4400, 4415)
+    assert problem.close_code in {
+        *(1009, 1011, 1012, 1013),
+        *(4400, 4401, 4403, 4408, 4410, 4415, 4429),
+    }
     assert cls.code in problems.CODES
 
 
@@ -37,7 +40,7 @@ def test_each_code_in_the_source_is_listed_and_each_listed_code_is_used() -> Non
                     func=ast.Attribute(attr="_complain"), args=[ast.Constant(value=str(code)), *_]
                 ):
                     used.add(code)
-    warnings = {"narrowband_audio"}
+    warnings = {"narrowband_audio", "late"}
     assert used - warnings == set(problems.CODES)
 
 
@@ -60,6 +63,13 @@ def test_the_document() -> None:
         "request_id": "r1",
         "remedy": "send less",
     }
+
+
+def test_who_is_not_known_learns_how_to_say_who_they_are() -> None:
+    response = problems.response(errors.Unauthenticated("no API key was sent"), "r")
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "Retry-After" not in response.headers
 
 
 @pytest.mark.parametrize("cls", [Overloaded, NotReady])

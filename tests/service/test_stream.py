@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
@@ -49,9 +50,20 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
         "rules": [],
         "partial": True,
         "start_offset_ms": 0,
+        "on_overload": "close",
     }
     assert (created["model"]["name"], len(created["model"]["sha256"])) == ("tiny", 64)
-    assert created["limits"]["max_frame_bytes"] == 2**20
+    assert created["limits"] == {
+        "max_frame_bytes": 2**20,
+        "max_sessions": 100,
+        "send_timeout_ms": 10_000,
+        "idle_timeout_ms": 60_000,
+        "max_session_ms": 14_400_000,
+        "max_speed": 20.0,
+        "burst_ms": 300_000,
+    }
+    left = datetime.fromisoformat(created["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=3, minutes=59) < left <= timedelta(hours=4)
     segments = transcript.of("segment")
     assert [s["partial"] for s in segments] == [True] * 3 + [False] * 3
     assert [(s["start_ms"], s["end_ms"]) for s in segments] == [

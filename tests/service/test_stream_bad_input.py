@@ -239,7 +239,7 @@ def test_clipping(server: RunningServer) -> None:
 
 def test_a_client_that_never_reads(settings: Settings) -> None:
     """It is cut off after the time to send; what it left unread stays bounded meanwhile."""
-    impatient = settings.model_copy(update={"send_timeout_s": 0.3})
+    impatient = settings.model_copy(update={"send_timeout_s": 0.3, "burst_s": 20_000.0})
     with RunningServer(impatient) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
 

@@ -1,0 +1,123 @@
+"""What one key may take: requests, streams at a time, seconds of audio; and how fast a stream is.
+
+Counted in this process (`limits`' memory storage): with N replicas a key may have up to N times
+as much.
+"""
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from ser_core.errors import LimitReached
+from service.auth import Caller
+from service.settings import Settings
+
+
+class Quotas:
+    """The counters of one service, by caller; a key's own limits win over the settings'."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._n_sessions: Counter[str] = Counter()
+
+    async def count_request(self, caller: Caller) -> None:
+        """Raises `LimitReached` (`rate_limited`)."""
+        limit = caller.limits.requests_per_minute or self._settings.key_requests_per_minute
+        if limit is None:
+            return
+        item = RateLimitItemPerMinute(limit)
+        if not await self._limiter.hit(item, "requests", caller.id):
+            raise LimitReached(
+                f"this key may make {limit} requests a minute",
+                remedy="wait, or ask the operator for more",
+                code="rate_limited",
+                retry_after_s=await self._wait_s(item, "requests", caller),
+            )
+
+    @contextlib.contextmanager
+    def session(self, caller: Caller) -> Iterator[None]:
+        """Holds one of the caller's streams; raises `LimitReached` (`session_quota`)."""
+        limit = caller.limits.sessions or self._settings.key_sessions
+        if limit is not None and self._n_sessions[caller.id] >= limit:
+            raise LimitReached(
+                f"this key may have {limit} streams at a time",
+                remedy="close one, or ask the operator for more",
+                code="session_quota",
+            )
+        self._n_sessions[caller.id] += 1
+        try:
+            yield
+        finally:
+            self._n_sessions[caller.id] -= 1
+            if not self._n_sessions[caller.id]:
+                del self._n_sessions[caller.id]
+
+    async def charge_audio(self, caller: Caller, n_s: int) -> None:
+        """Takes seconds of the caller's audio; raises `LimitReached` (`quota_exhausted`)."""
+        limit = caller.limits.audio_s_per_hour or self._settings.key_audio_s_per_hour
+        if limit is None:
+            return
+        item = RateLimitItemPerHour(limit)
+        if not await self._limiter.hit(item, "audio", caller.id, cost=n_s):
+            raise LimitReached(
+                f"this key may send {limit} s of audio an hour",
+                remedy="wait, or ask the operator for more",
+                code="quota_exhausted",
+                retry_after_s=await self._wait_s(item, "audio", caller),
+            )
+
+    async def _wait_s(self, item: RateLimitItem, what: str, caller: Caller) -> float:
+        stats = await self._limiter.get_window_stats(item, what, caller.id)
+        return max(1.0, stats.reset_time - time.time())
+
+
+class Pace:
+    """A token bucket of audio: `burst_s` seconds, refilled at `speed` seconds a second."""
+
+    def __init__(
+        self, speed: float, burst_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._speed, self._burst_s, self._clock = speed, burst_s, clock
+        self._left_s = burst_s
+        self._since_s = clock()
+
+    def take(self, audio_s: float) -> None:
+        """Raises `LimitReached` (`too_fast`) when the bucket is empty."""
+        now_s = self._clock()
+        refill_s = (now_s - self._since_s) * self._speed
+        self._left_s = min(self._burst_s, self._left_s + refill_s) - audio_s
+        self._since_s = now_s
+        if self._left_s < 0:
+            raise LimitReached(
+                f"the audio comes faster than {self._speed:g} times real time, "
+                f"beyond {self._burst_s:g} s at once",
+                remedy="send it as it is spoken; whole recordings go to POST /v1/files",
+                code="too_fast",
+                retry_after_s=max(1.0, -self._left_s / self._speed),
+            )
+
+
+class AudioMeter:
+    """Charges one stream or file for its audio, a whole second at a time and in advance."""
+
+    def __init__(self, quotas: Quotas, caller: Caller, pace: Pace | None = None) -> None:
+        self._quotas, self._caller, self._pace = quotas, caller, pace
+        self._heard_s = 0.0
+        self._n_charged_s = 0
+
+    async def hear(self, audio_s: float) -> None:
+        """Counts audio before it is scored; raises `LimitReached`."""
+        if self._pace is not None:
+            self._pace.take(audio_s)
+        self._heard_s += audio_s
+        n_new_s = math.ceil(self._heard_s) - self._n_charged_s
+        if n_new_s > 0:
+            await self._quotas.charge_audio(self._caller, n_new_s)
+            self._n_charged_s += n_new_s

@@ -1,0 +1,77 @@
+import pytest
+
+from ser_core.errors import Overloaded
+from service.capacity import MIN_MEASURED, Capacity
+
+
+def measured(**costs_s: float) -> Capacity:
+    """What batches of one and of ten, and the loop, took."""
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    for _ in range(MIN_MEASURED):
+        capacity.batch_scored(1, costs_s.get("one", 0.0))
+        capacity.batch_scored(10, costs_s.get("ten", 0.0))
+        capacity.segment_handled(costs_s.get("loop", 0.0))
+    return capacity
+
+
+def test_nothing_is_refused_before_enough_was_measured() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    capacity.batch_scored(1, 100.0)
+    capacity.take(2.5)
+    capacity.check(2.5, 0.0)
+    assert capacity.load() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("costs_s", "n_streams"),
+    [
+        ({"one": 0.01, "ten": 0.1}, 36),  # batches save nothing: 100 segments a second
+        ({"one": 0.01, "ten": 0.01}, 360),  # a batch of ten costs as much as one
+        ({"one": 0.001, "ten": 0.01, "loop": 0.02}, 18),  # the event loop is the narrow place
+    ],
+)
+def test_streams_are_admitted_up_to_the_measured_load(
+    costs_s: dict[str, float], n_streams: int
+) -> None:
+    capacity = measured(**costs_s)
+    for _ in range(n_streams):
+        capacity.check(2.5, 0.0)
+        capacity.take(2.5)
+    assert capacity.load() == pytest.approx(0.9)
+    with pytest.raises(Overloaded, match="measured capacity") as refused:
+        capacity.check(2.5, 0.0)
+    assert refused.value.retry_after_s == 5.0
+    capacity.release(2.5)
+    capacity.check(2.5, 0.0)
+
+
+def test_the_first_stream_is_always_admitted() -> None:
+    capacity = measured(one=100.0, ten=1000.0)
+    capacity.check(2.5, 0.0)
+    capacity.take(2.5)
+    with pytest.raises(Overloaded):
+        capacity.check(2.5, 0.0)
+    capacity.release(2.5)
+    assert capacity.load() == 0.0
+    capacity.check(2.5, 0.0)
+
+
+def test_a_queue_that_stands_still_refuses_also_the_first() -> None:
+    with pytest.raises(Overloaded, match=r"wait 2\.5 s"):
+        measured().check(2.5, 2.5)
+
+
+def test_the_load_can_be_ignored() -> None:
+    capacity = Capacity(max_load=0.0, max_queue_wait_s=2.0)
+    for _ in range(MIN_MEASURED):
+        capacity.batch_scored(1, 100.0)
+    capacity.take(2.5)
+    capacity.check(2.5, 0.0)
+
+
+def test_the_estimate_follows_the_machine() -> None:
+    capacity = measured(one=0.01, ten=0.1)
+    for _ in range(500):
+        capacity.batch_scored(1, 0.02)
+        capacity.batch_scored(10, 0.2)
+    assert capacity.load(2.5) == pytest.approx(0.05, rel=0.01)

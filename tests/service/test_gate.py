@@ -1,0 +1,286 @@
+"""Keys, tokens and limits through a real server."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from service.keys import KeyLimits, new_key, write_keys
+from service.settings import Settings
+from service.tokens import Tokens
+from tests.service.running import TIMEOUT_S, RunningServer, Transcript, chunks, listen, pcm, wav
+from tests.synthetic import voice
+
+KEY, KEPT = new_key("kiosk")
+LIMITED_KEY, LIMITED = new_key(
+    "limited", KeyLimits(sessions=1, requests_per_minute=50, audio_s_per_hour=5)
+)
+BEARER = {"Authorization": f"Bearer {KEY}"}
+ORIGIN = "https://app.example"
+SECRET = "s" * 32
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    write_keys(path, [KEPT, LIMITED])
+    return path
+
+
+@pytest.fixture(scope="module")
+def locked(settings: Settings, path: Path) -> Iterator[RunningServer]:
+    """A server with keys, and the finest log there is."""
+    with RunningServer(changed(settings, path)) as running:
+        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
+        yield running
+
+
+def changed(settings: Settings, path: Path, **others: Any) -> Settings:
+    values = {
+        **settings.model_dump(),
+        "api_keys_file": path,
+        "token_keys": SECRET,
+        "allowed_origins": ORIGIN,
+        "log_level": "debug",
+        **others,
+    }
+    return Settings(**values)
+
+
+def refusal(url: str, **options: Any) -> httpx.Response:
+    """The problem that a stream is refused with, before its upgrade."""
+
+    async def run() -> httpx.Response:
+        async with asyncio.timeout(TIMEOUT_S):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, **options)
+            answer = refused.value.response
+            headers = list(answer.headers.raw_items())
+            return httpx.Response(answer.status_code, headers=headers, content=answer.body)
+
+    return asyncio.run(run())
+
+
+def talked(url: str, frames: list[bytes | str], **options: Any) -> Transcript:
+    async def run() -> Transcript:
+        async with asyncio.timeout(TIMEOUT_S), connect(url, **options) as client:
+            listening = asyncio.create_task(listen(client))
+            with contextlib.suppress(Exception):
+                for frame in frames:
+                    await client.send(frame)
+            return await listening
+
+    return asyncio.run(run())
+
+
+CLOSE = '{"type": "close"}'
+
+
+def test_rest_needs_a_key(locked: RunningServer) -> None:
+    for method, route in (("GET", "/v1/models"), ("POST", "/v1/files"), ("GET", "/metrics")):
+        answer = locked.http.request(method, route)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["code"] == "unauthenticated"
+        assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+    assert locked.http.get("/v1/models", headers=BEARER).status_code == 200
+    assert locked.http.get("/metrics", headers=BEARER).status_code == 200
+    assert locked.http.get("/livez").status_code == 200
+    answer = locked.http.post("/v1/files", headers=BEARER, content=wav(voice(32_000)))
+    assert answer.status_code == 200
+
+
+def test_a_stream_needs_a_key(locked: RunningServer) -> None:
+    answer = refusal(locked.stream_url)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.json()["code"] == "unauthenticated"
+    transcript = talked(locked.stream_url, [pcm(voice(16_000)), CLOSE], additional_headers=BEARER)
+    assert transcript.close_code == 1000
+
+
+def test_a_browser_streams_with_a_token_once(locked: RunningServer) -> None:
+    preflight = locked.http.options(
+        "/v1/tokens",
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    answer = locked.http.post("/v1/tokens", headers={**BEARER, "Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    token = answer.json()["token"]
+    assert answer.json()["expires_in_ms"] == 60_000
+    browser: dict[str, Any] = {
+        "subprotocols": ["glrf.v1", f"glrf.token.{token}"],
+        "origin": ORIGIN,
+    }
+
+    async def run() -> str | None:
+        async with asyncio.timeout(TIMEOUT_S), connect(locked.stream_url, **browser) as client:
+            await client.recv()
+            return client.subprotocol
+
+    assert asyncio.run(run()) == "glrf.v1"
+    assert refusal(locked.stream_url, **browser).json()["code"] == "unauthenticated"
+    assert locked.http.post("/v1/tokens").status_code == 401
+
+
+def test_a_token_of_another_replica_is_good(locked: RunningServer) -> None:
+    token = Tokens((SECRET.encode(),), 60.0).issue(KEPT.id)
+    browser: dict[str, Any] = {"subprotocols": ["glrf.v1", f"glrf.token.{token}"]}
+    assert talked(locked.stream_url, [CLOSE], **browser).close_code == 1000
+
+
+def test_pages_of_other_origins_are_refused(locked: RunningServer) -> None:
+    evil = {"Origin": "https://evil.example"}
+    answer = locked.http.get("/v1/models", headers={**BEARER, **evil})
+    assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    answer = refusal(locked.stream_url, additional_headers={**BEARER, **evil})
+    assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
+
+
+def test_a_page_of_our_own_needs_no_list(server: RunningServer) -> None:
+    own = f"http://127.0.0.1:{server.port}"
+    assert server.http.get("/v1/models", headers={"Origin": own}).status_code == 200
+    assert talked(server.stream_url, [CLOSE], origin=own).close_code == 1000
+    answer = refusal(server.stream_url, origin="https://evil.example")
+    assert answer.status_code == 403
+
+
+def test_who_comes_through_a_proxy_is_not_this_machine(server: RunningServer) -> None:
+    answer = server.http.get("/v1/models", headers={"X-Forwarded-For": "192.0.2.1"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_loopback")
+
+
+def test_a_key_has_its_share_and_no_more(locked: RunningServer) -> None:
+    bearer = {"Authorization": f"Bearer {LIMITED_KEY}"}
+
+    async def two_at_once() -> int:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with connect(locked.stream_url, additional_headers=bearer) as client:
+                await client.recv()
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(locked.stream_url, additional_headers=bearer)
+                answer = refused.value.response
+                assert json.loads(answer.body)["code"] == "session_quota"
+                assert "Retry-After" in answer.headers
+                return answer.status_code
+
+    assert asyncio.run(two_at_once()) == 429
+    locked.wait_until(lambda: locked.metric("glrf_sessions") == 0)
+
+    audio = chunks(pcm(voice(16_000 * 4)), 32_000)
+    assert talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer).close_code == 1000
+    transcript = talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer)
+    assert transcript.close_code == 4429
+    assert transcript.error["code"] == "quota_exhausted"
+    assert transcript.error["retry_after_ms"] > 60_000
+    answer = locked.http.post("/v1/files", headers=bearer, content=wav(voice(32_000)))
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exhausted")
+    statuses = [locked.http.get("/v1/models", headers=bearer).status_code for _ in range(51)]
+    assert statuses[-1] == 429
+    assert locked.http.get("/v1/models", headers=BEARER).status_code == 200
+    assert locked.metric("glrf_refusals_total", code="session_quota") == 1
+    assert locked.metric("glrf_refusals_total", code="quota_exhausted") == 2
+
+
+def test_keys_come_and_go_without_a_restart(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key, kept = new_key("short-lived")
+    bearer = {"Authorization": f"Bearer {key}"}
+    with RunningServer(changed(settings, path)) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        assert server.http.get("/v1/models").status_code == 401
+        assert server.http.get("/v1/models", headers=bearer).status_code == 401
+        write_keys(path, [kept])
+        assert server.http.get("/v1/models", headers=bearer).status_code == 200
+
+        async def run() -> Transcript:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                connect(server.stream_url, additional_headers=bearer) as client,
+            ):
+                await client.send(pcm(voice(16_000)))
+                created = json.loads(await client.recv())
+                segment = json.loads(await client.recv())
+                write_keys(path, [])
+                transcript = await listen(client)
+                transcript.messages[:0] = [created, segment]
+                return transcript
+
+        transcript = asyncio.run(run())
+        assert transcript.close_code == 4401
+        assert transcript.error["code"] == "unauthenticated"
+        assert server.http.get("/v1/models", headers=bearer).status_code == 401
+
+
+def test_no_secret_is_logged(
+    settings: Settings, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at the finest level either, nor in what is refused."""
+    caplog.set_level(logging.DEBUG)
+    with RunningServer(changed(settings, path)) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        logging.getLogger("uvicorn.error").propagate = True
+        token = server.http.post("/v1/tokens", headers=BEARER).json()["token"]
+        browser: dict[str, Any] = {"subprotocols": ["glrf.v1", f"glrf.token.{token}"]}
+        assert talked(server.stream_url, [CLOSE], **browser).close_code == 1000
+        refusal(server.stream_url, **browser)
+        refusal(server.stream_url, additional_headers={"Authorization": f"Bearer x{KEY}"})
+        talked(server.stream_url, [CLOSE], additional_headers=BEARER)
+        server.http.get("/v1/models", headers={"Authorization": f"Basic {KEY}"})
+    said = "\n".join(
+        record.getMessage()
+        for record in caplog.records
+        # The clients of this very test are in this process too.
+        if not record.name.startswith(("httpcore", "httpx", "websockets"))
+    )
+    assert "session" in said
+    assert KEY not in said
+    assert token not in said
+    assert KEPT.sha256 not in said
+
+
+def test_streams_end_that_are_too_fast_idle_or_too_long(settings: Settings) -> None:
+    strict = settings.model_copy(
+        update={"max_stream_speed": 1.0, "burst_s": 3.0, "idle_timeout_s": 0.5, "max_session_s": 4}
+    )
+    with RunningServer(strict) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        fast = talked(server.stream_url, [*chunks(pcm(voice(16_000 * 30)), 32_000), CLOSE])
+        assert (fast.close_code, fast.error["code"]) == (4429, "too_fast")
+        idle = talked(server.stream_url, [pcm(voice(16_000))])
+        assert (idle.close_code, idle.error["code"]) == (4408, "idle")
+        assert idle.of("segment")
+
+        async def long() -> Transcript:
+            async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
+                listening = asyncio.create_task(listen(client))
+                began_s = time.monotonic()
+                await client.send(pcm(voice(16_000)))
+                while not listening.done():
+                    with contextlib.suppress(Exception):
+                        await client.send('{"type": "keepalive"}')
+                    await asyncio.sleep(0.1)
+                assert time.monotonic() - began_s > 3.5
+                return await listening
+
+        transcript = asyncio.run(long())
+        assert (transcript.close_code, transcript.error["code"]) == (4410, "session_expired")
+        assert transcript.error["retryable"]
+        assert transcript.of("segment")

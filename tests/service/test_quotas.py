@@ -1,0 +1,88 @@
+import asyncio
+
+import pytest
+
+from ser_core.errors import LimitReached
+from service.auth import Caller
+from service.keys import KeyLimits
+from service.quotas import AudioMeter, Pace, Quotas
+from service.settings import Settings
+
+ANYBODY = Caller("1", "anybody", KeyLimits())
+FAVOURED = Caller("2", "favoured", KeyLimits(sessions=2, requests_per_minute=5, audio_s_per_hour=9))
+
+
+def quotas(**limits: int) -> Quotas:
+    return Quotas(Settings(**limits))  # pyright: ignore[reportArgumentType]
+
+
+def test_without_limits_nothing_is_counted() -> None:
+    async def run() -> None:
+        ours = quotas()
+        for _ in range(100):
+            await ours.count_request(ANYBODY)
+            await ours.charge_audio(ANYBODY, 10_000)
+
+    asyncio.run(run())
+
+
+def test_requests_a_minute_are_counted_by_key() -> None:
+    async def run() -> None:
+        ours = quotas(key_requests_per_minute=2)
+        for caller, n_allowed in ((ANYBODY, 2), (FAVOURED, 5)):
+            for _ in range(n_allowed):
+                await ours.count_request(caller)
+            with pytest.raises(LimitReached) as refused:
+                await ours.count_request(caller)
+            assert refused.value.code == "rate_limited"
+            assert 1 <= refused.value.retry_after_s <= 60
+
+    asyncio.run(run())
+
+
+def test_streams_at_a_time_are_counted_by_key() -> None:
+    ours = quotas(key_sessions=1)
+    with ours.session(ANYBODY):
+        with pytest.raises(LimitReached) as refused, ours.session(ANYBODY):
+            pass
+        with ours.session(FAVOURED), ours.session(FAVOURED):
+            pass
+    assert refused.value.code == "session_quota"
+    with ours.session(ANYBODY):
+        pass
+
+
+def test_audio_is_charged_in_advance_by_the_second() -> None:
+    async def run() -> None:
+        ours = quotas(key_audio_s_per_hour=3)
+        meter = AudioMeter(ours, ANYBODY)
+        for _ in range(29):
+            await meter.hear(0.1)
+        other = AudioMeter(ours, ANYBODY)
+        with pytest.raises(LimitReached) as refused:
+            await other.hear(0.1)
+        assert refused.value.code == "quota_exhausted"
+        assert refused.value.retry_after_s > 60
+
+    asyncio.run(run())
+
+
+def test_a_stream_may_burst_but_not_run_ahead_for_long() -> None:
+    now_s = 0.0
+    pace = Pace(2.0, 10.0, clock=lambda: now_s)
+    pace.take(10.0)
+    now_s += 1.0
+    pace.take(2.0)
+    with pytest.raises(LimitReached) as refused:
+        pace.take(4.0)
+    assert refused.value.code == "too_fast"
+    assert refused.value.retry_after_s == 2.0
+
+
+def test_a_burst_is_not_saved_up() -> None:
+    now_s = 0.0
+    pace = Pace(2.0, 10.0, clock=lambda: now_s)
+    now_s += 3600.0
+    pace.take(10.0)
+    with pytest.raises(LimitReached):
+        pace.take(0.1)
