@@ -27,6 +27,8 @@ RUN groupadd --system --gid 10001 glrf \
 COPY --from=build /opt/glrf /opt/glrf
 
 # Nobody is let in before the first key: docker exec CONTAINER glrf keys create NAME
+# GLRF_API_KEYS_FILE is a path, no secret.
+# hadolint ignore=DL3064
 ENV PATH=/opt/glrf/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -35,6 +35,8 @@ class StreamConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.logger = _log
+        # For debugging, websockets would log all headers of a handshake, keys included.
+        self.conn.logger, self.conn.debug = _log, False
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

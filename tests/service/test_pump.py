@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import numpy as np
 import pytest
 
 from ser_core.errors import Overloaded, SerError
@@ -18,6 +19,8 @@ def play(
     script: Callable[[Pump, StreamSession, GatedBackend, Batcher], Awaitable[None]],
     backend: GatedBackend | None = None,
     max_queued: int = 100,
+    *,
+    drops: bool = False,
 ) -> None:
     backend = backend or GatedBackend()
 
@@ -27,7 +30,7 @@ def play(
             Batcher(backend, max_batch=2, max_queued=max_queued) as batcher,
         ):
             session = StreamSession(backend.spec, StreamConfig())
-            pump = Pump(session, batcher, max_untold=4)
+            pump = Pump(session, batcher, max_untold=4, drops=drops)
             try:
                 await script(pump, session, backend, batcher)
             finally:
@@ -130,3 +133,82 @@ def test_a_full_queue_reaches_the_session() -> None:
             pump.advance(lambda: session.receive_audio(SECOND * 5), 0.0)
 
     play(script, max_queued=2)
+
+
+def ends_of(told: list[Told]) -> list[int]:
+    return [one.event.end for one in told if isinstance(one.event, Segment)]
+
+
+def test_a_session_that_is_behind_gives_up_its_oldest_segments() -> None:
+    async def script(
+        pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
+    ) -> None:
+        hops = [SECOND[start : start + 12_800] for start in range(0, 25_600, 12_800)] * 4
+        telling = asyncio.create_task(all_told(pump))
+        for n_hops, hop in enumerate(hops):
+            await pump.room()  # never waits: there is always one to give up
+            pump.advance(lambda hop=hop: session.receive_audio(hop), 0.0)
+            await asyncio.sleep(0.02 if n_hops < 2 else 0)  # the first batch begins
+        assert pump.n_dropped == 3
+        assert pump.take_lateness()
+        assert not pump.take_lateness()
+        pump.advance(session.close, 0.0)
+        backend.gate.set()
+        told = [*await telling, *await all_told(pump)]
+        ends = ends_of(told)
+        assert len(ends) == 7 - pump.n_dropped
+        assert ends[0] == 12_800  # its batch ran already
+        assert ends[1:] == [38_400, 44_800, 51_200]  # the newest; between them is the gap
+        utterance = told[-1].event
+        assert isinstance(utterance, Utterance)
+        assert utterance.is_final
+        assert session.n_awaiting == 0
+
+    play(script, drops=True)
+
+
+def test_a_full_queue_takes_a_segment_and_not_the_session() -> None:
+    async def script(
+        pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
+    ) -> None:
+        pump.advance(lambda: session.receive_audio(SECOND * 4), 0.0)
+        assert pump.n_dropped == 9 - 3
+        backend.gate.set()
+        assert len(ends_of(await all_told(pump))) == 3
+
+    play(script, max_queued=3, drops=True)
+
+
+def test_lateness_is_news_again_after_it_has_caught_up() -> None:
+    async def script(
+        pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
+    ) -> None:
+        for n_episodes in (1, 2):
+            backend.gate.clear()
+            for _ in range(6):
+                await pump.room()
+                pump.advance(lambda: session.receive_audio(SECOND), 0.0)
+            assert pump.n_dropped >= n_episodes
+            assert pump.take_lateness()
+            backend.gate.set()
+            await all_told(pump)
+
+    play(script, drops=True)
+
+
+def test_a_segment_that_is_dropped_while_it_is_awaited_does_not_end_the_telling() -> None:
+    async def script(
+        pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
+    ) -> None:
+        blockers = [batcher.submit(np.zeros((198, 13), np.float32)) for _ in range(2)]
+        await asyncio.sleep(0.02)  # their batch runs; ours waits
+        pump.advance(lambda: session.receive_audio(SECOND * 2), 0.0)
+        telling = asyncio.create_task(all_told(pump))
+        await asyncio.sleep(0)
+        await pump.room()
+        assert pump.n_dropped == 1
+        backend.gate.set()
+        assert ends_of(await telling) == [19_200, 25_600, 32_000]
+        await asyncio.gather(*blockers)
+
+    play(script, drops=True)
