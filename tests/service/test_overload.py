@@ -1,0 +1,74 @@
+"""What open and new streams meet when the service is behind."""
+
+import asyncio
+import json
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from service.registry import ModelRegistry
+from service.settings import Settings
+from tests.service.running import (
+    TIMEOUT_S,
+    GatedBackend,
+    RunningServer,
+    Transcript,
+    listen,
+    pcm,
+    until,
+)
+from tests.synthetic import voice
+
+
+def test_a_stream_that_is_behind_drops_its_oldest_and_says_so(settings: Settings) -> None:
+    backend = GatedBackend()
+    small = settings.model_copy(update={"max_untold_events": 4, "max_batch": 1})
+    with RunningServer(small, ModelRegistry([backend])) as server:
+
+        async def run() -> Transcript:
+            url = server.stream_url + "?on_overload=drop_oldest"
+            async with asyncio.timeout(TIMEOUT_S), connect(url) as client:
+                listening = asyncio.create_task(listen(client))
+                await client.send(pcm(voice(16_000 * 8)))
+                await until(lambda: server.metric("glrf_audio_seconds_total", source="stream"))
+                await asyncio.sleep(0.5)
+                backend.gate.set()
+                await client.send('{"type": "close"}')
+                return await listening
+
+        transcript = asyncio.run(run())
+    assert transcript.close_code == 1000
+    [late] = transcript.of("warning")
+    assert (late["code"], late["channel"]) == ("late", 0)
+    segments = transcript.of("segment")
+    n_dropped = 19 - len(segments)  # 8 s have 19 segments
+    assert n_dropped > 0
+    assert transcript.of("session.closed")[0]["usage"]["dropped_ms"] == 400 * n_dropped
+    assert [segment["index"] for segment in segments] == list(range(len(segments)))
+    assert segments[-1]["end_ms"] == 8000
+    assert server.metric("glrf_dropped_segments_total") == n_dropped
+
+
+def test_while_segments_wait_no_new_stream_is_admitted(settings: Settings) -> None:
+    backend = GatedBackend()
+    strict = settings.model_copy(update={"max_batch": 1, "max_queue_wait_s": 0.2})
+    with RunningServer(strict, ModelRegistry([backend])) as server:
+
+        async def run() -> None:
+            async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
+                await client.send(pcm(voice(16_000 * 3)))
+                await until(lambda: server.metric("glrf_queued_segments") > 1)
+                await asyncio.sleep(0.3)
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(server.stream_url)
+                answer = refused.value.response
+                assert answer.status_code == 503
+                assert answer.headers["Retry-After"] == "5"
+                assert json.loads(answer.body)["code"] == "overloaded"
+                backend.gate.set()
+                await until(lambda: server.metric("glrf_queued_segments") == 0)
+                async with connect(server.stream_url) as other:
+                    await other.recv()
+
+        asyncio.run(run())
