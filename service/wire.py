@@ -222,6 +222,14 @@ class AlertMessage(AlertFields, Message):
     type: Literal["alert"] = "alert"
 
 
+class CheckpointMessage(Message):
+    """All that another connection needs to go on: `resume=token`, and audio from that time on."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    token: str
+    resume_from_ms: int
+
+
 class WarningMessage(WarningFields, Message):
     type: Literal["warning"] = "warning"
 
@@ -240,6 +248,13 @@ class Usage(_Object):
     speech_ms: int
     segments: int
     dropped_ms: int
+
+
+class SessionDraining(Message):
+    """The process ends: the connection is closed `deadline_ms` from now at the latest."""
+
+    type: Literal["session.draining"] = "session.draining"
+    deadline_ms: int
 
 
 class SessionClosed(Message):

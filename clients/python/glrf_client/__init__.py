@@ -19,6 +19,7 @@ from glrf_client.errors import (
 )
 from glrf_client.events import (
     Alert,
+    Checkpoint,
     Decision,
     Draining,
     ErrorFrame,
@@ -42,6 +43,7 @@ __all__ = [
     "Alert",
     "BadServerMessage",
     "ChannelResult",
+    "Checkpoint",
     "ClientError",
     "Decision",
     "Draining",

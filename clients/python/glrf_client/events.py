@@ -211,8 +211,23 @@ class ErrorFrame(Frame):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checkpoint(Frame):
+    """From here another connection, to any replica, can go on: `resume=token` in its address.
+
+    It is then sent the audio from `resume_from_ms` of the stream's timeline on. A later
+    checkpoint takes the place of an earlier one.
+    """
+
+    token: str = dataclasses.field(repr=False)
+    resume_from_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Draining(Frame):
-    """The server will stop by `deadline_ms`: connect anew elsewhere."""
+    """The server ends this connection `deadline_ms` from now at the latest.
+
+    The results so far and a last checkpoint still come before its close.
+    """
 
     deadline_ms: int
 
@@ -231,6 +246,7 @@ Event = (
     | Segment
     | Utterance
     | Alert
+    | Checkpoint
     | StreamWarning
     | ErrorFrame
     | Draining
@@ -242,6 +258,7 @@ _TYPES: dict[str, type[Event]] = {
     "segment": Segment,
     "utterance": Utterance,
     "alert": Alert,
+    "checkpoint": Checkpoint,
     "warning": StreamWarning,
     "error": ErrorFrame,
     "session.draining": Draining,
