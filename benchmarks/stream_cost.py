@@ -23,13 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from glrf.audio import CHUNK_MS
 from glrf.demonstration import FOLDER
 from glrf.lag import LagMeter, percentile
 from glrf.local_server import LocalServer, local_server
 from glrf.progress import bar
 from glrf.training import shipped_model
-from glrf_client import Segment, SessionCreated, stream_audio
+from glrf_client import Segment, SessionCreated, stream
+from glrf_client.format import CHUNK_MS
 from ser_core.containers import open_audio
 from ser_core.errors import SerError
 from ser_core.features import mfcc
@@ -149,10 +149,10 @@ async def run_streams(server: LocalServer, n_streams: int, stream_s: float) -> L
                 if n_sent % n_streams == 0:
                     report(n_sent, n_chunks * n_streams)
 
-        async def stream(index: int) -> int:
+        async def play_one(index: int) -> int:
             return await play(server.url, chunks(index), meters[index], gate)
 
-        streams = asyncio.gather(*(stream(index) for index in range(n_streams)))
+        streams = asyncio.gather(*(play_one(index) for index in range(n_streams)))
         there = asyncio.ensure_future(gate.all_there())
         await asyncio.wait((there, streams), return_when=asyncio.FIRST_COMPLETED)
         if not there.done():  # a stream was refused
@@ -205,7 +205,7 @@ class Gate:
 async def play(url: str, chunks: AsyncIterator[bytes], meter: LagMeter, gate: Gate) -> int:
     """One stream; returns how many segments came."""
     n_segments = 0
-    async for event in stream_audio(url, chunks, sample_rate=RATE_HZ):
+    async for event in stream(url, chunks, sample_rate=RATE_HZ):
         if isinstance(event, SessionCreated):
             gate.arrive()
         elif isinstance(event, Segment):

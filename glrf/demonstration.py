@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from glrf.lag import LagMeter
-    from glrf_client import Event, Flush
-    from ser_core.containers import AudioSource
+    from glrf_client import Event, Flush, Source
 
 FOLDER: Final = Path(__file__).parent / "demo"
 # The contract's: a segment covers 2 s, and a new one starts every 0.4 s.
@@ -91,20 +90,15 @@ def read_phrases() -> list[Phrase]:
 async def _stream(
     url: str, phrases: list[Phrase], lag: "LagMeter", console: "Console", fast: bool
 ) -> "list[Event]":
-    from glrf.audio import file_format, open_file
+    from glrf.audio import decoded, open_file
     from glrf.live import view
-    from glrf_client import Segment, stream_audio
+    from glrf_client import Segment, Source, stream
 
     events: list[Event] = []
     with open_file(FOLDER / "clip.flac") as file, view(console, "demo clip (synthetic)") as screen:
-        audio = file_format(file)
-        async for event in stream_audio(
-            url,
-            _chunks_and_flushes(file, phrases, lag, fast),
-            encoding=audio.encoding,
-            sample_rate=audio.sample_rate,
-            channels=audio.channels,
-        ):
+        audio = decoded(file) if fast else decoded(file).paced()
+        source = Source(audio.format, _chunks_and_flushes(audio, phrases, lag))
+        async for event in stream(url, source):
             events.append(event)
             if isinstance(event, Segment):
                 lag.received(event.end_ms, has_label=event.label is not None)
@@ -113,15 +107,15 @@ async def _stream(
 
 
 async def _chunks_and_flushes(
-    file: "AudioSource", phrases: list[Phrase], lag: "LagMeter", fast: bool
+    audio: "Source", phrases: list[Phrase], lag: "LagMeter"
 ) -> "AsyncIterator[bytes | Flush]":
-    from glrf.audio import CHUNK_MS, file_chunks, file_format, paced
     from glrf_client import FLUSH
+    from glrf_client.format import CHUNK_MS
+    from glrf_client.sources import drawn
 
     ends_ms = {phrase.end_ms for phrase in phrases}
     sent_ms = 0
-    never = asyncio.Event()
-    async for chunk in paced(file_chunks(file), file_format(file), stop=never, realtime=not fast):
+    async for chunk in drawn(audio.chunks):
         sent_ms += CHUNK_MS
         lag.sent(sent_ms)
         yield chunk
@@ -134,8 +128,9 @@ def missing_events(events: "list[Event]", phrases: list[Phrase]) -> list[str]:
     from glrf_client import Segment, SessionClosed, SessionCreated, Utterance
 
     missing: list[str] = []
-    if [event.seq for event in events] != list(range(len(events))):
-        missing.append("an unbroken sequence of messages")
+    indices = [event.index for event in events if isinstance(event, Segment)]
+    if indices != list(range(len(indices))):
+        missing.append("an unbroken row of segments")
     if not events or not isinstance(events[0], SessionCreated):
         missing.append("session.created as the first message")
     utterances = {

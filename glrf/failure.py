@@ -68,7 +68,7 @@ def needed(module: str, remedy: str) -> ModuleType:
 
 
 def _known(error: Exception) -> tuple[str, int] | None:
-    from glrf_client.errors import ClientError, Unreachable
+    from glrf_client.errors import ClientError, SourceUnavailable, Unreachable
     from ser_core.errors import SerError, Unavailable
 
     match error:
@@ -76,6 +76,8 @@ def _known(error: Exception) -> tuple[str, int] | None:
             return error.detail, EXIT_FAILED if isinstance(error, Unavailable) else EXIT_USAGE
         case Unreachable():
             return f"{error}; start one with `glrf serve`, or give --url", EXIT_FAILED
+        case SourceUnavailable():
+            return str(error), EXIT_USAGE
         case ClientError():
             return str(error), EXIT_FAILED
         case BrokenPipeError():

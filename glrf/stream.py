@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
@@ -63,43 +64,23 @@ async def _stream(
 ) -> None:
     from rich.console import Console
 
-    from glrf.audio import (
-        Format,
-        file_chunks,
-        file_format,
-        microphone_chunks,
-        open_file,
-        paced,
-        stdin_chunks,
-    )
+    from glrf.audio import decoded, open_file
     from glrf.live import view
-    from glrf_client import stream_audio
+    from glrf_client import AudioFormat, microphone, reader_source
+    from glrf_client import stream as events_of
 
     stop = asyncio.Event()
     with ExitStack() as stack:
         if source == "-":
-            audio = Format(encoding, rate_hz, n_channels)
-            chunks = stdin_chunks(audio)
+            audio = reader_source(sys.stdin.buffer, AudioFormat(encoding, rate_hz, n_channels))
         elif source == "mic":
-            audio = Format(sample_rate=rate_hz)
-            chunks = microphone_chunks(audio, stop)
+            audio = microphone(rate_hz)
         else:
-            file = stack.enter_context(open_file(Path(source)))
-            audio = file_format(file)
-            chunks = file_chunks(file)
-        is_live = source in ("-", "mic")
+            audio = decoded(stack.enter_context(open_file(Path(source))))
+            audio = audio.paced() if realtime else audio
         _stop_at_interrupt(stop)
         screen = stack.enter_context(view(Console(), f"{source} at {url}"))
-        async for event in stream_audio(
-            url,
-            paced(chunks, audio, stop=stop, realtime=realtime and not is_live),
-            encoding=audio.encoding,
-            sample_rate=audio.sample_rate,
-            channels=audio.channels,
-            roles=roles,
-            rules=rules,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-        ):
+        async for event in events_of(url, audio.until(stop), roles=roles, rules=rules, api_key=api_key):
             screen.show(event)
 
 

@@ -23,7 +23,7 @@ from glrf_client import (
     analyze_file,
     connect,
     models,
-    stream_audio,
+    stream,
 )
 from tests.synthetic import voice, write_model
 
@@ -38,7 +38,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def run(url: str, chunks: list[bytes | Flush], **parameters) -> list[Event]:
     async def collect() -> list[Event]:
-        return [event async for event in stream_audio(url, chunks, **parameters)]
+        return [event async for event in stream(url, chunks, **parameters)]
 
     return asyncio.run(collect())
 
@@ -72,11 +72,24 @@ def test_a_flush_ends_an_utterance(url: str) -> None:
     assert spans == [(10_000, 12_000), (12_000, 13_000)]
 
 
-def test_a_frame_that_was_ignored_is_an_event(url: str) -> None:
-    events = run(url, [b"\0", bytes(64_000)])
-    (error,) = [event for event in events if isinstance(event, ErrorFrame)]
-    assert (error.code, error.fatal) == ("odd_frame", False)
-    assert isinstance(events[-1], SessionClosed)
+def test_a_stream_in_any_chunking_is_heard_whole(url: str) -> None:
+    events = run(url, [b"\0", bytes(64_000), b"\0\0\0"])
+    assert not [event for event in events if isinstance(event, ErrorFrame)]
+    closed = events[-1]
+    assert isinstance(closed, SessionClosed)
+    assert (closed.usage.audio_ms, closed.usage.dropped_ms) == (2_000, 0)
+
+
+def test_an_update_that_is_refused_is_an_event(url: str) -> None:
+    async def talk() -> list[Event]:
+        async with connect(url) as session:
+            await session.update(smoothing="mean")
+            await session.update(thresholds={"angry": 2.0})
+            await session.close()
+            return [event async for event in session]
+
+    (error,) = [event for event in asyncio.run(talk()) if isinstance(event, ErrorFrame)]
+    assert (error.code, error.fatal) == ("bad_parameter", False)
 
 
 def test_a_file_in_a_stream_is_fatal(url: str) -> None:
@@ -109,8 +122,8 @@ def test_models(url: str) -> None:
 
 def test_leaving_early_leaves_the_server_well(url: str) -> None:
     async def leave() -> None:
-        async with connect(url) as stream:
-            await stream.send(bytes(32_000))
+        async with connect(url) as session:
+            await session.send(bytes(32_000))
 
     asyncio.run(leave())
     assert isinstance(run(url, [bytes(6_400)])[-1], SessionClosed)

@@ -1,10 +1,12 @@
 """What can go wrong between a client and a server.
 
 ClientError
+├── SourceUnavailable  the file or the microphone cannot be opened
 ├── Unreachable        no server answered
 ├── Refused            HTTP status and the server's problem document (RFC 9457)
 │   └── StreamRefused  the same, before a stream's WebSocket was opened
 ├── StreamError        the server's fatal `error` frame
+│   └── TimelineLost   the server does not take the checkpoint: the stream cannot go on
 ├── StreamClosed       the stream ended otherwise than by `session.closed` and code 1000
 └── BadServerMessage   the server does not speak this protocol
 """
@@ -15,6 +17,10 @@ from typing import Any
 
 class ClientError(Exception):
     """Base of all errors that this package raises on purpose."""
+
+
+class SourceUnavailable(ClientError):
+    """Audio cannot be had: a package or a device is missing, or the file is no audio."""
 
 
 class Unreachable(ClientError):
@@ -49,7 +55,10 @@ class StreamRefused(Refused):
 
 
 class StreamError(ClientError):
-    """The server ended the stream with a fatal error; `retryable` says if trying again can help."""
+    """The server ended the stream with a fatal error; `retryable` says if trying again can help.
+
+    `close_code` is the WebSocket close code that followed, `None` if none came.
+    """
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class StreamError(ClientError):
         retryable: bool = False,
         retry_after_ms: int | None = None,
         request_id: str | None = None,
+        close_code: int | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -66,6 +76,18 @@ class StreamError(ClientError):
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         self.request_id = request_id
+        self.close_code = close_code
+
+
+class TimelineLost(StreamError):
+    """The checkpoint is unknown, forged or expired (4404): this stream's timeline ends here.
+
+    All events before `resume_from_ms` were given. To go on, open a new stream with
+    `start_offset_ms=resume_from_ms` and send the audio from there on: its times are in line,
+    while its utterances and the indices of its segments are new.
+    """
+
+    resume_from_ms: int = 0
 
 
 class StreamClosed(ClientError):

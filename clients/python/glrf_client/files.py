@@ -1,11 +1,11 @@
 """Whole files over REST: `POST /v1/files` and `GET /v1/models`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import httpx
 
@@ -21,6 +21,7 @@ from glrf_client.events import (
     Summary,
     Utterance,
 )
+from glrf_client.parameters import FileParameters, query_parameters, request_headers
 from glrf_client.problem import problem_from
 
 _READ_BYTES: Final = 1 << 16
@@ -51,62 +52,48 @@ class FileResult(Record):
 
 
 async def analyze_file(
-    url: str,
-    audio: bytes | str | PathLike[str],
-    *,
-    roles: str | Sequence[str] | None = None,
-    model: str | None = None,
-    endpointing: str | None = None,
-    smoothing: str | None = None,
-    hysteresis: float | None = None,
-    min_dwell_ms: int | None = None,
-    rules: str | Sequence[str] | None = None,
-    partial: bool | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout_s: float = 300.0,
+    url: str, audio: bytes | str | PathLike[str], **parameters: Unpack[FileParameters]
 ) -> FileResult:
     """Scores one recording, given as its bytes or as a path, which is read as it is sent.
 
-    Raises `Refused` with the server's problem, `Unreachable` when there is no server, and
-    `OSError` for a file that cannot be read.
+    Raises `Refused` with the server's problem (`retry_after_s`: when to try again, if it helps),
+    `Unreachable` when there is no server, and `OSError` for a file that cannot be read.
     """
-    parameters = {
-        "roles": roles,
-        "model": model,
-        "endpointing": endpointing,
-        "smoothing": smoothing,
-        "hysteresis": hysteresis,
-        "min_dwell_ms": min_dwell_ms,
-        "rules": rules,
-        "partial": partial,
-    }
     content: bytes | AsyncIterator[bytes]
     if isinstance(audio, bytes):
         content, n_bytes = audio, len(audio)
     else:
         path = Path(audio)
         content, n_bytes = _read(path), _size(path)
+    headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
     answer = await _request(
         "POST",
         http_url(url, "/v1/files"),
-        params=query_of(parameters),
+        params=query_of(query_parameters(parameters)),
         content=content,
         headers={
             "Content-Type": "application/octet-stream",
             "Content-Length": str(n_bytes),
-            **(headers or {}),
+            **headers,
         },
-        timeout_s=timeout_s,
+        timeout_s=parameters.get("timeout_s", 300.0),
     )
     return FileResult.parse(answer)
 
 
 async def models(
-    url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 10.0
+    url: str,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
 ) -> list[ModelDetails]:
     """The models that the server offers. Raises as `analyze_file` does."""
     answer = await _request(
-        "GET", http_url(url, "/v1/models"), headers=dict(headers or {}), timeout_s=timeout_s
+        "GET",
+        http_url(url, "/v1/models"),
+        headers=request_headers(api_key, headers),
+        timeout_s=timeout_s,
     )
     if not isinstance(answer, dict) or not isinstance(answer.get("models"), list):
         raise BadServerMessage("/v1/models: no list of models")

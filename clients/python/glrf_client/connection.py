@@ -1,0 +1,130 @@
+"""One WebSocket to the server: its messages as events, its endings as this package's errors."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.protocol import State
+
+from glrf_client.address import is_loopback, stream_url
+from glrf_client.errors import (
+    BadServerMessage,
+    StreamClosed,
+    StreamError,
+    StreamRefused,
+    TimelineLost,
+    Unreachable,
+)
+from glrf_client.events import ErrorFrame, Event, parse_event
+from glrf_client.problem import problem_from
+from glrf_client.recovery import LOST_CODE
+
+#: Server messages kept unread before the connection stops reading: seven minutes of segments.
+_MAX_UNREAD: Final = 1024
+#: The close code follows a fatal error at once, and the end of TCP the close code; a server that
+#: is gone, or that reads no more, lets one wait for both.
+_CLOSE_TIMEOUT_S: Final = 0.5
+_POLL_S: Final = 0.005
+
+
+class Connection:
+    """An open WebSocket."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        query: Mapping[str, object],
+        *,
+        headers: Mapping[str, str],
+        open_timeout_s: float,
+    ) -> "Connection":
+        """Raises `StreamRefused` when the server says no, `Unreachable` when there is none."""
+        address = stream_url(url, query)
+        try:
+            websocket = await open_websocket(
+                address,
+                additional_headers=headers,
+                compression=None,  # audio does not shrink
+                proxy=None if is_loopback(address) else True,
+                open_timeout=open_timeout_s,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                max_queue=_MAX_UNREAD,
+            )
+        except InvalidStatus as error:
+            response = error.response
+            raise StreamRefused(
+                *problem_from(response.status_code, response.headers, bytes(response.body or b""))
+            ) from error
+        except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
+            # TimeoutError is an OSError.
+            raise Unreachable(
+                f"no server at {address.partition('?')[0]}: {error or 'timed out'}"
+            ) from error
+        return cls(websocket)
+
+    async def send(self, message: bytes | str) -> None:
+        """Waits while the server is behind; raises `StreamClosed`."""
+        try:
+            await self._websocket.send(message)
+        except ConnectionClosed as error:
+            raise _closed(error) from error
+
+    async def receive(self) -> Event | None:
+        """The next message, `None` for a type that this client does not know.
+
+        Raises `StreamError` for a fatal error frame, `TimelineLost` when it says that the
+        checkpoint is not taken, `StreamClosed` at the end, `BadServerMessage`.
+        """
+        try:
+            message = await self._websocket.recv()
+        except ConnectionClosed as error:
+            raise _closed(error) from error
+        if isinstance(message, bytes):
+            raise BadServerMessage("a binary message; the server sends text only")
+        event = parse_event(message)
+        if isinstance(event, ErrorFrame) and event.fatal:
+            raise await self._fatal(event)
+        return event
+
+    async def close(self) -> None:
+        """Says goodbye, at most for half a second."""
+        await self._websocket.close()
+
+    async def drop(self) -> None:
+        """Ends a connection that is of no use any more, without a word."""
+        self._websocket.transport.abort()
+        await self._websocket.wait_closed()
+
+    async def _fatal(self, frame: ErrorFrame) -> StreamError:
+        code = await self._close_code()
+        kind = TimelineLost if code == LOST_CODE else StreamError
+        return kind(
+            frame.code,
+            frame.message,
+            retryable=frame.retryable,
+            retry_after_ms=frame.retry_after_ms,
+            request_id=frame.request_id,
+            close_code=code,
+        )
+
+    async def _close_code(self) -> int | None:
+        """The code of the close frame that follows."""
+        protocol = self._websocket.protocol
+        for _ in range(round(_CLOSE_TIMEOUT_S / _POLL_S)):
+            if protocol.close_rcvd is not None or protocol.state is State.CLOSED:
+                break
+            await asyncio.sleep(_POLL_S)
+        return None if protocol.close_rcvd is None else protocol.close_rcvd.code
+
+
+def _closed(error: ConnectionClosed) -> StreamClosed:
+    if error.rcvd is None:
+        return StreamClosed(1006, "the connection was lost")
+    return StreamClosed(error.rcvd.code, error.rcvd.reason)

@@ -1,0 +1,362 @@
+"""One stream of audio and its events, over as many connections as it takes.
+
+    async with connect("http://127.0.0.1:8000", sample_rate=8000) as session:
+        await session.send(audio)
+        await session.close()
+        async for event in session:
+            ...
+
+`stream` does the sending itself, from a source, and gives the events.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, Unpack, cast
+
+from glrf_client.backoff import Backoff
+from glrf_client.connection import Connection
+from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, TimelineLost
+from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, SessionCreated
+from glrf_client.format import AudioFormat
+from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
+from glrf_client.parameters import StreamParameters, query_parameters, request_headers
+from glrf_client.recovery import is_mendable, not_before_s
+from glrf_client.sources import Chunks, Flush, Source, drawn
+from glrf_client.timeline import Timeline
+
+MAX_BUFFER_BYTES: Final = 8 * MAX_FRAME_BYTES
+_OPEN_TIMEOUT_S: Final = 10.0
+#: A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever.
+_CHECKPOINT_LAG_S: Final = 10
+#: What the writer sends at once: short enough that a reconnect does not repeat much.
+_SPLIT_BYTES: Final = 1 << 19
+
+log = logging.getLogger("glrf_client")
+
+
+@asynccontextmanager
+async def connect(url: str, **parameters: Unpack[StreamParameters]) -> AsyncIterator["Session"]:
+    """Opens a stream to send to and read from; leaving the context drops it.
+
+    `url` is `ws://`, `wss://`, `http://` or `https://`, with or without `/v1/stream`. The first
+    connection is tried once; what is lost later is mended as `Session` tells. Raises
+    `StreamRefused` when the server says no, `Unreachable` when there is none.
+    """
+    session = Session(url, parameters)
+    try:
+        await session.open()
+        yield session
+    finally:
+        await session.abort()
+
+
+class Session:
+    """An open stream. Iterating it gives the events until the server has closed it.
+
+    When the connection is lost it connects anew, with the last checkpoint, and sends again what
+    that does not cover; events that were given already are left out. The one timeline goes on,
+    nothing is lost and nothing comes twice. The iterator raises what could not be mended:
+    `StreamError`, `StreamClosed`, `Unreachable`, `StreamRefused`, `TimelineLost`.
+
+    Connections are mended by whoever reads the events: read while you send. `send` waits while
+    `max_buffer_bytes` are not yet covered by a checkpoint.
+    """
+
+    def __init__(self, url: str, parameters: StreamParameters) -> None:
+        self._url = url
+        self._query = query_parameters(parameters)
+        self._headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
+        self._open_timeout_s = parameters.get("open_timeout_s", _OPEN_TIMEOUT_S)
+        self._backoff = parameters.get("backoff") or Backoff()
+        # What is left out is the contract's default, which is the format's too.
+        self._format = AudioFormat(
+            parameters.get("encoding") or AudioFormat.encoding,
+            parameters.get("sample_rate") or AudioFormat.sample_rate,
+            parameters.get("channels") or AudioFormat.channels,
+        )
+        self._start_offset_ms = parameters.get("start_offset_ms") or 0
+        max_bytes = parameters.get("max_buffer_bytes", MAX_BUFFER_BYTES)
+        least = self._format.sample_rate * self._format.frame_bytes * _CHECKPOINT_LAG_S
+        if max_bytes < least:
+            raise ValueError(f"max_buffer_bytes={max_bytes} is too little here: give {least} or more")
+        self._outbox = Outbox(max_bytes)
+        self._timeline = Timeline()
+        self._checkpoint: Checkpoint | None = None
+        self._rest = b""  # the beginning of a sample frame
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._connection: Connection | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._was_created = self._is_closing = self._is_done = False
+        self._failure: ClientError | None = None
+        self._n_tries = 0
+        self._opened_at_s = self._outage_began_s = 0.0
+        self._made_progress = True
+
+    # --- out ---------------------------------------------------------------------------------
+
+    async def send(self, audio: bytes) -> None:
+        """Takes audio in any chunking; waits while the buffer is full.
+
+        An incomplete last sample frame is kept until the rest comes.
+        """
+        await self._wait_for_room()
+        audio = self._rest + audio
+        n_whole = len(audio) - len(audio) % self._format.frame_bytes
+        self._rest = audio[n_whole:]
+        split = _SPLIT_BYTES if self._format.is_raw else max(1, n_whole)
+        self._outbox.add_audio(audio[:n_whole], split)
+        self._news.set()
+
+    async def flush(self) -> None:
+        """Ends the utterance here; its result comes as a final `Utterance`."""
+        await self._command(type="flush")
+
+    async def update(
+        self,
+        *,
+        smoothing: str | None = None,
+        hysteresis: float | None = None,
+        min_dwell_ms: int | None = None,
+        endpointing: str | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Changes options from here on; what the server cannot change comes as an `ErrorFrame`."""
+        options = {
+            "smoothing": smoothing,
+            "hysteresis": hysteresis,
+            "min_dwell_ms": min_dwell_ms,
+            "endpointing": endpointing,
+            "thresholds": thresholds,
+        }
+        changed = {name: value for name, value in options.items() if value is not None}
+        await self._command(type="update", **changed)
+
+    async def keepalive(self) -> None:
+        """Says that the client is still there though it has no audio to send."""
+        if self._connection is not None:
+            try:
+                await self._connection.send('{"type": "keepalive"}')
+            except StreamClosed:
+                return  # whoever reads the events mends it
+
+    async def close(self) -> None:
+        """Says that there is no more audio. Read on until the iterator ends: results follow."""
+        if not self._is_closing:
+            await self._command(type="close")
+            self._is_closing = True
+
+    async def abort(self) -> None:
+        """Drops the stream without waiting for results."""
+        self._is_done = True
+        connection = await self._disconnect()
+        if connection is not None:
+            await connection.close()
+
+    async def _command(self, **message: Any) -> None:
+        await self._wait_for_room()
+        self._outbox.add_command(json.dumps(message))
+        self._news.set()
+
+    async def _wait_for_room(self) -> None:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._is_closing:
+                raise ValueError("close was sent: nothing can follow it")
+            if not self._outbox.is_full:
+                return
+            self._room.clear()
+            await self._room.wait()
+
+    async def _write(self, connection: Connection) -> None:
+        """Sends what is in the outbox, for as long as the connection lives."""
+        while True:
+            message = self._outbox.next
+            if message is None:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            try:
+                await connection.send(message)
+            except StreamClosed:
+                return  # whoever reads learns why
+            self._outbox.sent()
+            self._room.set()
+
+    # --- in ----------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._is_done:
+            try:
+                if self._connection is None:
+                    await self._reconnect()
+                assert self._connection is not None
+                event = await self._connection.receive()
+                if event is not None and self._take(event):
+                    return event
+            except BadServerMessage as error:
+                self._fail(error)
+                raise
+            except ClientError as error:
+                await self._lost(error)
+        raise StopAsyncIteration
+
+    def _take(self, event: Event) -> bool:
+        """Whether the event is for the consumer, and new."""
+        match event:
+            case Checkpoint():
+                self._keep(event)
+                return False
+            case Draining():
+                # What is written now would be heard twice; the results so far still come.
+                log.info("the server is ending; going on elsewhere")
+                self._stop_writing()
+                return False
+            case SessionCreated():
+                is_first, self._was_created = not self._was_created, True
+                return is_first
+            case SessionClosed():
+                self._is_done = True
+                return True
+            case _:
+                return self._timeline.is_new(event)
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        if not self._format.is_raw:
+            return
+        position = self._position(checkpoint)
+        if self._outbox.can_rewind_to(position):
+            self._checkpoint = checkpoint
+            self._made_progress = True
+        self._outbox.keep_from(position)
+        self._room.set()
+
+    def _position(self, checkpoint: Checkpoint) -> int:
+        """The byte of the stream that a checkpoint stands at."""
+        try:
+            return self._format.bytes_at(checkpoint.resume_from_ms - self._start_offset_ms)
+        except ValueError as error:
+            raise BadServerMessage(f"checkpoint: {error}") from error
+
+    # --- connections -------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects, and begins to write what is to be sent from the last checkpoint on."""
+        token = {} if self._checkpoint is None else {"resume": self._checkpoint.token}
+        position = 0 if self._checkpoint is None else self._position(self._checkpoint)
+        self._connection = await Connection.open(
+            self._url,
+            self._query | token,
+            headers=self._headers,
+            open_timeout_s=self._open_timeout_s,
+        )
+        self._outbox.rewind(position)
+        self._opened_at_s = time.monotonic()
+        self._writer = asyncio.create_task(self._write(self._connection))
+
+    async def _lost(self, error: ClientError) -> None:
+        """Prepares another try; raises the error when none can help."""
+        connection = await self._disconnect()
+        if connection is not None:
+            await connection.drop()
+        if isinstance(error, TimelineLost) and self._checkpoint is not None:
+            error.resume_from_ms = self._checkpoint.resume_from_ms
+        now_s = time.monotonic()
+        has_stood = connection is not None and (now_s - self._opened_at_s > self._backoff.longest_s)
+        if self._made_progress or has_stood:
+            self._made_progress, self._n_tries, self._outage_began_s = False, 0, now_s
+        wait_s = self._backoff.wait_s(self._n_tries, not_before_s(error))
+        is_late = now_s + wait_s - self._outage_began_s > self._backoff.give_up_after_s
+        if is_late or not is_mendable(error) or not self._can_resume():
+            self._fail(error)
+            raise error
+        log.info("%s; trying again in %.2f s", error, wait_s)
+        self._n_tries += 1
+        await asyncio.sleep(wait_s)
+
+    async def _reconnect(self) -> None:
+        await self.open()
+        log.info("connected again after %d tries", self._n_tries)
+
+    def _can_resume(self) -> bool:
+        """Whether all that no checkpoint covers is still here."""
+        return self._checkpoint is not None or (
+            self._format.is_raw and self._outbox.can_rewind_to(0)
+        )
+
+    def _fail(self, error: ClientError) -> None:
+        self._failure, self._is_done = error, True
+        self._room.set()
+
+    def _stop_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def _disconnect(self) -> Connection | None:
+        """Stops writing; the connection that there was."""
+        connection, self._connection = self._connection, None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        return connection
+
+
+async def stream(
+    url: str, source: Source | Chunks, **parameters: Unpack[StreamParameters]
+) -> AsyncGenerator[Event, None]:
+    """Sends all that the source has and gives the events as they come, until `session.closed`.
+
+    A `Source` brings its format; of other chunks (bytes in any chunking, or `FLUSH`) it is told
+    by `encoding`, `sample_rate` and `channels`. The source is drawn from only as fast as the
+    server takes the audio. Errors are those of `connect` and `Session`; an error that the source
+    raises ends the stream and is raised here. To stop early, wrap it in `contextlib.aclosing`.
+    """
+    chunks = source
+    if isinstance(source, Source):
+        chunks, audio = source.chunks, source.format
+        parameters["encoding"] = audio.encoding
+        parameters["sample_rate"], parameters["channels"] = audio.sample_rate, audio.channels
+    async with connect(url, **parameters) as session:
+        sender = asyncio.create_task(_send_all(session, cast(Chunks, chunks)))
+        try:
+            async for event in _while_sending(session, sender):
+                yield event
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+
+async def _send_all(session: Session, chunks: Chunks) -> None:
+    async with aclosing(drawn(chunks)) as audio:
+        async for chunk in audio:
+            try:
+                await (session.flush() if isinstance(chunk, Flush) else session.send(chunk))
+            except ClientError:
+                return  # whoever reads the events has it
+    await session.close()
+
+
+async def _while_sending(session: Session, sender: "asyncio.Task[None]") -> AsyncIterator[Event]:
+    """The session's events; the sender's error as soon as it has one."""
+    while True:
+        reading = asyncio.ensure_future(anext(session, None))
+        try:
+            waiting = {reading} if sender.done() else {reading, sender}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if sender.done():
+                sender.result()
+            event = await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        if event is None:
+            return
+        yield event

@@ -1,0 +1,165 @@
+"""The same client without `async`: `stream`, `connect`, `analyze_file`, `models`.
+
+    for event in stream("http://127.0.0.1:8000", file_source("call.wav")):
+        ...
+
+Each call runs the asynchronous one on an event loop in a thread of its own; arguments, events
+and errors are those of `glrf_client`. A source's plain iterator is drawn in a third thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, Final, TypeVar, Unpack
+
+from glrf_client import files, session
+from glrf_client.events import Event, ModelDetails
+from glrf_client.files import FileResult
+from glrf_client.parameters import FileParameters, StreamParameters
+from glrf_client.sources import Chunks, Source
+
+#: A cancelled call ends at once, but for a goodbye to the server.
+_CANCEL_TIMEOUT_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+def stream(
+    url: str, source: Source | Chunks, **parameters: Unpack[StreamParameters]
+) -> Generator[Event, None, None]:
+    """`glrf_client.stream`; leaving the loop early drops the stream."""
+    with _EventLoop() as loop:
+        events = session.stream(url, source, **parameters)
+        try:
+            yield from _all(loop, events)
+        finally:
+            loop.run(events.aclose())
+
+
+@contextmanager
+def connect(url: str, **parameters: Unpack[StreamParameters]) -> Iterator["Session"]:
+    """`glrf_client.connect`."""
+    with _EventLoop() as loop:
+        context = session.connect(url, **parameters)
+        opened = loop.run(context.__aenter__())
+        try:
+            yield Session(loop, opened)
+        finally:
+            loop.run(context.__aexit__(None, None, None))
+
+
+def analyze_file(
+    url: str, audio: bytes | str | PathLike[str], **parameters: Unpack[FileParameters]
+) -> FileResult:
+    """`glrf_client.analyze_file`."""
+    with _EventLoop() as loop:
+        return loop.run(files.analyze_file(url, audio, **parameters))
+
+
+def models(
+    url: str,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> list[ModelDetails]:
+    """`glrf_client.models`."""
+    with _EventLoop() as loop:
+        return loop.run(files.models(url, api_key=api_key, headers=headers, timeout_s=timeout_s))
+
+
+class Session:
+    """`glrf_client.Session`, each call waiting until it is done.
+
+    One thread may send while another iterates the events.
+    """
+
+    def __init__(self, loop: "_EventLoop", opened: session.Session) -> None:
+        self._loop = loop
+        self._session = opened
+
+    def send(self, audio: bytes) -> None:
+        """Takes audio in any chunking."""
+        self._loop.run(self._session.send(audio))
+
+    def flush(self) -> None:
+        """Ends the utterance here."""
+        self._loop.run(self._session.flush())
+
+    def update(
+        self,
+        *,
+        smoothing: str | None = None,
+        hysteresis: float | None = None,
+        min_dwell_ms: int | None = None,
+        endpointing: str | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Changes options from here on."""
+        self._loop.run(
+            self._session.update(
+                smoothing=smoothing,
+                hysteresis=hysteresis,
+                min_dwell_ms=min_dwell_ms,
+                endpointing=endpointing,
+                thresholds=thresholds,
+            )
+        )
+
+    def keepalive(self) -> None:
+        """Says that the client is still there."""
+        self._loop.run(self._session.keepalive())
+
+    def close(self) -> None:
+        """Says that there is no more audio; read on until the events end."""
+        self._loop.run(self._session.close())
+
+    def __iter__(self) -> Iterator[Event]:
+        return _all(self._loop, self._session)
+
+
+def _all(loop: "_EventLoop", events: Any) -> Generator[Event, None, None]:
+    async def following() -> Event | None:
+        return await anext(events, None)
+
+    while (event := loop.run(following())) is not None:
+        yield event
+
+
+class _EventLoop:
+    """An event loop in a thread, for as long as the context lasts."""
+
+    def __enter__(self) -> "_EventLoop":
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="glrf_client", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; an interrupt (Ctrl-C) cancels it, and waits for its end."""
+        has_ended = threading.Event()
+
+        async def tracked() -> T:
+            try:
+                return await work
+            finally:
+                has_ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            has_ended.wait(_CANCEL_TIMEOUT_S)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._loop.shutdown_asyncgens())
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,292 @@
+"""One timeline over many connections: nothing lost, nothing twice, whatever breaks."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from glrf_client import (
+    FLUSH,
+    Backoff,
+    BadServerMessage,
+    ClientError,
+    Event,
+    Flush,
+    Segment,
+    SessionClosed,
+    SessionCreated,
+    StreamClosed,
+    StreamError,
+    StreamRefused,
+    TimelineLost,
+    Unreachable,
+    Utterance,
+    connect,
+    stream,
+)
+from tests.clients.resuming_server import (
+    RATE_HZ,
+    Break,
+    ResumingServer,
+    abort,
+    closing,
+    drain,
+    failing,
+)
+
+#: No test waits for real: the shapes of the waits are those of test_backoff.py.
+FAST = Backoff(first_s=0.001, longest_s=0.002, give_up_after_s=5)
+AUDIO = random.Random(7).randbytes(RATE_HZ * 2 * 12)  # 12 s
+
+
+def chunks(n_bytes: int = 1700) -> Iterator[bytes | Flush]:
+    """The audio in an odd chunking, with utterances of 5.1, 3.4 and 3.5 s."""
+    for n_before, at in enumerate(range(0, len(AUDIO), n_bytes)):
+        if n_before in (48, 80):
+            yield FLUSH
+        yield AUDIO[at : at + n_bytes]
+
+
+def play(server: ResumingServer, *, backoff: Backoff = FAST, **options) -> list[Event]:
+    async def run() -> list[Event]:
+        async with server.running() as url, asyncio.timeout(20):
+            return [
+                event
+                async for event in stream(
+                    url,
+                    list(chunks()),
+                    sample_rate=RATE_HZ,
+                    backoff=backoff,
+                    start_offset_ms=server.start_offset_ms or None,
+                    **options,
+                )
+            ]
+
+    return asyncio.run(run())
+
+
+def told(events: list[Event]) -> list[tuple[object, ...]]:
+    """Segments and utterances by what they say."""
+    return [
+        (type(event).__name__, event.utterance_id, event.start_ms, event.end_ms, event.scores)
+        for event in events
+        if isinstance(event, (Segment, Utterance))
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> list[tuple[object, ...]]:
+    timeline = told(play(ResumingServer()))
+    assert len(timeline) == 31 + 3
+    return timeline
+
+
+ENDINGS: dict[str, Break] = {
+    "lost": abort,
+    "internal": failing(1011, retryable=True),
+    "restarting": failing(1012, retryable=True),
+    "overloaded": failing(1013, retryable=True, retry_after_ms=20),
+    "idle": closing(4408),
+    "too long": failing(4410, retryable=True),
+    "too fast": failing(4429, retryable=True, retry_after_ms=20),
+    "draining": drain,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_the_timeline_goes_on(ending: Break, unbroken: list[tuple[object, ...]]) -> None:
+    server = ResumingServer(breaks=[(23, ending), (9, ending), (14, ending)])
+    events = play(server)
+    assert told(events) == unbroken
+    assert len(server.queries) == 4
+    assert all("resume" in query for query in server.queries[1:])
+    assert sum(isinstance(event, SessionCreated) for event in events) == 1
+    assert isinstance(events[-1], SessionClosed)
+
+
+@pytest.mark.parametrize("n_messages", range(1, 62, 2))
+def test_wherever_it_breaks(n_messages: int, unbroken: list[tuple[object, ...]]) -> None:
+    """Before the first checkpoint, between a result and its checkpoint, at the very end."""
+    server = ResumingServer(breaks=[(n_messages, abort)])
+    assert told(play(server)) == unbroken
+    assert len(server.queries) == 2
+
+
+def test_times_with_an_offset(unbroken: list[tuple[object, ...]]) -> None:
+    server = ResumingServer(breaks=[(30, abort)], start_offset_ms=10_001)
+    assert [row[2] - 10_001 for row in told(play(server))] == [row[2] for row in unbroken]
+
+
+def test_a_flush_after_the_checkpoint_is_sent_again_at_its_place() -> None:
+    server = ResumingServer(breaks=[(30, abort)])
+    play(server)
+    places = {place for place, command in server.commands if command == "flush"}
+    assert places == {48 * 1700, 80 * 1700}
+    assert [command for _, command in server.commands].count("flush") >= 2
+
+
+def test_only_what_no_checkpoint_covers_is_sent_again() -> None:
+    server = ResumingServer(breaks=[(60, abort)])
+    play(server)
+    assert len(AUDIO) < server.n_heard_bytes < len(AUDIO) * 1.8
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(503, {"Retry-After": "0.01"}), (429, {}), (502, {})]
+)
+def test_a_refusal_that_passes(
+    status: int, headers: dict[str, str], unbroken: list[tuple[object, ...]]
+) -> None:
+    server = ResumingServer(breaks=[(20, abort)], refusals=[(status, headers)] * 3)
+    assert told(play(server)) == unbroken
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_that_does_not(status: int) -> None:
+    server = ResumingServer(breaks=[(20, abort)], refusals=[(status, {})])
+    with pytest.raises(StreamRefused) as refused:
+        play(server)
+    assert refused.value.status == status
+    assert len(server.queries) == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"),
+    [
+        (failing(4400, retryable=False), StreamError),
+        (failing(4401, retryable=True), StreamError),
+        (failing(1011, retryable=False), StreamError),
+        (closing(4415), StreamClosed),
+        (closing(4403), StreamClosed),
+        (closing(1009), StreamClosed),
+        (closing(1000), StreamClosed),
+    ],
+)
+def test_what_another_try_does_not_mend_is_raised_at_once(
+    ending: Break, error: type[ClientError]
+) -> None:
+    server = ResumingServer(breaks=[(20, ending)])
+    with pytest.raises(error):
+        play(server)
+    assert len(server.queries) == 1
+
+
+def test_a_lost_timeline_is_told_with_the_place_to_go_on() -> None:
+    server = ResumingServer(breaks=[(20, abort), (1, failing(4404, retryable=False))])
+    with pytest.raises(TimelineLost) as lost:
+        play(server)
+    # 20 messages: the greeting, 10 segments and 9 checkpoints, each one hop behind.
+    assert lost.value.resume_from_ms == 3200
+    assert lost.value.close_code == 4404
+
+
+def test_it_gives_up_in_the_end_with_the_last_cause() -> None:
+    server = ResumingServer(breaks=[(20, abort)], refusals=[(503, {})] * 1000)
+    with pytest.raises(StreamRefused):
+        play(server, backoff=Backoff(first_s=0.01, longest_s=0.02, give_up_after_s=0.2))
+    assert len(server.refusals) < 1000
+
+
+def test_a_wait_beyond_the_limit_is_not_begun() -> None:
+    server = ResumingServer(breaks=[(20, failing(1013, retryable=True, retry_after_ms=60_000))])
+    with pytest.raises(StreamError) as error:
+        play(server)
+    assert error.value.retry_after_ms == 60_000
+
+
+def test_reconnecting_can_be_turned_off() -> None:
+    server = ResumingServer(breaks=[(20, abort)])
+    with pytest.raises(StreamClosed):
+        play(server, backoff=Backoff(give_up_after_s=0))
+
+
+def test_a_server_that_is_gone() -> None:
+    async def run() -> None:
+        async with ResumingServer(breaks=[(20, abort)]).running() as url:
+            events = stream(
+                url, list(chunks()), sample_rate=RATE_HZ, backoff=Backoff(give_up_after_s=0.5)
+            )
+            await anext(events)
+        async for _ in events:
+            pass
+
+    with pytest.raises(Unreachable):
+        asyncio.run(run())
+
+
+class TestWithoutCheckpoints:
+    """A server of before there were any."""
+
+    def test_a_short_stream_begins_anew(self, unbroken: list[tuple[object, ...]]) -> None:
+        server = ResumingServer(breaks=[(20, abort)], has_checkpoints=False)
+        assert told(play(server)) == unbroken
+        assert "resume" not in server.queries[1]
+
+    def test_a_longer_one_raises_and_never_waits_for_room(self) -> None:
+        async def run(server: ResumingServer) -> None:
+            async with server.running() as url, asyncio.timeout(20):
+                audio = (bytes(64_000) for _ in range(40))  # 2.5 MB
+                events = stream(
+                    url, audio, sample_rate=RATE_HZ, max_buffer_bytes=1 << 20, backoff=FAST
+                )
+                async for _ in events:
+                    pass
+
+        server = ResumingServer(has_checkpoints=False)
+        asyncio.run(run(server))
+        assert server.n_heard_bytes == 40 * 64_000
+        with pytest.raises(StreamClosed):
+            asyncio.run(run(ResumingServer(breaks=[(380, abort)], has_checkpoints=False)))
+
+
+def test_the_buffer_is_bounded_and_stops_the_source() -> None:
+    """While the server is away, no more is drawn than the buffer holds."""
+    n_drawn = 0
+
+    async def endless():
+        nonlocal n_drawn
+        while True:
+            n_drawn += 1
+            yield bytes(16_000)
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with ResumingServer(breaks=[(60, closing(1013))]).running() as url:
+            backoff = Backoff(first_s=100, longest_s=100, give_up_after_s=1e6)
+            events = stream(
+                url, endless(), sample_rate=RATE_HZ, backoff=backoff, max_buffer_bytes=1 << 20
+            )
+            async with asyncio.timeout(20):
+                for _ in range(30):
+                    await anext(events)
+            waiting = asyncio.ensure_future(anext(events))
+            n_before = -1
+            while n_drawn > n_before:
+                n_before = n_drawn
+                await asyncio.wait((waiting,), timeout=0.2)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await events.aclose()
+
+    asyncio.run(run())
+    heard = 30 * 6400
+    assert (1 << 20) // 16_000 <= n_drawn <= ((1 << 20) + heard) // 16_000 + 2
+
+
+def test_a_checkpoint_between_two_samples_breaks_the_contract() -> None:
+    async def run() -> None:
+        async with ResumingServer().running() as url, connect(url, sample_rate=8_001) as session:
+            await session.send(bytes(64_000))
+            async for _ in session:
+                pass
+
+    with pytest.raises(BadServerMessage, match="between two samples at 8001 Hz"):
+        asyncio.run(run())
+
+
+def test_the_key_is_in_a_header_of_every_connection_and_in_no_address() -> None:
+    server = ResumingServer(breaks=[(20, abort)])
+    play(server, api_key="a-key")
+    assert [headers["authorization"] for headers in server.headers] == ["Bearer a-key"] * 2
+    assert "a-key" not in str(server.queries)

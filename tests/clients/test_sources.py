@@ -1,0 +1,209 @@
+"""Sources, each without a network."""
+
+import asyncio
+import io
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from glrf_client import (
+    FLUSH,
+    AudioFormat,
+    Flush,
+    Source,
+    SourceUnavailable,
+    file_source,
+    microphone,
+    reader_source,
+)
+from glrf_client.sources import Chunks, drawn
+from tests.synthetic import voice
+
+
+def collect(chunks: Chunks) -> list[bytes | Flush]:
+    async def run() -> list[bytes | Flush]:
+        return [chunk async for chunk in drawn(chunks)]
+
+    return asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def audio_of(source: Source) -> bytes:
+    return b"".join(chunk for chunk in collect(source.chunks) if isinstance(chunk, bytes))
+
+
+async def as_async(chunks: list[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize("kind", [list, iter, as_async])
+def test_every_kind_of_chunks(kind: Callable[[list[bytes]], Chunks]) -> None:
+    assert collect(kind([b"ab", b"cd", b"ef"])) == [b"ab", b"cd", b"ef"]
+
+
+def test_a_plain_iterator_that_waits_does_not_block_the_loop() -> None:
+    go_on = threading.Event()
+
+    def waiting() -> Iterator[bytes]:
+        assert go_on.wait(10)
+        yield b"ab"
+
+    async def run() -> list[bytes | Flush]:
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+        return [chunk async for chunk in drawn(waiting())]
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == [b"ab"]
+
+
+def test_a_plain_iterators_error_is_raised() -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"ab"
+        raise OSError("the socket is gone")
+
+    with pytest.raises(OSError, match="the socket is gone"):
+        collect(failing())
+
+
+def test_an_iterator_that_waits_for_ever_is_left_behind() -> None:
+    never = threading.Event()
+
+    def waiting() -> Iterator[bytes]:
+        yield b"ab"
+        never.wait(30)
+
+    async def run() -> None:
+        async with aclosing(drawn(waiting())) as chunks:
+            assert await anext(chunks) == b"ab"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(chunks), 0.01)
+
+    asyncio.run(run())
+    never.set()
+
+
+@pytest.mark.parametrize(("rate_hz", "n_channels"), [(16_000, 1), (44_100, 2)])
+def test_a_file_is_sent_as_it_was_decoded(tmp_path: Path, rate_hz: int, n_channels: int) -> None:
+    samples = np.stack([voice(rate_hz, rate_hz, seed=n) for n in range(n_channels)], axis=1)
+    path = tmp_path / "call.flac"
+    soundfile.write(path, samples, rate_hz)
+    source = file_source(path)
+    assert source.format == AudioFormat("pcm_f32le", rate_hz, n_channels)
+    expected = soundfile.read(path, dtype="float32")[0].astype("<f4").tobytes()
+    assert audio_of(source) == expected
+
+
+def test_what_is_no_audio_file(tmp_path: Path) -> None:
+    path = tmp_path / "words.wav"
+    path.write_text("only words")
+    with pytest.raises(SourceUnavailable, match=r"words\.wav: not an audio file"):
+        file_source(path)
+    with pytest.raises(FileNotFoundError):
+        file_source(tmp_path / "none.wav")
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3, 6400, 6401, 12_800])
+def test_a_reader_is_read_to_its_end(n_bytes: int) -> None:
+    data = bytes(n % 251 for n in range(n_bytes))
+    assert audio_of(reader_source(io.BytesIO(data), AudioFormat(channels=2))) == data
+
+
+def test_real_time_waits_until_each_chunk_is_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited_s: list[float] = []
+    now_s = [5.0]
+
+    async def sleep(wait_s: float) -> None:
+        waited_s.append(wait_s)
+        now_s[0] += wait_s
+
+    monkeypatch.setattr("glrf_client.sources.asyncio.sleep", sleep)
+    chunks = [bytes(3200), FLUSH, bytes(3200), bytes(3200)]
+
+    async def run() -> None:
+        source = Source(AudioFormat(), chunks).paced(clock=lambda: now_s[0])
+        async for chunk in drawn(source.chunks):
+            if chunk is not FLUSH:
+                now_s[0] += 0.03  # sending takes time, which is made up for
+
+    asyncio.run(run())
+    assert waited_s == pytest.approx([0.1, 0.07, 0.07])
+
+
+def test_until_ends_the_audio_also_while_it_waits() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"ab"
+        await asyncio.Event().wait()
+
+    async def run() -> list[bytes | Flush]:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, stop.set)
+        source = Source(AudioFormat(), endless()).until(stop)
+        return [chunk async for chunk in drawn(source.chunks)]
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == [b"ab"]
+
+
+def test_until_passes_on_what_ends_by_itself() -> None:
+    async def run() -> list[bytes | Flush]:
+        source = Source(AudioFormat(), [b"ab", FLUSH]).until(asyncio.Event())
+        return [chunk async for chunk in drawn(source.chunks)]
+
+    assert asyncio.run(run()) == [b"ab", FLUSH]
+
+
+def fake_sounddevice(monkeypatch: pytest.MonkeyPatch, device: object) -> None:
+    module = SimpleNamespace(RawInputStream=device, PortAudioError=OSError)
+    monkeypatch.setitem(sys.modules, "sounddevice", module)  # type: ignore[arg-type]
+
+
+def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_closed = threading.Event()
+
+    class Microphone:
+        def __init__(self, *, samplerate, channels, dtype, blocksize, callback) -> None:
+            assert (samplerate, channels, dtype, blocksize) == (8_000, 2, "int16", 800)
+            self.callback = callback
+
+        def __enter__(self) -> None:
+            for n in range(60):  # ten more than are kept: the oldest go
+                self.callback(bytes([n]) * 2, 1, None, None)
+
+        def __exit__(self, *_: object) -> None:
+            is_closed.set()
+
+    fake_sounddevice(monkeypatch, Microphone)
+    source = microphone(8_000, 2)
+    assert source.format == AudioFormat("pcm_s16le", 8_000, 2)
+
+    async def run() -> list[bytes | Flush]:
+        async with aclosing(drawn(source.chunks)) as chunks:
+            return [await anext(chunks) for _ in range(50)]
+
+    assert asyncio.run(run()) == [bytes([n]) * 2 for n in range(10, 60)]
+    assert is_closed.is_set()
+
+
+def test_a_microphone_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError("no device")
+
+    fake_sounddevice(monkeypatch, refuse)
+    with pytest.raises(SourceUnavailable, match="no microphone can be opened: no device"):
+        collect(microphone().chunks)
+
+
+@pytest.mark.parametrize(
+    ("module", "open_it"), [("sounddevice", microphone), ("soundfile", lambda: file_source("x"))]
+)
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: str, open_it: Callable[[], Source]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SourceUnavailable, match=f"this needs {module} .*; pip install"):
+        open_it()

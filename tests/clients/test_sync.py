@@ -1,0 +1,82 @@
+"""The client without `async`, against the scripted server in a thread."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from glrf_client import Backoff, Segment, SessionClosed, StreamRefused, Unreachable, Utterance
+from glrf_client.sync import connect, models, stream
+from tests.clients.resuming_server import RATE_HZ, ResumingServer, abort
+
+FAST = Backoff(first_s=0.001, longest_s=0.002, give_up_after_s=5)
+
+
+@contextmanager
+def served(server: ResumingServer) -> Iterator[str]:
+    urls: list[str] = []
+    is_up, is_over = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with server.running() as url:
+            urls.append(url)
+            is_up.set()
+            await is_over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert is_up.wait(10)
+    try:
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(is_over.set)
+        thread.join()
+        loop.close()
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("glrf")]
+
+
+def test_a_stream_over_a_lost_connection() -> None:
+    server = ResumingServer(breaks=[(9, abort)])
+    with served(server) as url:
+        audio = (bytes(1600) for _ in range(40))
+        events = list(stream(url, audio, sample_rate=RATE_HZ, backoff=FAST))
+    assert [event.index for event in events if isinstance(event, Segment)] == list(range(10))
+    assert isinstance(events[-1], SessionClosed)
+    assert len(server.queries) == 2
+    assert "glrf_client" not in threads()
+
+
+def test_sending_by_hand() -> None:
+    with served(ResumingServer()) as url, connect(url, sample_rate=RATE_HZ) as session:
+        session.send(bytes(64_000))
+        session.flush()
+        session.keepalive()
+        session.update(smoothing="mean")
+        session.close()
+        events = list(session)
+    assert sum(isinstance(event, Utterance) for event in events) == 1
+    assert "glrf_client" not in threads()
+
+
+def test_leaving_early_ends_the_stream() -> None:
+    with served(ResumingServer()) as url:
+        for event in stream(url, [bytes(64_000)], sample_rate=RATE_HZ):
+            if isinstance(event, Segment):
+                break
+    assert "glrf_client" not in threads()
+
+
+def test_errors_are_those_of_the_asynchronous_client() -> None:
+    with pytest.raises(Unreachable):
+        models("http://127.0.0.1:1")
+    with pytest.raises(Unreachable), connect("http://127.0.0.1:1"):
+        raise AssertionError("it cannot be open")
+    server = ResumingServer(breaks=[(5, abort)], refusals=[(401, {})])
+    with served(server) as url, pytest.raises(StreamRefused, match="401"):
+        list(stream(url, [bytes(64_000)], sample_rate=RATE_HZ, backoff=FAST))
