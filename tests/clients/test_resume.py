@@ -274,6 +274,18 @@ def test_the_buffer_is_bounded_and_stops_the_source() -> None:
     assert (1 << 20) // 16_000 <= n_drawn <= ((1 << 20) + heard) // 16_000 + 2
 
 
+def test_a_buffer_that_no_checkpoint_could_empty_is_refused() -> None:
+    async def run() -> None:
+        async with connect(
+            "http://127.0.0.1:1", encoding="pcm_f32le", sample_rate=48_000, channels=2,
+            max_buffer_bytes=2 << 20,
+        ):  # fmt: skip
+            pass
+
+    with pytest.raises(ValueError, match="give 3840000 or more"):
+        asyncio.run(run())
+
+
 def test_a_checkpoint_between_two_samples_breaks_the_contract() -> None:
     async def run() -> None:
         async with ResumingServer().running() as url, connect(url, sample_rate=8_001) as session:

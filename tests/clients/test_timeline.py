@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from glrf_client import ErrorFrame, Segment, StreamWarning, Utterance
+from glrf_client import Alert, ErrorFrame, Segment, StreamWarning, Utterance
 from glrf_client.timeline import Timeline
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
@@ -15,6 +15,7 @@ def golden(kind: type, name: str):
 SEGMENT: Segment = golden(Segment, "segment")
 UTTERANCE: Utterance = golden(Utterance, "utterance")
 WARNING: StreamWarning = golden(StreamWarning, "warning")
+ALERT: Alert = golden(Alert, "alert")
 ERROR: ErrorFrame = golden(ErrorFrame, "error")
 
 
@@ -50,6 +51,14 @@ def test_a_warning_comes_once_a_cause_and_channel() -> None:
     assert timeline.is_new(WARNING)
     assert not timeline.is_new(replace(WARNING, message="in other words"))
     assert timeline.is_new(replace(WARNING, channel=1))
+
+
+def test_an_alert_comes_once_a_rule_and_time() -> None:
+    timeline = Timeline()
+    assert timeline.is_new(ALERT)
+    assert not timeline.is_new(replace(ALERT, seq=99))
+    assert timeline.is_new(replace(ALERT, end_ms=ALERT.end_ms + 400))
+    assert timeline.is_new(replace(ALERT, rule="sad>=0.5:5s"))
 
 
 def test_errors_all_pass() -> None:

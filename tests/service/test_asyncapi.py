@@ -96,7 +96,7 @@ def test_the_openapi_document_is_valid(settings: Settings) -> None:
     document = create_app(settings).openapi()
     assert document["openapi"].startswith("3.1")
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
-    document["paths"]["/v1/models"]["get"]["responses"] = "a mistake"
+    del document["info"]
     assert list(OpenAPIV31SpecValidator(document).iter_errors())
 
 

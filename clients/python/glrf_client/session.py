@@ -82,7 +82,9 @@ class Session:
         max_bytes = parameters.get("max_buffer_bytes", MAX_BUFFER_BYTES)
         least = self._format.sample_rate * self._format.frame_bytes * _CHECKPOINT_LAG_S
         if max_bytes < least:
-            raise ValueError(f"max_buffer_bytes={max_bytes} is too little here: give {least} or more")
+            raise ValueError(
+                f"max_buffer_bytes={max_bytes} is too little here: give {least} or more"
+            )
         self._outbox = Outbox(max_bytes)
         self._timeline = Timeline()
         self._checkpoint: Checkpoint | None = None
