@@ -78,6 +78,11 @@ class AsgiStream:
     def is_over(self) -> bool:
         return self.close_code is not None or self.refused_status is not None
 
+    @property
+    def n_untaken(self) -> int:
+        """Frames that the application did not take."""
+        return self._incoming.qsize()
+
     async def _take(self, message: Any) -> None:
         match message["type"]:
             case "websocket.send":
