@@ -37,6 +37,7 @@ from tests.clients.resuming_server import (
 
 #: No test waits for real: the shapes of the waits are those of test_backoff.py.
 FAST = Backoff(first_s=0.001, longest_s=0.002, give_up_after_s=5)
+Timeline = list[tuple[str, str, int, int, dict[str, float]]]
 AUDIO = random.Random(7).randbytes(RATE_HZ * 2 * 12)  # 12 s
 
 
@@ -66,7 +67,7 @@ def play(server: ResumingServer, *, backoff: Backoff = FAST, **options) -> list[
     return asyncio.run(run())
 
 
-def told(events: list[Event]) -> list[tuple[object, ...]]:
+def told(events: list[Event]) -> Timeline:
     """Segments and utterances by what they say."""
     return [
         (type(event).__name__, event.utterance_id, event.start_ms, event.end_ms, event.scores)
@@ -76,7 +77,7 @@ def told(events: list[Event]) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def unbroken() -> list[tuple[object, ...]]:
+def unbroken() -> Timeline:
     timeline = told(play(ResumingServer()))
     assert len(timeline) == 31 + 3
     return timeline
@@ -95,7 +96,7 @@ ENDINGS: dict[str, Break] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-def test_the_timeline_goes_on(ending: Break, unbroken: list[tuple[object, ...]]) -> None:
+def test_the_timeline_goes_on(ending: Break, unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(23, ending), (9, ending), (14, ending)])
     events = play(server)
     assert told(events) == unbroken
@@ -106,14 +107,14 @@ def test_the_timeline_goes_on(ending: Break, unbroken: list[tuple[object, ...]])
 
 
 @pytest.mark.parametrize("n_messages", range(1, 62, 2))
-def test_wherever_it_breaks(n_messages: int, unbroken: list[tuple[object, ...]]) -> None:
+def test_wherever_it_breaks(n_messages: int, unbroken: Timeline) -> None:
     """Before the first checkpoint, between a result and its checkpoint, at the very end."""
     server = ResumingServer(breaks=[(n_messages, abort)])
     assert told(play(server)) == unbroken
     assert len(server.queries) == 2
 
 
-def test_times_with_an_offset(unbroken: list[tuple[object, ...]]) -> None:
+def test_times_with_an_offset(unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(30, abort)], start_offset_ms=10_001)
     assert [row[2] - 10_001 for row in told(play(server))] == [row[2] for row in unbroken]
 
@@ -135,9 +136,7 @@ def test_only_what_no_checkpoint_covers_is_sent_again() -> None:
 @pytest.mark.parametrize(
     ("status", "headers"), [(503, {"Retry-After": "0.01"}), (429, {}), (502, {})]
 )
-def test_a_refusal_that_passes(
-    status: int, headers: dict[str, str], unbroken: list[tuple[object, ...]]
-) -> None:
+def test_a_refusal_that_passes(status: int, headers: dict[str, str], unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(20, abort)], refusals=[(status, headers)] * 3)
     assert told(play(server)) == unbroken
 
@@ -218,7 +217,7 @@ def test_a_server_that_is_gone() -> None:
 class TestWithoutCheckpoints:
     """A server of before there were any."""
 
-    def test_a_short_stream_begins_anew(self, unbroken: list[tuple[object, ...]]) -> None:
+    def test_a_short_stream_begins_anew(self, unbroken: Timeline) -> None:
         server = ResumingServer(breaks=[(20, abort)], has_checkpoints=False)
         assert told(play(server)) == unbroken
         assert "resume" not in server.queries[1]

@@ -46,7 +46,10 @@ class Outcome:
 
 
 def fuzz(application: Application, n_frames: int, seed: int) -> Outcome:
-    """Until that many frames were taken; raises `AssertionError` at the first answer outside the contract."""
+    """Goes on until that many frames were taken.
+
+    Raises `AssertionError` at the first answer that is not the contract's.
+    """
     chance, outcome = random.Random(seed), Outcome()
     began_s = time.monotonic()
     while outcome.n_frames < n_frames:

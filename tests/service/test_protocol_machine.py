@@ -185,6 +185,6 @@ def test_the_contract_holds_in_every_order() -> None:
             max_examples=200,
             stateful_step_count=30,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
