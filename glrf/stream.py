@@ -80,8 +80,8 @@ async def _stream(
             audio = audio.paced() if realtime else audio
         _stop_at_interrupt(stop)
         screen = stack.enter_context(view(Console(), f"{source} at {url}"))
-        options = {"roles": roles, "rules": rules, "api_key": api_key}
-        async for event in events_of(url, audio.until(stop), **options):
+        events = events_of(url, audio.until(stop), roles=roles, rules=rules, api_key=api_key)
+        async for event in events:
             screen.show(event)
 
 

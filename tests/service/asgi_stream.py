@@ -65,7 +65,7 @@ class AsgiStream:
             "path": "/v1/stream",
             "raw_path": b"/v1/stream",
             "query_string": query.encode(),
-            "headers": [(b"host", b"testserver")],
+            "headers": [(b"host", b"127.0.0.1")],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "subprotocols": [],
