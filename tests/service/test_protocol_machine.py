@@ -178,6 +178,7 @@ class Protocol(RuleBasedStateMachine):
                 assert segment["end_ms"] - segment["start_ms"] <= 2_000
 
 
+@pytest.mark.timeout(300)  # seconds on a machine of its own, minutes on one that trains
 def test_the_contract_holds_in_every_order() -> None:
     run_state_machine_as_test(
         Protocol,
