@@ -1,0 +1,64 @@
+/** What the reader has had already, so that a resumed stream tells nothing twice. @module */
+
+import type { Event } from "./events.ts";
+
+/** An utterance may be told again up to this long after the checkpoint passed its end. */
+const KEPT_MS = 60_000;
+
+/** The events of one session, over all its connections. */
+export class History {
+  readonly #nChannels: number;
+  #indexOf = new Map<number, number>();
+  #endMsOf = new Map<number, number>();
+  #utterances = new Map<string, number>();
+  #warnings = new Set<string>();
+
+  /** Of a session in which `nChannels` channels are scored. */
+  constructor(nChannels: number) {
+    this.#nChannels = nChannels;
+  }
+
+  /** Whether an event is new; it counts as had from now on. */
+  isNew(event: Event): boolean {
+    switch (event.type) {
+      case "segment": {
+        if (event.index <= (this.#indexOf.get(event.channel) ?? -1)) return false;
+        this.#indexOf.set(event.channel, event.index);
+        this.#endMsOf.set(event.channel, event.end_ms);
+        return true;
+      }
+      case "utterance": {
+        // So far, it may be told several times, each with more audio.
+        const moment = event.is_final ? "final" : event.end_ms;
+        return this.#add(`${event.channel} ${event.utterance_id} ${moment}`, event.end_ms);
+      }
+      case "warning": {
+        const key = `${event.channel} ${event.code}`;
+        const isNew = !this.#warnings.has(key);
+        this.#warnings.add(key);
+        return isNew;
+      }
+      default:
+        return true;
+    }
+  }
+
+  /** The time up to which every channel has been told; `null` before each had a segment. */
+  get toldMs(): number | null {
+    if (this.#endMsOf.size < this.#nChannels) return null;
+    return Math.min(...this.#endMsOf.values());
+  }
+
+  /** Nothing from before this time will be told again: lets go of utterances long past. */
+  forget(beforeMs: number): void {
+    for (const [key, endMs] of this.#utterances) {
+      if (endMs < beforeMs - KEPT_MS) this.#utterances.delete(key);
+    }
+  }
+
+  #add(key: string, endMs: number): boolean {
+    if (this.#utterances.has(key)) return false;
+    this.#utterances.set(key, endMs);
+    return true;
+  }
+}

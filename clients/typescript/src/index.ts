@@ -1,0 +1,54 @@
+/** Client of the glrf speech emotion service, for browsers and Node.js. @module */
+
+export {
+  BadServerMessage,
+  ClientError,
+  NoMicrophone,
+  Refused,
+  StreamClosed,
+  StreamError,
+  Unreachable,
+} from "./errors.ts";
+export {
+  parseEvent,
+  type Checkpoint,
+  type Decision,
+  type Draining,
+  type ErrorFrame,
+  type Event,
+  type Model,
+  type ModelDetails,
+  type Scores,
+  type Segment,
+  type SegmentFields,
+  type SessionClosed,
+  type SessionCreated,
+  type StreamWarning,
+  type Summary,
+  type Usage,
+  type Utterance,
+  type UtteranceFields,
+  type WarningFields,
+} from "./events.ts";
+export {
+  analyzeFile,
+  models,
+  type ChannelResult,
+  type FileOptions,
+  type FileResult,
+} from "./files.ts";
+export {
+  microphone,
+  MICROPHONE_RATE_HZ,
+  type Microphone,
+  type MicrophoneOptions,
+} from "./microphone.ts";
+export type { RetryOptions } from "./retrying.ts";
+export {
+  stream,
+  type Chunk,
+  type Chunks,
+  type ConnectionState,
+  type StreamOptions,
+} from "./stream.ts";
+export { FLUSH } from "./tape.ts";

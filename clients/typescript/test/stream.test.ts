@@ -1,0 +1,295 @@
+/** A stream against a server that fails in all the ways of the contract. */
+
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import {
+  ClientError,
+  FLUSH,
+  stream,
+  StreamClosed,
+  StreamError,
+  Unreachable,
+  type Chunk,
+  type ConnectionState,
+  type Event,
+  type StreamOptions,
+} from "glrf-client";
+import { Service, type Fault } from "./service.ts";
+
+const RETRY = { minDelayMs: 5, maxDelayMs: 20, giveUpMs: 3000, giveUpFirstMs: 300 };
+const running: Service[] = [];
+
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((service) => service.stop()));
+});
+
+async function serve(faults: Fault[] = [], options = {}): Promise<[Service, string]> {
+  const service = new Service(faults, options);
+  running.push(service);
+  return [service, await service.start()];
+}
+
+/** `n` chunks of 100 ms, no two alike, with a flush after every third second. */
+function* audio(n: number): Generator<Chunk> {
+  for (let i = 0; i < n; i++) {
+    const chunk = new Int16Array(1600);
+    for (let k = 0; k < chunk.length; k++) chunk[k] = ((i * 1600 + k) * 7919) % 30_000;
+    yield chunk;
+    if (i % 30 === 29) yield FLUSH;
+  }
+}
+
+/** The same as a microphone gives it: as time goes by. */
+async function* live(n: number, everyMs = 2): AsyncGenerator<Chunk> {
+  for (const chunk of audio(n)) {
+    yield chunk;
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
+}
+
+interface Told {
+  events: Event[];
+  states: ConnectionState[];
+}
+
+async function listen(
+  url: string,
+  chunks: Iterable<Chunk> | AsyncIterable<Chunk>,
+  options: StreamOptions = {},
+): Promise<Told> {
+  const told: Told = { events: [], states: [] };
+  const onConnection = (state: ConnectionState) => told.states.push(state);
+  for await (const event of stream(url, chunks, { retry: RETRY, onConnection, ...options })) {
+    told.events.push(event);
+  }
+  return told;
+}
+
+/** What a reader goes by: segments and utterances without what belongs to a connection. */
+function timeline({ events }: Told): object[] {
+  return events
+    .filter((event) => event.type === "segment" || event.type === "utterance")
+    .map(({ seq, session_id, ...rest }) => ({ ...rest }));
+}
+
+function typesOf({ events }: Told, type: Event["type"]): number {
+  return events.filter((event) => event.type === type).length;
+}
+
+async function unbroken(n: number): Promise<object[]> {
+  const [, url] = await serve();
+  return timeline(await listen(url, audio(n)));
+}
+
+test("all audio arrives and all events come, in one connection", async () => {
+  const [service, url] = await serve();
+  const told = await listen(url, audio(61), { sample_rate: 16_000, roles: ["a"] });
+  assert.deepEqual(service.nBytes, [61 * 3200]);
+  assert.equal(service.queries[0]!.toString(), "sample_rate=16000&roles=a");
+  assert.equal(told.events[0]!.type, "session.created");
+  assert.equal(told.events.at(-1)!.type, "session.closed");
+  assert.equal(typesOf(told, "segment"), 17);
+  assert.equal(typesOf(told, "utterance"), 3);
+  assert.deepEqual(
+    told.states.map(({ state }) => state),
+    ["connecting", "live", "closed"],
+  );
+});
+
+const faults: Record<string, Fault["then"]> = {
+  "a reset": "reset",
+  "code 1011": { close: 1011, error: { code: "internal_error", retryable: true } },
+  "code 1012": { close: 1012, error: { code: "restarting", retryable: true } },
+  "code 1013": { close: 1013, error: { code: "overloaded", retryable: true } },
+  "code 4408": { close: 4408 },
+  "code 4410": { close: 4410 },
+  "draining": "drain",
+};
+for (const [name, then] of Object.entries(faults)) {
+  test(`after ${name}, the resumed timeline is that of an unbroken run`, async () => {
+    const broken = [1, 5, 6, 2].map((after) => ({ after, then }) as Fault);
+    const [service, url] = await serve(broken);
+    const told = await listen(url, live(100));
+    assert.deepEqual(timeline(told), await unbroken(100));
+    assert.equal(service.queries.length, 5);
+    assert.ok(service.queries.slice(1).every((query) => query.has("resume")));
+    assert.equal(typesOf(told, "session.created"), 1);
+    assert.equal(typesOf(told, "session.closed"), 1);
+    const resumed = told.states.filter((state) => state.state === "live" && state.resumed);
+    assert.equal(resumed.length, 4);
+  });
+}
+
+test("a source faster than the network resumes alike", async () => {
+  const [, url] = await serve([{ after: 4, then: "reset" }, { after: 30, then: "reset" }]);
+  assert.deepEqual(timeline(await listen(url, audio(200))), await unbroken(200));
+});
+
+test("a connection that is lost after all was sent is resumed", async () => {
+  const [service, url] = await serve([{ after: 15, then: "reset" }]);
+  assert.deepEqual(timeline(await listen(url, audio(61))), await unbroken(61));
+  assert.equal(service.queries.length, 2);
+});
+
+test("a server that owes results and is silent counts as lost", async () => {
+  const [service, url] = await serve([{ after: 4, then: "silence" }]);
+  const told = await listen(url, live(61), { stallMs: 100 });
+  assert.deepEqual(timeline(told), await unbroken(61));
+  assert.equal(service.queries.length, 2);
+});
+
+test("without checkpoints a new session goes on after the last segment", async () => {
+  const [service, url] = await serve([{ after: 4, then: "reset" }], { checkpoints: false });
+  const told = await listen(url, live(50));
+  assert.deepEqual(
+    service.queries.map((query) => query.get("start_offset_ms")),
+    [null, "1600"],
+  );
+  assert.equal(typesOf(told, "session.created"), 2);
+  const segments = told.events.filter((event) => event.type === "segment");
+  const whole = (await unbroken(50)).filter((event) => "index" in event);
+  // Same times and same audio; only the count begins anew.
+  const [got, expected] = [segments, whole as typeof segments].map((list) =>
+    list.map(({ start_ms, end_ms, scores }) => ({ start_ms, end_ms, scores })),
+  );
+  assert.deepEqual(got, expected);
+  assert.equal(segments[4]!.index, 0);
+});
+
+test("a checkpoint that nobody knows any more leads to a new session", async () => {
+  const [service, url] = await serve([{ after: 5, then: "reset" }]);
+  service.knowsTokens = false;
+  const told = await listen(url, live(50));
+  assert.equal(service.queries.length, 3);
+  assert.equal(service.queries[1]!.has("resume"), true);
+  assert.equal(service.queries[2]!.has("resume"), false);
+  assert.equal(service.queries[2]!.get("start_offset_ms"), "2000");
+  const ends = told.events.flatMap((event) => (event.type === "segment" ? [event.end_ms] : []));
+  assert.deepEqual(ends.slice(0, 8), [400, 800, 1200, 1600, 2000, 2400, 2800, 3000]);
+});
+
+for (const code of [1009, 4400, 4401, 4403, 4415]) {
+  test(`code ${code} ends the stream`, async () => {
+    const [service, url] = await serve([{ after: 2, then: { close: code } }]);
+    await assert.rejects(
+      listen(url, live(50)),
+      (error) => error instanceof StreamClosed && error.code === code,
+    );
+    assert.equal(service.queries.length, 1);
+  });
+}
+
+test("a fatal error that is not retryable ends the stream, whatever the code", async () => {
+  const then = { close: 1011, error: { code: "model_failed", retryable: false } };
+  const [service, url] = await serve([{ after: 2, then }]);
+  await assert.rejects(
+    listen(url, live(50)),
+    (error) => error instanceof StreamError && error.code === "model_failed",
+  );
+  assert.equal(service.queries.length, 1);
+});
+
+test("the server's own time to wait is kept", async () => {
+  const error = { code: "overloaded", retryable: true, retry_after_ms: 300 };
+  const [service, url] = await serve([{ after: 3, then: { close: 1013, error } }]);
+  await listen(url, live(40));
+  const [first, second] = service.openedAtMs;
+  assert.ok(second! - first! >= 300);
+});
+
+test("the first connection is tried again, then given up", async () => {
+  const [service, url] = await serve([{ refuse: 503 }, { refuse: 503 }]);
+  const told = await listen(url, audio(10));
+  assert.equal(service.queries.length, 3);
+  assert.equal(typesOf(told, "session.closed"), 1);
+  await assert.rejects(listen("ws://127.0.0.1:9", audio(10)), Unreachable);
+});
+
+test("a server that greets and fails, again and again, is given up", async () => {
+  const always = Array.from({ length: 500 }, () => ({ after: 0, then: "reset" }) as Fault);
+  const [service, url] = await serve(always);
+  await assert.rejects(listen(url, audio(10), { retry: { ...RETRY, giveUpMs: 1000 } }), StreamClosed);
+  assert.ok(service.queries.length > 2);
+});
+
+test("a fresh token goes with each connection, as a subprotocol", async () => {
+  const [service, url] = await serve([{ after: 3, then: "reset" }]);
+  let n = 0;
+  await listen(url, live(30), { token: async () => `t${++n}` });
+  assert.deepEqual(service.protocols, ["glrf.v1, glrf.token.t1", "glrf.v1, glrf.token.t2"]);
+});
+
+test("while nothing is confirmed, the source is drawn from up to the buffer's size", async () => {
+  const [, url] = await serve([{ after: 4, then: "silence" }]);
+  let nDrawn = 0;
+  function* counted(): Generator<Chunk> {
+    for (const chunk of audio(1000)) {
+      nDrawn++;
+      yield chunk;
+    }
+  }
+  const options = { stallMs: 200, maxBufferMs: 3000 };
+  const states: ConnectionState[] = [];
+  let nAtLoss = 0;
+  const onConnection = (state: ConnectionState) => {
+    states.push(state);
+    if (state.state === "waiting") nAtLoss ||= nDrawn;
+  };
+  for await (const event of stream(url, counted(), { retry: RETRY, onConnection, ...options })) {
+    void event;
+  }
+  assert.ok(nAtLoss <= 50, `${nAtLoss} chunks were drawn while the server said nothing`);
+  assert.ok(nDrawn >= 1000);
+});
+
+test("a server without checkpoints never stops a long source", async () => {
+  const [service, url] = await serve([], { checkpoints: false });
+  await listen(url, audio(300), { maxBufferMs: 1000 });
+  assert.deepEqual(service.nBytes, [300 * 3200]);
+});
+
+test("leaving the loop ends source and connection", async () => {
+  const [service, url] = await serve();
+  let isClosed = false;
+  async function* source(): AsyncGenerator<Chunk> {
+    try {
+      yield* live(10_000);
+    } finally {
+      isClosed = true;
+    }
+  }
+  for await (const event of stream(url, source(), { retry: RETRY })) {
+    if (event.type === "segment") break;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(isClosed);
+  assert.ok(service.nBytes[0]! < 10_000 * 3200);
+});
+
+test("a signal ends it at once, also while it waits to connect again", async () => {
+  const [, url] = await serve(Array.from({ length: 99 }, () => ({ refuse: 503 })));
+  const retry = { minDelayMs: 10_000, maxDelayMs: 60_000, giveUpFirstMs: 1e6 };
+  const signal = AbortSignal.timeout(50);
+  await assert.rejects(listen(url, audio(10), { retry, signal }), { name: "TimeoutError" });
+});
+
+test("what the source throws is thrown", async () => {
+  const [, url] = await serve();
+  async function* source(): AsyncGenerator<Chunk> {
+    yield* live(10);
+    throw new RangeError("no more");
+  }
+  await assert.rejects(listen(url, source()), RangeError);
+});
+
+test("part of a sample is refused by name", async () => {
+  const [, url] = await serve();
+  await assert.rejects(
+    listen(url, [new Uint8Array(3)]),
+    (error) => error instanceof ClientError && error.message.includes("whole frames of 2 bytes"),
+  );
+  await assert.rejects(
+    listen(url, [], { encoding: "opus" as "mulaw" }),
+    (error) => error instanceof ClientError && error.message.includes("pcm_s16le"),
+  );
+});
