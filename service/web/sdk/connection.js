@@ -1,0 +1,99 @@
+/** One WebSocket, read as a queue. @module */
+import { Unreachable } from "./errors.js";
+/** An open connection. Messages wait here until they are asked for. */
+export class Connection {
+    #socket;
+    #onChange;
+    #messages = [];
+    #closed = null;
+    #lastHeard = performance.now();
+    #lastSaid = performance.now();
+    constructor(socket, onChange) {
+        this.#socket = socket;
+        this.#onChange = onChange;
+        socket.onmessage = ({ data }) => {
+            this.#lastHeard = performance.now();
+            this.#messages.push(String(data));
+            onChange();
+        };
+        socket.onclose = ({ code, reason }) => this.#end({ code, reason });
+    }
+    /**
+     * Opens a WebSocket; `onChange` is called at each message and at the end.
+     *
+     * Throws `Unreachable` when it does not open within `timeoutMs`: neither browsers nor Node.js
+     * tell the status of a refusal.
+     */
+    static async open(make, url, protocols, { timeoutMs, signal, onChange }) {
+        const where = url.split("?")[0];
+        const socket = make(url, protocols);
+        await new Promise((resolve, reject) => {
+            const fail = (why) => {
+                clearTimeout(timer);
+                signal.removeEventListener("abort", onAbort);
+                release(socket);
+                reject(new Unreachable(`no stream at ${where}: ${why}`));
+            };
+            const onAbort = () => fail("given up");
+            const timer = setTimeout(() => fail("no answer in time"), timeoutMs);
+            signal.addEventListener("abort", onAbort);
+            socket.onerror = () => fail("nobody answers, or the server refuses it");
+            socket.onclose = () => fail("nobody answers, or the server refuses it");
+            socket.onopen = () => {
+                clearTimeout(timer);
+                signal.removeEventListener("abort", onAbort);
+                socket.onerror = null; // `onclose` follows and tells more
+                resolve();
+            };
+        });
+        return new Connection(socket, onChange);
+    }
+    /** How it ended, once all messages are read; `null` before. */
+    get closed() {
+        return this.#messages.length ? null : this.#closed;
+    }
+    get isOpen() {
+        return this.#closed === null;
+    }
+    get nUnread() {
+        return this.#messages.length;
+    }
+    /** Bytes that were sent but have not left this machine. */
+    get backlogBytes() {
+        return this.#socket.bufferedAmount;
+    }
+    /** Milliseconds since the server was last heard. */
+    get silentMs() {
+        return performance.now() - this.#lastHeard;
+    }
+    /** Milliseconds since anything was sent. */
+    get idleMs() {
+        return performance.now() - this.#lastSaid;
+    }
+    /** The next message, if there is one. */
+    read() {
+        return this.#messages.shift();
+    }
+    send(data) {
+        if (!this.isOpen)
+            return;
+        this.#lastSaid = performance.now();
+        this.#socket.send(data);
+    }
+    /** Ends it now, without waiting for the other side; what was not read is lost. */
+    drop(closed = { code: 1006, reason: "dropped" }) {
+        this.#messages = [];
+        release(this.#socket);
+        this.#end(closed);
+    }
+    #end(closed) {
+        this.#closed ??= closed;
+        this.#onChange();
+    }
+}
+/** Closes a socket whose events are of no more interest. */
+function release(socket) {
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onerror = () => { }; // Node.js tells an aborted handshake here
+    socket.close();
+}

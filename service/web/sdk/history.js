@@ -1,0 +1,59 @@
+/** What the reader has had already, so that a resumed stream tells nothing twice. @module */
+/** An utterance may be told again up to this long after the checkpoint passed its end. */
+const KEPT_MS = 60_000;
+/** The events of one session, over all its connections. */
+export class History {
+    #nChannels;
+    #indexOf = new Map();
+    #endMsOf = new Map();
+    #utterances = new Map();
+    #warnings = new Set();
+    /** Of a session in which `nChannels` channels are scored. */
+    constructor(nChannels) {
+        this.#nChannels = nChannels;
+    }
+    /** Whether an event is new; it counts as had from now on. */
+    isNew(event) {
+        switch (event.type) {
+            case "segment": {
+                if (event.index <= (this.#indexOf.get(event.channel) ?? -1))
+                    return false;
+                this.#indexOf.set(event.channel, event.index);
+                this.#endMsOf.set(event.channel, event.end_ms);
+                return true;
+            }
+            case "utterance": {
+                // So far, it may be told several times, each with more audio.
+                const moment = event.is_final ? "final" : event.end_ms;
+                return this.#add(`${event.channel} ${event.utterance_id} ${moment}`, event.end_ms);
+            }
+            case "warning": {
+                const key = `${event.channel} ${event.code}`;
+                const isNew = !this.#warnings.has(key);
+                this.#warnings.add(key);
+                return isNew;
+            }
+            default:
+                return true;
+        }
+    }
+    /** The time up to which every channel has been told; `null` before each had a segment. */
+    get toldMs() {
+        if (this.#endMsOf.size < this.#nChannels)
+            return null;
+        return Math.min(...this.#endMsOf.values());
+    }
+    /** Nothing from before this time will be told again: lets go of utterances long past. */
+    forget(beforeMs) {
+        for (const [key, endMs] of this.#utterances) {
+            if (endMs < beforeMs - KEPT_MS)
+                this.#utterances.delete(key);
+        }
+    }
+    #add(key, endMs) {
+        if (this.#utterances.has(key))
+            return false;
+        this.#utterances.set(key, endMs);
+        return true;
+    }
+}

@@ -1,0 +1,132 @@
+/** The microphone as a source of chunks for `stream`, in a browser. @module */
+import { NoMicrophone } from "./errors.js";
+export const MICROPHONE_RATE_HZ = 16_000;
+/**
+ * Asks for the microphone and starts to record. Needs a page over https or from localhost.
+ *
+ * The browser's echo cancellation, noise suppression and gain control are off: they change how
+ * a voice sounds.
+ *
+ * @throws {NoMicrophone} when there is none or the user said no
+ */
+export async function microphone(options = {}) {
+    const { deviceId, maxWaitingMs = 120_000, onLevel } = options;
+    if (!globalThis.navigator?.mediaDevices) {
+        throw new NoMicrophone("a page gets the microphone only over https or from localhost");
+    }
+    let media;
+    try {
+        media = await navigator.mediaDevices.getUserMedia({
+            audio: {
+                channelCount: 1,
+                echoCancellation: false,
+                noiseSuppression: false,
+                autoGainControl: false,
+                ...(deviceId !== undefined && { deviceId: { exact: deviceId } }),
+            },
+        });
+    }
+    catch (error) {
+        const why = error instanceof DOMException ? REASONS[error.name] : undefined;
+        throw new NoMicrophone(why ?? `the microphone cannot be used: ${error}`, { cause: error });
+    }
+    // The context's rate makes the browser resample, whatever the device gives.
+    const context = new AudioContext({ sampleRate: MICROPHONE_RATE_HZ });
+    const queue = new SampleQueue(maxWaitingMs * (MICROPHONE_RATE_HZ / 1000));
+    const stop = () => {
+        for (const track of media.getTracks())
+            track.stop();
+        void context.close().catch(() => { }); // it may be closed already
+        queue.finish();
+    };
+    try {
+        await context.audioWorklet.addModule(new URL("./capture_worklet.js", import.meta.url));
+        await context.resume();
+    }
+    catch (error) {
+        stop();
+        throw new NoMicrophone(`the recording could not be started: ${error}`, { cause: error });
+    }
+    const capture = new AudioWorkletNode(context, "glrf-capture", { numberOfOutputs: 0 });
+    capture.port.onmessage = ({ data }) => {
+        queue.add(data);
+        onLevel?.(data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0) / 32767);
+    };
+    context.createMediaStreamSource(media).connect(capture);
+    // Unplugged, or taken back by the user.
+    for (const track of media.getTracks())
+        track.addEventListener("ended", stop);
+    return {
+        stop,
+        get droppedMs() {
+            return queue.nDropped / (MICROPHONE_RATE_HZ / 1000);
+        },
+        async *[Symbol.asyncIterator]() {
+            try {
+                yield* queue.chunks();
+            }
+            finally {
+                stop();
+            }
+        },
+    };
+}
+const REASONS = {
+    NotAllowedError: "the page may not use the microphone; allow it in the browser's address bar",
+    NotFoundError: "no microphone was found; connect one and try again",
+    NotReadableError: "the microphone is used by another program; close that and try again",
+    OverconstrainedError: "the chosen microphone is not there any more; choose another",
+};
+/** A bounded queue of samples that never shifts time: what it must drop is given as silence. */
+export class SampleQueue {
+    #maxSamples;
+    #chunks = [];
+    #nWaiting = 0;
+    #nSilent = 0;
+    #isFinished = false;
+    #wake = () => { };
+    /** Samples that were given as silence. */
+    nDropped = 0;
+    constructor(maxSamples) {
+        this.#maxSamples = maxSamples;
+    }
+    add(chunk) {
+        if (this.#isFinished)
+            return;
+        this.#chunks.push(chunk);
+        this.#nWaiting += chunk.length;
+        while (this.#nWaiting > this.#maxSamples) {
+            const oldest = this.#chunks.shift();
+            this.#nWaiting -= oldest.length;
+            this.#nSilent += oldest.length;
+            this.nDropped += oldest.length;
+        }
+        this.#wake();
+    }
+    finish() {
+        this.#isFinished = true;
+        this.#wake();
+    }
+    /** All chunks in order, until it is finished and empty. */
+    async *chunks() {
+        for (;;) {
+            if (this.#nSilent) {
+                const silence = new Int16Array(Math.min(this.#nSilent, MICROPHONE_RATE_HZ));
+                this.#nSilent -= silence.length;
+                yield silence;
+                continue;
+            }
+            const chunk = this.#chunks.shift();
+            if (chunk) {
+                this.#nWaiting -= chunk.length;
+                yield chunk;
+            }
+            else if (this.#isFinished) {
+                return;
+            }
+            else {
+                await new Promise((resolve) => (this.#wake = resolve));
+            }
+        }
+    }
+}

@@ -1,0 +1,363 @@
+/**
+ * A stream of audio to the server and its events back, over as many connections as it takes.
+ *
+ *     for await (const event of stream("ws://127.0.0.1:8000", chunks, { sample_rate: 16000 })) {
+ *       if (event.type === "segment") console.log(event.end_ms, event.smoothed.label);
+ *     }
+ *
+ * @module
+ */
+import { streamUrl } from "./address.js";
+import { Connection } from "./connection.js";
+import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
+import { parseEvent } from "./events.js";
+import { History } from "./history.js";
+import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
+import { FLUSH, Tape } from "./tape.js";
+/** Bytes that may wait in the socket: 2 s of 16 kHz audio. More would only be lost with it. */
+const MAX_BACKLOG_BYTES = 1 << 16;
+/** Messages that may wait for a slow reader before no more audio is sent. */
+const MAX_UNREAD = 1024;
+const POLL_MS = 20;
+const WATCH_MS = 250;
+const KEEPALIVE_MS = 10_000;
+/** A connection that lived so long was a good one, whatever ended it. */
+const SOUND_MS = 10_000;
+/** Audio that a server may hold before it owes a result: 2 s, when partial ones are not wanted. */
+const OWED_AFTER_MS = 2_500;
+/** After `session.draining`, the last checkpoint is waited for this long at most. */
+const MAX_DRAIN_MS = 2_000;
+/**
+ * Sends all chunks and gives the events as they come, until `session.closed`.
+ *
+ * A lost connection is resumed from the last checkpoint and what was told before is not told
+ * again. Where the server gives no checkpoints or no longer knows one, a new session goes on
+ * after the last segment, with the times of one stream (`start_offset_ms`): it begins with a
+ * `session.created` of its own, its utterances and indices count anew.
+ *
+ * @throws {StreamError} at a fatal error that is not worth trying again
+ * @throws {StreamClosed} when the server ended the stream for good
+ * @throws {Unreachable} when nobody answered for `retry.giveUpMs`
+ */
+export async function* stream(url, chunks, options = {}) {
+    const run = new Run(url, options);
+    const source = iteratorOf(chunks);
+    run.feed(source);
+    try {
+        yield* run.events();
+    }
+    finally {
+        run.end();
+        // A source may be waiting for audio that never comes: it is told, not waited for.
+        void Promise.resolve(source.return?.()).catch(() => { });
+    }
+}
+/** All that one call of `stream` keeps, over its connections. */
+class Run {
+    #url;
+    #options;
+    #retry;
+    #tape;
+    #ending = new AbortController();
+    #connection = null;
+    #history = null;
+    #token = null;
+    /** Where the next connection takes the audio up. */
+    #fromMs;
+    #error = null;
+    #isDraining = false;
+    #attempt = 0;
+    #quietSinceMs = performance.now();
+    constructor(url, options) {
+        const { start_offset_ms = 0, maxBufferMs = 60_000, signal } = options;
+        const { encoding = "pcm_s16le", sample_rate = 16_000, channels = 1 } = options;
+        this.#url = url;
+        this.#options = options;
+        this.#retry = { ...RETRY_DEFAULTS, ...options.retry };
+        this.#fromMs = start_offset_ms;
+        const format = { encoding, sampleRateHz: sample_rate, nChannels: channels };
+        this.#tape = new Tape(format, start_offset_ms, maxBufferMs);
+        signal?.addEventListener("abort", () => this.#fail(signal.reason), {
+            signal: this.#ending.signal,
+        });
+        if (signal?.aborted)
+            this.#fail(signal.reason);
+    }
+    /** Draws from the source as the tape has room; an error of the source ends the stream. */
+    async feed(source) {
+        try {
+            while (!this.#ending.signal.aborted) {
+                while (this.#tape.isFull && !this.#ending.signal.aborted)
+                    await this.#tape.changed();
+                const { done, value } = await source.next();
+                if (done)
+                    return this.#tape.finish();
+                if (value === FLUSH)
+                    this.#tape.flush();
+                else
+                    this.#tape.add(value);
+            }
+        }
+        catch (error) {
+            this.#fail(error);
+        }
+    }
+    async *events() {
+        for (;;) {
+            const connection = await this.#connect();
+            if (connection === null)
+                continue;
+            const timer = setInterval(() => this.#watch(connection), WATCH_MS);
+            const openedMs = performance.now();
+            void this.#send(connection).catch((error) => this.#fail(error));
+            try {
+                for (;;) {
+                    const message = connection.read();
+                    if (message === undefined) {
+                        if (connection.closed)
+                            break;
+                        await this.#tape.changed();
+                        this.#check();
+                        continue;
+                    }
+                    const event = parseEvent(message);
+                    if (event === null || !this.#accept(event, connection))
+                        continue;
+                    yield event;
+                    if (event.type === "session.closed")
+                        return;
+                }
+            }
+            finally {
+                clearInterval(timer);
+                connection.drop();
+            }
+            // What lived for a while was well; what failed at once is one failure with the last.
+            if (performance.now() - openedMs > SOUND_MS)
+                this.#isSound();
+            await this.#recover(connection.closed);
+        }
+    }
+    end() {
+        this.#ending.abort(new ClientError("the stream was left"));
+        this.#connection?.drop();
+        this.#tape.wake();
+        this.#tell({ state: "closed" });
+    }
+    // --- connecting ---------------------------------------------------------------------------
+    /** A connection, or `null` after a failure that is worth another attempt. */
+    async #connect() {
+        this.#check();
+        this.#error = null;
+        this.#isDraining = false;
+        this.#tell({ state: "connecting", attempt: this.#attempt });
+        const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
+        try {
+            const { token } = this.#options;
+            const credential = typeof token === "function" ? await token() : token;
+            this.#check();
+            this.#connection = await Connection.open(make, streamUrl(this.#url, this.#parameters()), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], {
+                timeoutMs: this.#options.openTimeoutMs ?? 10_000,
+                signal: this.#ending.signal,
+                onChange: () => this.#tape.wake(),
+            });
+            return this.#connection;
+        }
+        catch (error) {
+            this.#check();
+            if (!(error instanceof Unreachable))
+                throw error;
+            await this.#wait(error, "resume", null);
+            return null;
+        }
+    }
+    #parameters() {
+        const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
+        const { endpoint_silence_ms, smoothing, partial, start_offset_ms } = this.#options;
+        const resume = this.#token;
+        const isFirst = this.#history === null;
+        return {
+            encoding,
+            sample_rate,
+            channels,
+            roles,
+            model,
+            endpointing,
+            endpoint_silence_ms,
+            smoothing,
+            partial,
+            start_offset_ms: resume !== null || isFirst ? start_offset_ms : this.#fromMs,
+            resume,
+        };
+    }
+    // --- sending ------------------------------------------------------------------------------
+    /** Sends the tape from where the session stands, then `close`. */
+    async #send(connection) {
+        const fromMs = this.#fromMs;
+        let number = this.#tape.find(fromMs);
+        while (connection.isOpen) {
+            if (connection.backlogBytes > MAX_BACKLOG_BYTES || connection.nUnread > MAX_UNREAD) {
+                await sleep(POLL_MS, this.#ending.signal);
+                continue;
+            }
+            const item = this.#tape.item(number);
+            if (item !== undefined) {
+                number++;
+                connection.send(item.audio ? this.#tape.audioFrom(item, fromMs) : command("flush"));
+                // Where nothing is ever confirmed, the oldest that was sent makes room.
+                if (this.#token === null)
+                    this.#tape.shorten(number);
+            }
+            else if (this.#tape.isFinished) {
+                return connection.send(command("close"));
+            }
+            else {
+                await this.#tape.changed();
+            }
+        }
+    }
+    // --- receiving ----------------------------------------------------------------------------
+    /** Takes note of an event; whether the reader is to have it. */
+    #accept(event, connection) {
+        switch (event.type) {
+            case "session.created": {
+                const resumed = this.#token !== null && this.#history !== null;
+                if (!resumed)
+                    this.#history = new History(nScored(event));
+                this.#tell({ state: "live", resumed, session: event });
+                return !resumed;
+            }
+            case "error":
+                if (!event.fatal)
+                    return true;
+                this.#error = event;
+                return false;
+            case "checkpoint":
+                this.#isSound();
+                this.#token = event.token;
+                this.#fromMs = event.resume_from_ms;
+                this.#tape.forget(event.resume_from_ms);
+                this.#history?.forget(event.resume_from_ms);
+                if (this.#isDraining)
+                    connection.drop({ code: 1012, reason: "draining" });
+                return true;
+            case "session.draining":
+                this.#isDraining = true;
+                setTimeout(() => connection.drop({ code: 1012, reason: "draining" }), Math.min(event.deadline_ms, MAX_DRAIN_MS));
+                return true;
+            case "segment":
+            case "utterance":
+            case "warning": {
+                const isNew = this.#history?.isNew(event) ?? true;
+                if (event.type !== "warning")
+                    this.#isSound();
+                const toldMs = this.#history?.toldMs ?? null;
+                if (this.#token === null && toldMs !== null) {
+                    this.#fromMs = Math.max(this.#fromMs, toldMs);
+                    this.#tape.forget(this.#fromMs);
+                }
+                return isNew;
+            }
+            default:
+                return true;
+        }
+    }
+    /** The session works: the next trouble begins with short waits and full patience. */
+    #isSound() {
+        this.#attempt = 0;
+        this.#quietSinceMs = performance.now();
+    }
+    /** Drops a connection over which nothing comes though something is owed; keeps idle ones. */
+    #watch(connection) {
+        if (connection.idleMs > KEEPALIVE_MS)
+            connection.send(command("keepalive"));
+        const stallMs = this.#options.stallMs ?? 10_000;
+        const toldMs = Math.max(this.#fromMs, this.#history?.toldMs ?? 0);
+        const isOwed = this.#tape.isFinished || this.#tape.endMs - toldMs > OWED_AFTER_MS;
+        if (isOwed && connection.nUnread === 0 && connection.silentMs > stallMs)
+            connection.drop();
+    }
+    // --- recovering ---------------------------------------------------------------------------
+    /** After a connection ended without `session.closed`: waits for the next one, or throws. */
+    async #recover(closed) {
+        this.#check();
+        const { code, reason } = closed ?? { code: 1006, reason: "" };
+        const error = this.#error;
+        const cause = error
+            ? new StreamError(error.code, error.message, {
+                retryable: error.retryable,
+                retryAfterMs: error.retry_after_ms,
+                requestId: error.request_id,
+            })
+            : new StreamClosed(code, reason);
+        let remedy = remedyOf(code);
+        if (remedy.startsWith("resume") && error && !error.retryable)
+            remedy = "give up";
+        if (remedy === "give up")
+            throw cause;
+        if (remedy === "start anew") {
+            if (this.#token === null)
+                throw cause;
+            this.#token = null;
+            this.#fromMs = Math.max(this.#fromMs, this.#history?.toldMs ?? this.#fromMs);
+        }
+        // Audio that the tape could not keep is gone; times stay true.
+        if (this.#token === null)
+            this.#fromMs = Math.max(this.#fromMs, this.#tape.beginMs);
+        // A server that ends in order has told its clients to go elsewhere at once.
+        if (this.#isDraining && this.#attempt === 0)
+            return void this.#attempt++;
+        await this.#wait(cause, remedy, error?.retry_after_ms ?? null);
+    }
+    async #wait(cause, remedy, retryAfterMs) {
+        const isFirst = this.#history === null;
+        const ms = delayMs(this.#attempt, this.#retry, remedy, retryAfterMs);
+        const patienceMs = isFirst ? this.#retry.giveUpFirstMs : this.#retry.giveUpMs;
+        if (performance.now() - this.#quietSinceMs + ms > patienceMs)
+            throw cause;
+        this.#tell({ state: "waiting", attempt: this.#attempt, delayMs: Math.round(ms), cause });
+        this.#attempt++;
+        await sleep(ms, this.#ending.signal);
+        this.#check();
+    }
+    // --- ending -------------------------------------------------------------------------------
+    #fail(reason) {
+        this.#ending.abort(reason);
+        this.#connection?.drop();
+        this.#tape.wake();
+    }
+    /** Throws why the stream was ended, if it was. */
+    #check() {
+        this.#ending.signal.throwIfAborted();
+    }
+    #tell(state) {
+        this.#options.onConnection?.(state);
+    }
+}
+function command(type) {
+    return JSON.stringify({ type });
+}
+/** How many channels will have segments. */
+function nScored({ config }) {
+    const roles = config["roles"];
+    return Array.isArray(roles) ? roles.filter((role) => role?.scored !== false).length : 1;
+}
+function iteratorOf(chunks) {
+    return Symbol.asyncIterator in chunks
+        ? chunks[Symbol.asyncIterator]()
+        : chunks[Symbol.iterator]();
+}
+/** Waits, or less when the signal comes. */
+function sleep(ms, signal) {
+    return new Promise((resolve) => {
+        const done = () => {
+            clearTimeout(timer);
+            signal.removeEventListener("abort", done);
+            resolve();
+        };
+        const timer = setTimeout(done, ms);
+        signal.addEventListener("abort", done);
+        if (signal.aborted)
+            done();
+    });
+}

@@ -1,0 +1,79 @@
+"""A real server with the shipped model, and a browser whose microphone hears the demo clip."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from service.settings import Settings
+from tests.house.repository import ROOT
+from tests.service.running import RunningServer
+
+CLIP = ROOT / "glrf" / "demo" / "clip.flac"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+TIMEOUT_MS = 60_000
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    with RunningServer(Settings(port=0, device="cpu")) as running:
+        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert CHROMIUM, "there is no chromium; make test-browser installs it"
+    heard = tmp_path_factory.mktemp("microphone") / "clip.wav"
+    samples, rate_hz = sf.read(CLIP)
+    sf.write(heard, samples, rate_hz)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={heard}%noloop",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
+    """The try-it page, open; the test fails where the page logs an error or asks other hosts."""
+    context = browser.new_context(accept_downloads=True, viewport={"width": 1180, "height": 1000})
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.extend(_complaint(message)))
+    origin = f"http://127.0.0.1:{server.port}/"
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((origin, f"blob:{origin}"))
+            else complaints.append(request.url)
+        ),
+    )
+    page.goto(origin)
+    page.wait_for_selector("#model:visible")
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def _complaint(message: ConsoleMessage) -> list[str]:
+    """An error that the page logs; a file that the service refused is none of its own."""
+    is_refusal = message.location["url"].endswith("/v1/files")
+    return [message.text] if message.type == "error" and not is_refusal else []
+
+
+@pytest.fixture
+def clip() -> Path:
+    return CLIP
