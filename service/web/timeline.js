@@ -62,6 +62,7 @@ export class Timeline {
 
   addUtterances(utterances) {
     this.#utterances.push(...utterances);
+    this.#endS = Math.max(this.#endS, ...utterances.map(({ end_ms }) => end_ms / 1000));
     this.#draw();
   }
 

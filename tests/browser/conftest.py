@@ -1,19 +1,15 @@
 """A real server with the shipped model, and a browser whose microphone hears the demo clip."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import soundfile as sf
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from service.settings import Settings
-from tests.house.repository import ROOT
+from tests.browser.chromium import CLIP, launched
 from tests.service.running import RunningServer
 
-CLIP = ROOT / "glrf" / "demo" / "clip.flac"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMEOUT_MS = 60_000
 
 
@@ -26,19 +22,8 @@ def server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM, "there is no chromium; make test-browser installs it"
-    heard = tmp_path_factory.mktemp("microphone") / "clip.wav"
-    samples, rate_hz = sf.read(CLIP)
-    sf.write(heard, samples, rate_hz)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={heard}%noloop",
-            ],
-        )
+        browser = launched(playwright, tmp_path_factory.mktemp("microphone"))
         yield browser
         browser.close()
 
