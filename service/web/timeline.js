@@ -17,6 +17,8 @@ export class Timeline {
   #labels = [];
   #segments = [];
   #utterances = [];
+  /** The utterances as far as their segments tell: `{label, start_ms, end_ms}`. */
+  #heard = [];
   #interruptions = [];
   #isLive = false;
   #endS = 0;
@@ -37,6 +39,7 @@ export class Timeline {
     this.#data = [[], ...labels.flatMap(() => [[], []])];
     this.#segments = [];
     this.#utterances = [];
+    this.#heard = [];
     this.#interruptions = [];
     this.#isLive = live;
     this.#endS = 0;
@@ -55,6 +58,9 @@ export class Timeline {
         isSmoothed ? segment.smoothed.scores[label] : isScored ? segment.scores[label] : null,
       );
       this.#segments.push(segment);
+      const { start_ms, end_ms } = segment;
+      if (isNew) this.#heard.push({ start_ms });
+      Object.assign(this.#heard.at(-1), { label: segment.smoothed.label, end_ms });
       this.#endS = Math.max(this.#endS, segment.end_ms / 1000);
     }
     this.#draw();
@@ -196,7 +202,7 @@ export class Timeline {
       const box = { left: x(begin) + ratio, right: x(end) };
       if (box.right >= bbox.left) this.#segmentBox(ctx, segment, box, y, soft, ratio);
     }
-    for (const { label, start_ms, end_ms } of this.#shownUtterances()) {
+    for (const { label, start_ms, end_ms, isOpen } of this.#shownUtterances()) {
       const [left, right] = [x(start_ms / 1000) + ratio, x(end_ms / 1000) - ratio];
       const [bottom, top] = UTTERANCES_AT.map(y);
       const colour = label === null ? soft : colourOf(label);
@@ -205,7 +211,9 @@ export class Timeline {
       ctx.beginPath();
       ctx.roundRect(left, top, Math.max(right - left, ratio), bottom - top, 5 * ratio);
       ctx.fill();
+      ctx.setLineDash(isOpen ? [3 * ratio, 2 * ratio] : []);
       ctx.stroke();
+      ctx.setLineDash([]);
       const name = label ?? "—";
       const from = Math.max(left, bbox.left) + 7 * ratio;
       if (right - from > ctx.measureText(name).width + 4 * ratio) {
@@ -249,16 +257,13 @@ export class Timeline {
     ctx.restore();
   }
 
-  /** Those that have ended, and the one that is growing, with its label so far. */
+  /** Those that have ended; and as open those that have not yet, or that a new session cut off. */
   #shownUtterances() {
-    const last = this.#segments.at(-1);
-    const isEnded = (utterance) => utterance.end_ms >= (last?.end_ms ?? 0);
-    if (!this.#isLive || !last || this.#utterances.some(isEnded)) return this.#utterances;
-    const before = this.#utterances.at(-1)?.end_ms ?? 0;
-    const own = this.#segments.find(
-      (segment) => segment.utterance_id === last.utterance_id && segment.start_ms >= before,
-    );
-    const start_ms = own?.start_ms ?? before;
-    return [...this.#utterances, { label: last.smoothed.label, start_ms, end_ms: last.end_ms }];
+    const isEnded = (heard) =>
+      this.#utterances.some(
+        ({ start_ms, end_ms }) => start_ms <= heard.start_ms && heard.end_ms <= end_ms,
+      );
+    const open = this.#heard.filter((heard) => !isEnded(heard));
+    return [...this.#utterances, ...open.map((heard) => ({ ...heard, isOpen: true }))];
   }
 }
