@@ -130,6 +130,8 @@ async function follow(session) {
       timeline.addUtterances([event]);
       view.showUtterances(recording.utterances);
       view.log(event.end_ms, `Utterance: ${event.label ?? "no label"}`);
+    } else if (event.type === "alert") {
+      view.log(event.end_ms, `Alert: ${event.rule}`);
     } else if (event.type === "warning" || event.type === "error") {
       view.log(recording.durationMs, `${event.code}: ${event.message}`);
     } else if (event.type === "session.closed" && event.summary.length) {

@@ -7,6 +7,7 @@ export class Recording {
     this.model = null;
     this.segments = [];
     this.utterances = [];
+    this.alerts = [];
     this.warnings = [];
     this.summary = [];
     /** Stretches of audio without a network: `{start_ms, end_ms, resumed}`. */
@@ -27,6 +28,9 @@ export class Recording {
       case "utterance":
         if (event.is_final) this.utterances.push(bare(event));
         break;
+      case "alert":
+        this.alerts.push(bare(event));
+        break;
       case "warning":
         this.warnings.push(bare(event));
         break;
@@ -41,9 +45,10 @@ export class Recording {
     this.model = result.model;
     this.warnings = result.warnings;
     this.durationMs = result.duration_ms;
-    for (const { channel, role, segments, utterances, summary } of result.channels) {
+    for (const { channel, role, segments, utterances, alerts, summary } of result.channels) {
       this.segments.push(...(segments ?? []));
       this.utterances.push(...(utterances ?? []));
+      this.alerts.push(...(alerts ?? []));
       if (summary) this.summary.push({ channel, role, ...summary });
     }
   }
@@ -59,9 +64,10 @@ export class Recording {
   }
 
   toJson() {
-    const { source, model, segments, utterances, warnings, summary, interruptions } = this;
+    const { source, model, segments, utterances, alerts, warnings, summary, interruptions } = this;
     const duration_ms = this.durationMs;
-    const whole = { source, model, duration_ms, segments, utterances, warnings, summary, interruptions };
+    const told = { segments, utterances, alerts, warnings, summary };
+    const whole = { source, model, duration_ms, ...told, interruptions };
     return JSON.stringify(whole, null, 2) + "\n";
   }
 

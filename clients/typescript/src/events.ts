@@ -79,7 +79,7 @@ export interface SegmentFields {
   /** `null` when the segment abstains; `abstain` then says why. */
   label: string | null;
   abstain: string | null;
-  /** The decision over the utterance so far. */
+  /** The running decision on the utterance. */
   smoothed: Decision;
   utterance_id: string;
 }
@@ -109,6 +109,22 @@ export interface UtteranceFields {
 /** The result of one utterance: final, or so far. */
 export interface Utterance extends UtteranceFields, Frame {
   type: "utterance";
+}
+
+/** An alert as a file's result has it; see {@link Alert}. */
+export interface AlertFields {
+  channel: number;
+  role: string | null;
+  rule: string;
+  label: string;
+  start_ms: number;
+  end_ms: number;
+  score: number;
+}
+
+/** An emotion stayed at or above the threshold of one of the stream's `rules` for its time. */
+export interface Alert extends AlertFields, Frame {
+  type: "alert";
 }
 
 /** Another connection can go on from here; `stream` keeps it and needs no help. */
@@ -159,6 +175,7 @@ export type Event =
   | SessionCreated
   | Segment
   | Utterance
+  | Alert
   | Checkpoint
   | StreamWarning
   | ErrorFrame
@@ -192,6 +209,14 @@ const REQUIRED: Record<Event["type"], Record<string, Kind>> = {
     scores: "object",
     n_segments: "number",
     pure: "boolean",
+  },
+  alert: {
+    channel: "number",
+    rule: "string",
+    label: "string",
+    start_ms: "number",
+    end_ms: "number",
+    score: "number",
   },
   checkpoint: { token: "string", resume_from_ms: "number" },
   warning: { code: "string", message: "string" },

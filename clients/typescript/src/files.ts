@@ -4,6 +4,7 @@ import { httpUrl, type Parameters } from "./address.ts";
 import { BadServerMessage, Refused, Unreachable } from "./errors.ts";
 import {
   isObject,
+  type AlertFields,
   type Model,
   type ModelDetails,
   type SegmentFields,
@@ -19,6 +20,7 @@ export interface ChannelResult {
   scored: boolean;
   segments?: SegmentFields[];
   utterances?: UtteranceFields[];
+  alerts?: AlertFields[];
   summary?: Summary;
 }
 
@@ -38,6 +40,9 @@ export interface FileOptions {
   endpointing?: string;
   endpoint_silence_ms?: number;
   smoothing?: string;
+  hysteresis?: number;
+  min_dwell_ms?: number;
+  rules?: string | readonly string[];
   partial?: boolean;
   headers?: Record<string, string>;
   signal?: AbortSignal;

@@ -2,7 +2,7 @@
 
 import type { Event } from "./events.ts";
 
-/** An utterance may be told again up to this long after the checkpoint passed its end. */
+/** An utterance or alert may be told again up to this long after the checkpoint passed its end. */
 const KEPT_MS = 60_000;
 
 /** The events of one session, over all its connections. */
@@ -10,7 +10,8 @@ export class History {
   readonly #nChannels: number;
   #indexOf = new Map<number, number>();
   #endMsOf = new Map<number, number>();
-  #utterances = new Map<string, number>();
+  /** Utterances and alerts that were had, with their ends. */
+  #told = new Map<string, number>();
   #warnings = new Set<string>();
 
   /** Of a session in which `nChannels` channels are scored. */
@@ -32,7 +33,10 @@ export class History {
         const moment = event.is_final ? "final" : event.end_ms;
         return this.#add(`${event.channel} ${event.utterance_id} ${moment}`, event.end_ms);
       }
+      case "alert":
+        return this.#add(`${event.channel} ${event.rule} ${event.end_ms}`, event.end_ms);
       case "warning": {
+        if (event.code === "late") return true; // may come again, and is then another one
         const key = `${event.channel} ${event.code}`;
         const isNew = !this.#warnings.has(key);
         this.#warnings.add(key);
@@ -49,16 +53,16 @@ export class History {
     return Math.min(...this.#endMsOf.values());
   }
 
-  /** Nothing from before this time will be told again: lets go of utterances long past. */
+  /** Nothing from before this time will be told again: lets go of what is long past. */
   forget(beforeMs: number): void {
-    for (const [key, endMs] of this.#utterances) {
-      if (endMs < beforeMs - KEPT_MS) this.#utterances.delete(key);
+    for (const [key, endMs] of this.#told) {
+      if (endMs < beforeMs - KEPT_MS) this.#told.delete(key);
     }
   }
 
   #add(key: string, endMs: number): boolean {
-    if (this.#utterances.has(key)) return false;
-    this.#utterances.set(key, endMs);
+    if (this.#told.has(key)) return false;
+    this.#told.set(key, endMs);
     return true;
   }
 }

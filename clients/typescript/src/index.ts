@@ -11,6 +11,8 @@ export {
 } from "./errors.ts";
 export {
   parseEvent,
+  type Alert,
+  type AlertFields,
   type Checkpoint,
   type Decision,
   type Draining,

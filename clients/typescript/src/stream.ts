@@ -13,6 +13,7 @@ import { Connection, type Closed, type WebSocketFactory } from "./connection.ts"
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
 import { parseEvent, type ErrorFrame, type Event, type SessionCreated } from "./events.ts";
 import { History } from "./history.ts";
+import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
 import { FLUSH, Tape } from "./tape.ts";
 
@@ -38,6 +39,10 @@ export interface StreamOptions {
   endpointing?: string;
   endpoint_silence_ms?: number;
   smoothing?: string;
+  hysteresis?: number;
+  min_dwell_ms?: number;
+  rules?: string | readonly string[];
+  on_overload?: "close" | "drop_oldest";
   partial?: boolean;
   start_offset_ms?: number;
   /** A token of `POST /v1/tokens`, or what fetches one: called before each connection. */
@@ -108,9 +113,12 @@ class Run {
   #connection: Connection | null = null;
   #history: History | null = null;
   #token: string | null = null;
+  /** The session's own `start_offset_ms`; a resumed one must be given the same again. */
+  #offsetMs: number | undefined;
   /** Where the next connection takes the audio up. */
   #fromMs: number;
   #error: ErrorFrame | null = null;
+  #pace: Pace | null = null;
   #isDraining = false;
   #attempt = 0;
   #quietSinceMs = performance.now();
@@ -122,6 +130,7 @@ class Run {
     this.#options = options;
     this.#retry = { ...RETRY_DEFAULTS, ...options.retry };
     this.#fromMs = start_offset_ms;
+    this.#offsetMs = options.start_offset_ms;
     const format = { encoding, sampleRateHz: sample_rate, nChannels: channels };
     this.#tape = new Tape(format, start_offset_ms, maxBufferMs);
     signal?.addEventListener("abort", () => this.#fail(signal.reason), {
@@ -189,6 +198,7 @@ class Run {
   async #connect(): Promise<Connection | null> {
     this.#check();
     this.#error = null;
+    this.#pace = null;
     this.#isDraining = false;
     this.#tell({ state: "connecting", attempt: this.#attempt });
     const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
@@ -217,9 +227,9 @@ class Run {
 
   #parameters() {
     const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
-    const { endpoint_silence_ms, smoothing, partial, start_offset_ms } = this.#options;
-    const resume = this.#token;
-    const isFirst = this.#history === null;
+    const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
+    const { on_overload, partial } = this.#options;
+    if (this.#token === null && this.#history !== null) this.#offsetMs = this.#fromMs;
     return {
       encoding,
       sample_rate,
@@ -229,9 +239,13 @@ class Run {
       endpointing,
       endpoint_silence_ms,
       smoothing,
+      hysteresis,
+      min_dwell_ms,
+      rules,
+      on_overload,
       partial,
-      start_offset_ms: resume !== null || isFirst ? start_offset_ms : this.#fromMs,
-      resume,
+      start_offset_ms: this.#offsetMs,
+      resume: this.#token,
     };
   }
 
@@ -248,6 +262,10 @@ class Run {
       }
       const item = this.#tape.item(number);
       if (item !== undefined) {
+        if (this.#pace?.take(this.#tape.lengthMs(item), performance.now()) === false) {
+          await sleep(POLL_MS, this.#ending.signal);
+          continue;
+        }
         number++;
         connection.send(item.audio ? this.#tape.audioFrom(item, fromMs) : command("flush"));
         // Where nothing is ever confirmed, the oldest that was sent makes room.
@@ -267,6 +285,7 @@ class Run {
     switch (event.type) {
       case "session.created": {
         const resumed = this.#token !== null && this.#history !== null;
+        this.#pace = Pace.of(event.limits, performance.now());
         if (!resumed) this.#history = new History(nScored(event));
         this.#tell({ state: "live", resumed, session: event });
         return !resumed;
@@ -292,6 +311,7 @@ class Run {
         return true;
       case "segment":
       case "utterance":
+      case "alert":
       case "warning": {
         const isNew = this.#history?.isNew(event) ?? true;
         if (event.type !== "warning") this.#isSound();

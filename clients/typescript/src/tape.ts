@@ -111,6 +111,10 @@ export class Tape {
     return this.#nForgotten + (found < 0 ? this.#items.length : found);
   }
 
+  lengthMs(item: Item): number {
+    return (item.endFrame - item.atFrame) / this.#framesPerMs;
+  }
+
   /** The part of an item's audio at or after a time. */
   audioFrom(item: Item, ms: number): Uint8Array<ArrayBuffer> {
     const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const { delayMs, remedyOf, RETRY_DEFAULTS } = await import("../dist/retrying.js");
+const { Pace } = await import("../dist/pace.js");
 const { Tape } = await import("../dist/tape.js");
 const { streamUrl, httpUrl } = await import("../dist/address.js");
 const { SampleQueue } = await import("../dist/microphone.js");
@@ -33,6 +34,16 @@ test("the server's word and a refusal for haste are never undercut", () => {
   assert.ok(delayMs(0, RETRY_DEFAULTS, "resume", 7000, () => 0) >= 7000);
   assert.ok(delayMs(0, RETRY_DEFAULTS, "resume later", null, () => 0) >= 5000);
   assert.ok(delayMs(0, RETRY_DEFAULTS, "resume later", 100, () => 0) < 1000);
+});
+
+test("audio goes no faster than the session's limits", () => {
+  assert.equal(Pace.of({}, 0), null);
+  const pace = Pace.of({ max_speed: 10, burst_ms: 2000 }, 0)!;
+  let nSent = 0;
+  for (let nowMs = 0; nowMs <= 1000; nowMs += 10) while (pace.take(100, nowMs)) nSent += 100;
+  assert.ok(nSent <= 2000 + 10 * 1000 && nSent > 0.85 * (2000 + 10 * 1000), String(nSent));
+  // A chunk longer than the whole burst must not wait for ever.
+  assert.ok(pace.take(5000, 10_000));
 });
 
 test("addresses are written as the contract has them", () => {
@@ -112,4 +123,16 @@ test("an utterance so far may grow; what was had is not new", () => {
   assert.ok(history.isNew(utterance(800, true)));
   assert.ok(!history.isNew(utterance(800, true)));
   assert.equal(history.toldMs, null);
+});
+
+test("alerts come once; a server that is late again is news", () => {
+  const history = new History(1);
+  const alert = (end_ms: number) => ({
+    type: "alert" as const, channel: 0, role: null, rule: "angry>=0.7:10s", label: "angry",
+    start_ms: 0, end_ms, score: 0.8,
+  });
+  const warning = (code: string) => ({ type: "warning" as const, channel: 0, code, message: "" });
+  assert.deepEqual([1, 1, 2].map((ms) => history.isNew(alert(ms))), [true, false, true]);
+  assert.deepEqual(["clipping", "clipping", "late", "late"].map((code) => history.isNew(warning(code))),
+    [true, false, true, true]);
 });

@@ -1,12 +1,13 @@
 /** What the reader has had already, so that a resumed stream tells nothing twice. @module */
-/** An utterance may be told again up to this long after the checkpoint passed its end. */
+/** An utterance or alert may be told again up to this long after the checkpoint passed its end. */
 const KEPT_MS = 60_000;
 /** The events of one session, over all its connections. */
 export class History {
     #nChannels;
     #indexOf = new Map();
     #endMsOf = new Map();
-    #utterances = new Map();
+    /** Utterances and alerts that were had, with their ends. */
+    #told = new Map();
     #warnings = new Set();
     /** Of a session in which `nChannels` channels are scored. */
     constructor(nChannels) {
@@ -27,7 +28,11 @@ export class History {
                 const moment = event.is_final ? "final" : event.end_ms;
                 return this.#add(`${event.channel} ${event.utterance_id} ${moment}`, event.end_ms);
             }
+            case "alert":
+                return this.#add(`${event.channel} ${event.rule} ${event.end_ms}`, event.end_ms);
             case "warning": {
+                if (event.code === "late")
+                    return true; // may come again, and is then another one
                 const key = `${event.channel} ${event.code}`;
                 const isNew = !this.#warnings.has(key);
                 this.#warnings.add(key);
@@ -43,17 +48,17 @@ export class History {
             return null;
         return Math.min(...this.#endMsOf.values());
     }
-    /** Nothing from before this time will be told again: lets go of utterances long past. */
+    /** Nothing from before this time will be told again: lets go of what is long past. */
     forget(beforeMs) {
-        for (const [key, endMs] of this.#utterances) {
+        for (const [key, endMs] of this.#told) {
             if (endMs < beforeMs - KEPT_MS)
-                this.#utterances.delete(key);
+                this.#told.delete(key);
         }
     }
     #add(key, endMs) {
-        if (this.#utterances.has(key))
+        if (this.#told.has(key))
             return false;
-        this.#utterances.set(key, endMs);
+        this.#told.set(key, endMs);
         return true;
     }
 }

@@ -12,6 +12,7 @@ import { Connection } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
 import { parseEvent } from "./events.js";
 import { History } from "./history.js";
+import { Pace } from "./pace.js";
 import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
 import { FLUSH, Tape } from "./tape.js";
 /** Bytes that may wait in the socket: 2 s of 16 kHz audio. More would only be lost with it. */
@@ -62,9 +63,12 @@ class Run {
     #connection = null;
     #history = null;
     #token = null;
+    /** The session's own `start_offset_ms`; a resumed one must be given the same again. */
+    #offsetMs;
     /** Where the next connection takes the audio up. */
     #fromMs;
     #error = null;
+    #pace = null;
     #isDraining = false;
     #attempt = 0;
     #quietSinceMs = performance.now();
@@ -75,6 +79,7 @@ class Run {
         this.#options = options;
         this.#retry = { ...RETRY_DEFAULTS, ...options.retry };
         this.#fromMs = start_offset_ms;
+        this.#offsetMs = options.start_offset_ms;
         const format = { encoding, sampleRateHz: sample_rate, nChannels: channels };
         this.#tape = new Tape(format, start_offset_ms, maxBufferMs);
         signal?.addEventListener("abort", () => this.#fail(signal.reason), {
@@ -149,6 +154,7 @@ class Run {
     async #connect() {
         this.#check();
         this.#error = null;
+        this.#pace = null;
         this.#isDraining = false;
         this.#tell({ state: "connecting", attempt: this.#attempt });
         const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
@@ -173,9 +179,10 @@ class Run {
     }
     #parameters() {
         const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
-        const { endpoint_silence_ms, smoothing, partial, start_offset_ms } = this.#options;
-        const resume = this.#token;
-        const isFirst = this.#history === null;
+        const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
+        const { on_overload, partial } = this.#options;
+        if (this.#token === null && this.#history !== null)
+            this.#offsetMs = this.#fromMs;
         return {
             encoding,
             sample_rate,
@@ -185,9 +192,13 @@ class Run {
             endpointing,
             endpoint_silence_ms,
             smoothing,
+            hysteresis,
+            min_dwell_ms,
+            rules,
+            on_overload,
             partial,
-            start_offset_ms: resume !== null || isFirst ? start_offset_ms : this.#fromMs,
-            resume,
+            start_offset_ms: this.#offsetMs,
+            resume: this.#token,
         };
     }
     // --- sending ------------------------------------------------------------------------------
@@ -202,6 +213,10 @@ class Run {
             }
             const item = this.#tape.item(number);
             if (item !== undefined) {
+                if (this.#pace?.take(this.#tape.lengthMs(item), performance.now()) === false) {
+                    await sleep(POLL_MS, this.#ending.signal);
+                    continue;
+                }
                 number++;
                 connection.send(item.audio ? this.#tape.audioFrom(item, fromMs) : command("flush"));
                 // Where nothing is ever confirmed, the oldest that was sent makes room.
@@ -222,6 +237,7 @@ class Run {
         switch (event.type) {
             case "session.created": {
                 const resumed = this.#token !== null && this.#history !== null;
+                this.#pace = Pace.of(event.limits, performance.now());
                 if (!resumed)
                     this.#history = new History(nScored(event));
                 this.#tell({ state: "live", resumed, session: event });
@@ -247,6 +263,7 @@ class Run {
                 return true;
             case "segment":
             case "utterance":
+            case "alert":
             case "warning": {
                 const isNew = this.#history?.isNew(event) ?? true;
                 if (event.type !== "warning")

@@ -82,6 +82,9 @@ export class Tape {
         const found = this.#items.findIndex((item) => isFrom(item, frame));
         return this.#nForgotten + (found < 0 ? this.#items.length : found);
     }
+    lengthMs(item) {
+        return (item.endFrame - item.atFrame) / this.#framesPerMs;
+    }
     /** The part of an item's audio at or after a time. */
     audioFrom(item, ms) {
         const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);
