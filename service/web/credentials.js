@@ -9,7 +9,7 @@ export const credentials = {
 
   /** Whether an error says that a key is missing, or is the wrong one. */
   isAskedBy(error) {
-    return error?.status === 401 || error?.status === 403;
+    return error?.status === 401;
   },
 
   /** For `stream`'s option `token`: a WebSocket cannot carry the key itself. */

@@ -1,10 +1,13 @@
 """A real server with the shipped model, and a browser whose microphone hears the demo clip."""
 
+import hashlib
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from pydantic import SecretStr
 
 from service.settings import Settings
 from tests.browser.chromium import CLIP, launched
@@ -26,6 +29,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = launched(playwright, tmp_path_factory.mktemp("microphone"))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def guarded(browser: Browser) -> Iterator[tuple[Page, str]]:
+    """The page of a server that wants a key, and the key."""
+    key = "glrf_" + secrets.token_urlsafe(32)
+    api_keys = SecretStr(f"kiosk:{hashlib.sha256(key.encode()).hexdigest()}")
+    with RunningServer(Settings(port=0, device="cpu", api_keys=api_keys)) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        page = browser.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        yield page, key
+        page.close()
 
 
 @pytest.fixture

@@ -213,6 +213,22 @@ def test_a_cut_network_is_survived(page: Page) -> None:
     assert reached_ms > gap["end_ms"]
 
 
+def test_a_service_with_keys_is_asked_for_one(guarded: tuple[Page, str], clip: Path) -> None:
+    page, key = guarded
+    page.wait_for_selector("#key:visible")
+    page.fill("#key", "not a key")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#notice:visible")
+    page.fill("#key", key)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#model:visible")
+    analyse(page, clip)
+    # A stream's key goes as a token, since a WebSocket of a browser has no headers.
+    record(page)
+    wait_for_segments(page, 3)
+    assert len(stop(page)["segments"]) >= 3
+
+
 def test_it_is_used_by_keyboard_alone(page: Page) -> None:
     reached: list[str] = []
     for _ in range(4):
