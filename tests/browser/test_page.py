@@ -61,11 +61,15 @@ def test_the_table_is_the_services_own(page: Page, clip: Path, server: RunningSe
     assert got[0] == expected[0]
     assert len(got) == len(expected) > 40
     for one, other in zip(got[1:], expected[1:], strict=True):
-        assert_same_document(*([_value(cell) for cell in row.split(",")] for row in (one, other)))
+        assert_same_document(_values(one), _values(other))
+
+
+def _values(row: str) -> list[float | str]:
+    """The cells of a row; numbers however they are written, 1e-06 or 0.000001."""
+    return [_value(cell) for cell in row.split(",")]
 
 
 def _value(cell: str) -> float | str:
-    """A number however it is written: 1e-06 or 0.000001."""
     try:
         return float(cell)
     except ValueError:
@@ -157,7 +161,7 @@ def test_the_microphone_is_heard_and_scored_as_a_file_would_be(
     assert _likeness(heard, samples) > 0.9
 
     # What the page told is what the service says of that audio as a file.
-    content = wav(heard * (32768 / 32767))
+    content = wav(heard * np.float32(32768 / 32767))
     (expected,) = server.http.post("/v1/files", content=content).json()["channels"]
     assert_same_document(got["segments"], expected["segments"])
     assert_same_document(got["utterances"], expected["utterances"])
