@@ -120,6 +120,7 @@ class Run {
   #error: ErrorFrame | null = null;
   #pace: Pace | null = null;
   #isDraining = false;
+  #leaving: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   #quietSinceMs = performance.now();
 
@@ -177,6 +178,7 @@ class Run {
         }
       } finally {
         clearInterval(timer);
+        clearTimeout(this.#leaving);
         connection.drop();
       }
       // What lived for a while was well; what failed at once is one failure with the last.
@@ -304,7 +306,7 @@ class Run {
         return true;
       case "session.draining":
         this.#isDraining = true;
-        setTimeout(
+        this.#leaving = setTimeout(
           () => connection.drop({ code: 1012, reason: "draining" }),
           Math.min(event.deadline_ms, MAX_DRAIN_MS),
         );

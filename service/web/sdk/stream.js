@@ -70,6 +70,7 @@ class Run {
     #error = null;
     #pace = null;
     #isDraining = false;
+    #leaving;
     #attempt = 0;
     #quietSinceMs = performance.now();
     constructor(url, options) {
@@ -135,6 +136,7 @@ class Run {
             }
             finally {
                 clearInterval(timer);
+                clearTimeout(this.#leaving);
                 connection.drop();
             }
             // What lived for a while was well; what failed at once is one failure with the last.
@@ -259,7 +261,7 @@ class Run {
                 return true;
             case "session.draining":
                 this.#isDraining = true;
-                setTimeout(() => connection.drop({ code: 1012, reason: "draining" }), Math.min(event.deadline_ms, MAX_DRAIN_MS));
+                this.#leaving = setTimeout(() => connection.drop({ code: 1012, reason: "draining" }), Math.min(event.deadline_ms, MAX_DRAIN_MS));
                 return true;
             case "segment":
             case "utterance":
