@@ -85,7 +85,7 @@ async def _analyze_all(
         for path in files:
             try:
                 with bar(f"{path.name}, seconds") as report:
-                    result = await _analyze(path, batcher, query, report)
+                    result = await _analyze(path, batcher, query, settings, report)
                 write(path, result)
                 if plot is not None:
                     draw(path, parsed(result), plot)
@@ -98,13 +98,14 @@ async def _analyze_all(
 
 
 async def _analyze(
-    path: Path, batcher: "Batcher", query: "FileQuery", report: "Report"
+    path: Path, batcher: "Batcher", query: "FileQuery", settings: "Settings", report: "Report"
 ) -> "FileResult":
     from service.analysis import FileAnalysis, FileLimits, Line
     from service.wire import SegmentLine
 
     # One's own file may be as long as it likes; a server's limits are for strangers.
-    analysis = FileAnalysis(path, batcher, query, limits=FileLimits(max_file_s=float("inf")))
+    limits = FileLimits(max_file_s=float("inf"))
+    analysis = FileAnalysis(path, batcher, query, limits=limits, detector=settings.vad)
     duration_s = _duration_s(path)
     lines: list[Line] = []
     async for line in analysis.lines():

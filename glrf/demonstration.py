@@ -98,7 +98,8 @@ async def _stream(
     with open_file(FOLDER / "clip.flac") as file, view(console, "demo clip (synthetic)") as screen:
         audio = decoded(file) if fast else decoded(file).paced()
         source = Source(audio.format, _chunks_and_flushes(audio, phrases, lag))
-        async for event in stream(url, source):
+        # The clip's own phrases are its utterances, so that each can be looked for.
+        async for event in stream(url, source, endpointing="manual"):
             events.append(event)
             if isinstance(event, Segment):
                 lag.received(event.end_ms, has_label=event.label is not None)

@@ -45,7 +45,10 @@ def score_recording(
         samples, rate_hz = load(recording.path, RATE_HZ), RATE_HZ
         samples = condition(samples, np.random.default_rng(zlib.crc32(samples.tobytes())))
     config = StreamConfig(
-        sample_rate_hz=rate_hz, partial=False, max_rate_hz=max(rate_hz, MAX_RATE_HZ)
+        sample_rate_hz=rate_hz,
+        endpointing="manual",
+        partial=False,
+        max_rate_hz=max(rate_hz, MAX_RATE_HZ),
     )
     session = StreamSession(spec, config)
     session.receive_samples(samples[:, None])

@@ -24,6 +24,7 @@
         ├── SessionTooLong    the longest session is reached
         └── Restarting        the process is shutting down
     DeviceUnavailable         the accelerator that was asked for is not there (start-up only)
+    DetectorUnavailable       the speech detector that was asked for is not there (start-up only)
 
 `service.problems` maps each class to one HTTP status and one WebSocket close code.
 """
@@ -153,3 +154,7 @@ class Restarting(Unavailable):
 
 class DeviceUnavailable(SerError):
     code = "device_unavailable"
+
+
+class DetectorUnavailable(SerError):
+    code = "detector_unavailable"

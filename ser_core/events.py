@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Abstain = Literal["no_speech", "too_short", "clipped", "uncertain"]
-WarningCode = Literal["clipping", "dc_offset", "non_finite_samples", "trailing_bytes"]
+WarningCode = Literal[
+    "clipping", "dc_offset", "low_snr", "narrowband_audio", "non_finite_samples", "trailing_bytes"
+]
 Scores = dict[str, float]
 
 
@@ -25,7 +27,7 @@ class Segment:
 
     `scores` are the calibrated one-vs-rest scores of this segment alone (all zero when it was
     not scored), `smoothed` the running decision on the utterance so far. `label` is `None` when
-    the segment abstains, and `abstain` then says why.
+    the segment abstains, and `abstain` then says why. `utterance_id` is `None` between utterances.
     """
 
     request_id: int
@@ -38,7 +40,7 @@ class Segment:
     label: str | None
     abstain: Abstain | None
     smoothed: Decision
-    utterance_id: str
+    utterance_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

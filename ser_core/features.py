@@ -97,6 +97,11 @@ def mel_db(mel_power: Float32) -> Float32:
 
 def mfcc(samples: Float32, spec: FeatureSpec) -> Float32:
     """MFCC of every whole frame: float32 `(n_samples,)` to float32 `(n_frames, n_mfcc)`."""
-    mel_power = power_spectrum(samples, spec) @ spec._mel_t  # pyright: ignore[reportPrivateUsage]
+    return mfcc_of_power(power_spectrum(samples, spec), spec)
+
+
+def mfcc_of_power(power: Float32, spec: FeatureSpec) -> Float32:
+    """The same from `power_spectrum`'s result."""
+    mel_power = power @ spec._mel_t  # pyright: ignore[reportPrivateUsage]
     # Summed in float64: forty bands at -100 dB make coefficients of hundreds.
     return np.matmul(mel_db(mel_power), spec.dct, dtype=np.float64).astype(np.float32)

@@ -55,6 +55,11 @@ class HopFramer:
             return None
         return self._take(self.n_received)
 
+    def resume(self, end: int, pending: Float32) -> None:
+        """Goes on after a step that ended at `end`; `pending` begins with the next frame."""
+        self._last_end, self._pending = end, pending
+        self._first_sample = end - len(pending)
+
     def _take(self, end: int) -> Step:
         step = Step(self._pending[: end - self._first_sample], end)
         first_new = self._spec.n_frames(end) * self._spec.hop_samples

@@ -64,3 +64,13 @@ class Segmenter:
         """
         self._frames = np.concatenate((self._frames, features))[-self.n_frames :]
         return fill(self._frames, self.n_frames)
+
+    def peek(self, features: Float32, n_frames: int) -> Float32 | None:
+        """The segment of the utterance's first `n_frames`, the last of them in `features`.
+
+        `None` when the utterance is longer than a segment, or holds no more than was accepted.
+        Nothing is kept.
+        """
+        if not len(self._frames) < n_frames <= self.n_frames or self.is_full:
+            return None
+        return fill(np.concatenate((self._frames, features))[:n_frames], self.n_frames)

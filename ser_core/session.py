@@ -19,11 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Decoder, Encoding, sanitize
+from ser_core.channel import Channel, End, Hop, OpenUtterance
+from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Decoder, Encoding
+from ser_core.endpointing import DEFAULT_SILENCE_S, Endpointer, detector
 from ser_core.errors import BadParameter
 from ser_core.events import (
     Abstain,
     Alert,
+    Decision,
     Event,
     Segment,
     Summary,
@@ -32,39 +35,42 @@ from ser_core.events import (
     Warning,
     WarningCode,
 )
-from ser_core.features import Float32, mfcc
-from ser_core.frames import HopFramer, Step
+from ser_core.features import Float32
 from ser_core.model_file import ModelSpec, Thresholds
-from ser_core.posteriors import ChannelTotals, named
-from ser_core.resample import Resampler
-from ser_core.rules import Rule, RuleWatch, check_labels
-from ser_core.segments import Segmenter
-from ser_core.smoothing import RunningLabel, SmoothingConfig
+from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
+from ser_core.opus import BadPacket, OpusDecoder
+from ser_core.posteriors import named
+from ser_core.rules import Rule, check_labels
+from ser_core.smoothing import SmoothingConfig
+from ser_core.speech import DetectorName
 from ser_core.vad import (
     CLIPPED_SHARE,
     CLIPPING_WARNING_SHARE,
     DC_WARNING,
-    InputLevel,
-    LevelMeter,
+    LOW_SNR_DB,
 )
 
-Endpointing = Literal["manual", "off"]
+Endpointing = Literal["vad", "manual", "off"]
+StreamEncoding = Encoding | Literal["opus"]
 
 
 @dataclass(frozen=True)
 class StreamConfig:
     """What a client says of its stream.
 
-    `endpointing`: `manual` ends an utterance at `flush` and at `close`; `off` keeps the whole
+    `endpointing`: `vad` (by `detector`) ends an utterance where speech ended once it was silent for
+    `endpoint_silence_s`, and at `flush` and `close`; `manual` at these alone; `off` keeps the whole
     stream one utterance, and `flush` tells its result so far. `scored` has one flag a channel: a
     channel that is not scored is dropped before anything is computed from it.
     """
 
-    encoding: Encoding = "pcm_s16le"
+    encoding: StreamEncoding = "pcm_s16le"
     sample_rate_hz: int = 16_000
     n_channels: int = 1
     scored: tuple[bool, ...] | None = None
     endpointing: Endpointing = "manual"
+    endpoint_silence_s: float = DEFAULT_SILENCE_S
+    detector: DetectorName = "energy"
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
     rules: tuple[Rule, ...] = ()
     partial: bool = True
@@ -75,6 +81,11 @@ class StreamConfig:
             raise BadParameter(
                 f"sample_rate={self.sample_rate_hz} is out of range",
                 remedy=f"send {MIN_RATE_HZ} to {self.max_rate_hz} Hz",
+            )
+        if self.encoding == "opus" and self.sample_rate_hz != OPUS_RATE_HZ:
+            raise BadParameter(
+                f"sample_rate={self.sample_rate_hz} with encoding opus",
+                remedy=f"leave it out: Opus is decoded to {OPUS_RATE_HZ} Hz",
             )
         if not 1 <= self.n_channels <= MAX_CHANNELS:
             raise BadParameter(
@@ -104,8 +115,8 @@ class SegmentRequest:
 @dataclass(slots=True, eq=False)
 class _PendingSegment:
     request_id: int
-    channel: "_Channel"
-    utterance: "_OpenUtterance"
+    channel: Channel
+    utterance: OpenUtterance | None  # none in the silence between utterances
     start: int
     end: int
     partial: bool
@@ -119,17 +130,10 @@ class _PendingSegment:
 
 @dataclass(slots=True, eq=False)
 class _PendingUtterance:
-    channel: "_Channel"
-    utterance: "_OpenUtterance"
+    channel: Channel
+    utterance: OpenUtterance
     end: int
     is_final: bool
-
-
-class _OpenUtterance:
-    def __init__(self, utterance_id: str, start: int, spec: ModelSpec) -> None:
-        self.id = utterance_id
-        self.start = start
-        self.running = RunningLabel(spec.labels, spec.features.sample_rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,17 @@ class _Options:
 
     smoothing: SmoothingConfig
     thresholds: Thresholds
+
+
+def _endpointer(spec: ModelSpec, config: StreamConfig) -> Endpointer | None:
+    if config.endpointing != "vad":
+        return None
+    return Endpointer(
+        spec.features,
+        spec.segments.hop_samples,
+        detector(config.detector, spec.features),
+        config.endpoint_silence_s,
+    )
 
 
 class StreamSession:
@@ -151,8 +166,15 @@ class StreamSession:
         self._spec = spec
         check_labels(config.rules, spec.labels)
         self._asked = self._options = _Options(config.smoothing, spec.thresholds)
-        self._decoder = Decoder(config.encoding, config.n_channels)
-        self._channels = [_Channel(spec, config, index) for index in config.scored_channels]
+        self._decoder: Decoder | OpusDecoder
+        if config.encoding == "opus":
+            self._decoder = OpusDecoder(config.n_channels)
+        else:
+            self._decoder = Decoder(config.encoding, config.n_channels)
+        self._channels = [
+            Channel(spec, index, config.sample_rate_hz, config.rules, _endpointer(spec, config))
+            for index in config.scored_channels
+        ]
         self._outbox: deque[_PendingSegment | _PendingUtterance | _Options | Warning | Alert] = (
             deque()
         )
@@ -190,8 +212,16 @@ class StreamSession:
         return self._n_received
 
     def receive_audio(self, data: bytes) -> None:
-        """Takes raw audio in the config's encoding, in any chunking."""
-        self.receive_samples(self._decoder.accept(data))
+        """Takes audio in the config's encoding: raw samples in any chunking, or one Opus packet.
+
+        Raises `BadPacket` for a packet that cannot be decoded, after its time went by as silence.
+        """
+        try:
+            samples = self._decoder.accept(data)
+        except BadPacket as error:
+            self.receive_samples(np.zeros((error.n_samples, self.config.n_channels), np.float32))
+            raise
+        self.receive_samples(samples)
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
@@ -210,9 +240,8 @@ class StreamSession:
         """
         if self.config.endpointing == "off":
             for channel in self._channels:
-                self._outbox.append(
-                    _PendingUtterance(channel, channel.utterance, channel.position, is_final=False)
-                )
+                if channel.utterance is not None:
+                    self._tell_utterance(channel, channel.utterance, channel.position, final=False)
             return
         self._end_utterances()
 
@@ -290,13 +319,25 @@ class StreamSession:
             self._warned.add((channel, code))
             self._outbox.append(Warning(channel, code, message))
 
-    # The channels advance in lockstep, so a hop's segments go out channel by channel, then the
-    # next hop's: the order is that of time, whatever the chunking.
+    # The channels advance in lockstep, and what they cut is told in the order of the time at which
+    # it was decided, then by channel: whatever the chunking.
 
-    def _advance(self, hops: "list[list[_Hop]]") -> None:
-        for step in zip(*hops, strict=True):
-            for channel, hop in zip(self._channels, step, strict=True):
-                self._add_segment(channel, hop)
+    def _advance(self, told: list[list[Hop | End]]) -> None:
+        items = [(item.at, index) for index, items in enumerate(told) for item in items]
+        nexts = [iter(items) for items in told]
+        for _, index in sorted(items):
+            channel, item = self._channels[index], next(nexts[index])
+            if isinstance(item, Hop):
+                self._add_segment(channel, item)
+            else:
+                if channel.withheld is not None:
+                    self._add_segment(channel, channel.withheld)
+                self._tell_utterance(channel, item.utterance, item.end)
+
+    def _tell_utterance(
+        self, channel: Channel, utterance: OpenUtterance, end: int, *, final: bool = True
+    ) -> None:
+        self._outbox.append(_PendingUtterance(channel, utterance, end, is_final=final))
 
     def _end_utterances(self) -> None:
         tails = [channel.drain() for channel in self._channels]
@@ -306,13 +347,11 @@ class StreamSession:
             if last is not None:
                 self._add_segment(channel, last)
         for channel in self._channels:
-            if channel.position > channel.utterance.start:
-                self._outbox.append(
-                    _PendingUtterance(channel, channel.utterance, channel.position, is_final=True)
-                )
+            if channel.utterance is not None and channel.position > channel.utterance.start:
+                self._tell_utterance(channel, channel.utterance, channel.position)
                 channel.open_utterance()
 
-    def _add_segment(self, channel: "_Channel", hop: "_Hop") -> None:
+    def _add_segment(self, channel: Channel, hop: Hop) -> None:
         if hop.is_patched:
             self._warn(
                 channel.index, "non_finite_samples", "NaN or infinite samples were taken as silence"
@@ -327,13 +366,32 @@ class StreamSession:
             self._warn(
                 channel.index, "dc_offset", f"the signal's mean is {hop.level.dc:+.2f}, not zero"
             )
-        is_short = hop.partial and hop.end - hop.start < self._spec.thresholds.min_samples
-        if hop.partial and not hop.is_last and (is_short or not self.config.partial):
-            channel.withheld = replace(hop, is_last=True)
-            return
+        rate_hz = self._spec.features.sample_rate_hz
+        if hop.is_narrowband and self.config.sample_rate_hz >= rate_hz:  # a lower one tells itself
+            self._warn(
+                channel.index,
+                "narrowband_audio",
+                "nothing above 4 kHz is heard, as from a telephone; the model listens up to "
+                f"{rate_hz // 2} Hz",
+            )
+        if hop.snr_db is not None and hop.snr_db < LOW_SNR_DB:
+            self._warn(
+                channel.index,
+                "low_snr",
+                f"speech is only {hop.snr_db:.0f} dB above the noise; bring the microphone nearer",
+            )
+        if hop.features is None:  # nobody speaks: told at every hop, unless it would be out of turn
+            if channel.withheld is not None or (hop.partial and not self.config.partial):
+                return
+            is_short = False
+        else:
+            is_short = hop.partial and hop.end - hop.start < self._spec.thresholds.min_samples
+            if hop.partial and not hop.is_last and (is_short or not self.config.partial):
+                channel.withheld = replace(hop, is_last=True)
+                return
         channel.withheld = None
         abstain: Abstain | None = None
-        if hop.level.is_silent:
+        if hop.features is None or hop.level.is_silent:
             abstain = "no_speech"
         elif is_short:
             abstain = "too_short"
@@ -342,7 +400,7 @@ class StreamSession:
         pending = _PendingSegment(
             request_id=self._n_requests,
             channel=channel,
-            utterance=channel.utterance,
+            utterance=hop.utterance,
             start=hop.start,
             end=hop.end,
             partial=hop.partial,
@@ -350,17 +408,18 @@ class StreamSession:
         )
         self._n_requests += 1
         self._outbox.append(pending)
-        if not pending.is_ready:
+        if hop.features is not None and not pending.is_ready:
             self._awaiting[pending.request_id] = pending
             self._to_score.append(SegmentRequest(pending.request_id, hop.features))
 
     def _segment(self, pending: _PendingSegment) -> Segment:
-        labels, abstain = self._spec.labels, pending.abstain
-        label, running = None, pending.utterance.running
-        if pending.logits is None:
+        labels, abstain, utterance = self._spec.labels, pending.abstain, pending.utterance
+        label = None
+        if pending.logits is None or utterance is None:  # between utterances nothing is scored
             scores = np.zeros(len(labels), np.float32)
         else:
             scores = self._spec.calibration.scores(pending.logits)
+            running = utterance.running
             running.accept(
                 scores, self._options.smoothing, partial=pending.partial, end=pending.end
             )
@@ -387,8 +446,10 @@ class StreamSession:
             scores=named(scores, labels),
             label=label,
             abstain=abstain,
-            smoothed=running.decision,
-            utterance_id=pending.utterance.id,
+            smoothed=utterance.running.decision
+            if utterance
+            else Decision(None, named(scores, labels)),
+            utterance_id=utterance.id if utterance else None,
         )
 
     def _utterance(self, pending: _PendingUtterance) -> Utterance:
@@ -406,95 +467,4 @@ class StreamSession:
             scores=decision.scores,
             n_segments=mean.n_segments,
             pure=mean.is_pure,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Hop:
-    """The segment that ends with a hop.
-
-    `is_last` when an utterance ends before its first whole one, `is_patched` from the first
-    sample on that was not finite.
-    """
-
-    start: int
-    end: int
-    partial: bool
-    is_last: bool
-    is_patched: bool
-    features: Float32
-    level: InputLevel
-
-
-class _Channel:
-    """One scored channel: resample, frame, extract features, cut segments."""
-
-    def __init__(self, spec: ModelSpec, config: StreamConfig, index: int) -> None:
-        self.index = index
-        self._spec = spec
-        self._rate_in_hz = config.sample_rate_hz
-        self._resampler = Resampler(config.sample_rate_hz, spec.features.sample_rate_hz)
-        self._n_received = 0
-        self._first_patched: int | None = None  # a position, so that chunking does not matter
-        self._n_utterances = 0
-        self.totals = ChannelTotals(spec.labels)
-        self.rules = RuleWatch(config.rules, index, spec.features.sample_rate_hz)
-        self.n_segments = 0
-        self.speech_samples = 0
-        self.open_utterance()
-
-    @property
-    def position(self) -> int:
-        """What was received, in samples at the model's rate."""
-        return self._at_model_rate(self._n_received)
-
-    def _at_model_rate(self, n_samples: int) -> int:
-        return n_samples * self._spec.features.sample_rate_hz // self._rate_in_hz
-
-    def open_utterance(self) -> None:
-        """Begins the next utterance at the current position; `drain` comes before."""
-        spec = self._spec
-        self._framer = HopFramer(spec.features, spec.segments.hop_samples)
-        self._segmenter = Segmenter(spec.features, spec.segments)
-        self._meter = LevelMeter(spec.segments.segment_samples // spec.segments.hop_samples)
-        self._heard_until = self.position
-        self.withheld: _Hop | None = None  # a partial one, told if the utterance ends with it
-        self.utterance = _OpenUtterance(f"{self.index}-{self._n_utterances}", self.position, spec)
-        self._n_utterances += 1
-
-    def accept(self, samples: Float32) -> list[_Hop]:
-        """Takes float32 `(n,)` at the input's rate."""
-        clean, n_bad = sanitize(samples)
-        if n_bad and self._first_patched is None:
-            n_before = self._n_received + int(np.argmin(np.isfinite(samples)))
-            self._first_patched = self._at_model_rate(n_before)
-        self._n_received += len(samples)
-        return self._hops(self._resampler.accept(clean))
-
-    def drain(self) -> tuple[list[_Hop], _Hop | None]:
-        """What the resampler held back, and the last segment of a short utterance."""
-        hops = self._hops(self._resampler.flush())
-        rest = None if self._segmenter.is_full else self._framer.flush()
-        return hops, None if rest is None else self._hop(rest, is_last=True)
-
-    def _hops(self, samples: Float32) -> list[_Hop]:
-        return [self._hop(step) for step in self._framer.accept(samples)]
-
-    def _hop(self, step: Step, *, is_last: bool = False) -> _Hop:
-        features = self._segmenter.accept(mfcc(step.samples, self._spec.features))
-        n_new = (step.end - 1) % self._spec.segments.hop_samples + 1  # the rest was metered before
-        level = self._meter.accept(step.samples[-n_new:])
-        # At fractional rates the resampler's last sample may lie just beyond what was received.
-        end = min(self.utterance.start + step.end, self.position)
-        if not level.is_silent:
-            self.speech_samples += end - self._heard_until
-        self._heard_until = end
-        return _Hop(
-            start=max(self.utterance.start, end - self._spec.segments.segment_samples),
-            end=end,
-            partial=not self._segmenter.is_full,
-            is_last=is_last,
-            is_patched=self._first_patched is not None and self._first_patched < end,
-            features=features,
-            level=level,
         )

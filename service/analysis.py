@@ -22,6 +22,7 @@ from ser_core.events import Alert, Segment, Utterance
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
 from ser_core.session import StreamConfig, StreamSession
+from ser_core.speech import DetectorName
 from service import wire
 from service.inference.batcher import Batcher
 from service.metrics import Metrics
@@ -60,6 +61,7 @@ class FileAnalysis:
         query: FileQuery | None = None,
         *,
         limits: FileLimits | None = None,
+        detector: DetectorName = "energy",
         metrics: Metrics | None = None,
         meter: AudioMeter | None = None,
         request_id: str | None = None,
@@ -69,6 +71,7 @@ class FileAnalysis:
         self._query = query or FileQuery()
         self._query.check()
         self._limits = limits or FileLimits()
+        self._detector: DetectorName = detector
         self._metrics = metrics
         self._meter = meter
         self._request_id = request_id or uuid.uuid4().hex
@@ -87,7 +90,9 @@ class FileAnalysis:
 
     async def _lines(self, audio: AudioSource) -> AsyncIterator[Line]:
         spec = self._batcher.backend.spec
-        config = self._query.config(audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ)
+        config = self._query.config(
+            audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ, self._detector
+        )
         self._roles = self._query.parsed_roles(audio.n_channels)
         narrator = wire.Narrator(spec, self._roles)
         session = StreamSession(spec, config)

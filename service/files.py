@@ -75,6 +75,7 @@ async def files(request: Request) -> Response:
                 batcher,
                 query,
                 limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
+                detector=runtime.settings.vad,
                 metrics=runtime.metrics,
                 meter=AudioMeter(runtime.quotas, caller_of(request.scope)),
                 request_id=request.state.request_id,

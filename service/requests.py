@@ -6,20 +6,21 @@ Options of the contract that this version does not have are refused by name, nev
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ser_core.decode import check_encoding
-from ser_core.errors import BadParameter
+from ser_core.decode import ENCODINGS, check_encoding
+from ser_core.endpointing import DEFAULT_SILENCE_S
+from ser_core.errors import BadParameter, UnsupportedEncoding
+from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
 from ser_core.rules import parse_rules
-from ser_core.session import Endpointing, StreamConfig
+from ser_core.session import Endpointing, StreamConfig, StreamEncoding
 from ser_core.smoothing import DEFAULT_SMOOTHING, SmoothingConfig
+from ser_core.speech import DetectorName
 
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-
-#: Accepted values of the options that later versions extend, and values that only those know.
-_ENDPOINTINGS: tuple[tuple[str, ...], tuple[str, ...]] = (("manual", "off"), ("vad",))
+_ENDPOINTINGS: tuple[Endpointing, ...] = get_args(Endpointing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class _Query(BaseModel):
 
 class NoQuery(_Query):
     """For routes without parameters: any is refused."""
+
+
+_DEFAULT_RATE_HZ = 16_000
+_SILENCE_MS: Any = Field(
+    default=None,
+    ge=100,
+    le=10_000,
+    description="Of `endpointing=vad`: silence that ends an utterance; 700 by default.",
+)
 
 
 class _Told(_Query):
@@ -77,12 +87,22 @@ class FileQuery(_Told):
         default=None, description="One a channel, `customer,agent`; `agent:off` is never scored."
     )
     model: str | None = Field(default=None, description="`name` or `name@version`.")
-    endpointing: str = Field(default="manual", description="`manual` or `off`: the same here.")
+    endpointing: str = Field(
+        default="vad",
+        description="`vad`: cut where speech ends; `manual`, `off`: the file is one utterance.",
+    )
+    endpoint_silence_ms: int | None = _SILENCE_MS
     partial: bool = Field(
         default=True, description="Report segments shorter than 2 s while an utterance starts."
     )
 
-    def config(self, sample_rate_hz: int, n_channels: int, max_rate_hz: int) -> StreamConfig:
+    def config(
+        self,
+        sample_rate_hz: int,
+        n_channels: int,
+        max_rate_hz: int,
+        detector: DetectorName = "energy",
+    ) -> StreamConfig:
         """The core's config for decoded audio; raises `BadParameter`."""
         roles = self.parsed_roles(n_channels)
         return StreamConfig(
@@ -91,6 +111,8 @@ class FileQuery(_Told):
             n_channels=n_channels,
             scored=tuple(role.scored for role in roles),
             endpointing=check_endpointing(self.endpointing),
+            endpoint_silence_s=endpoint_silence_s(self.endpointing, self.endpoint_silence_ms),
+            detector=detector,
             partial=self.partial,
             max_rate_hz=max_rate_hz,
             **self.told,
@@ -99,6 +121,7 @@ class FileQuery(_Told):
     def check(self) -> None:
         """Raises `BadParameter` for what can be known before the audio is."""
         check_endpointing(self.endpointing)
+        endpoint_silence_s(self.endpointing, self.endpoint_silence_ms)
         _ = self.told
         if self.roles is not None:
             parse_roles(self.roles)
@@ -112,18 +135,18 @@ class StreamQuery(_Told):
     """Query parameters of `WS /v1/stream`."""
 
     encoding: str = "pcm_s16le"
-    sample_rate: int = 16_000
+    sample_rate: int | None = None
     channels: int = 1
     roles: str | None = None
     model: str | None = None
-    endpointing: str = "manual"
-    endpoint_silence_ms: int | None = None
+    endpointing: str = "vad"
+    endpoint_silence_ms: int | None = _SILENCE_MS
     partial: bool = True
     start_offset_ms: int = Field(default=0, ge=0, le=2**52)
     resume: str | None = None
     on_overload: Literal["close", "drop_oldest"] = "close"
 
-    def config(self) -> StreamConfig:
+    def config(self, detector: DetectorName = "energy") -> StreamConfig:
         """The core's config; raises `BadParameter` and `UnsupportedEncoding`."""
         if self.resume is not None:
             raise BadParameter(
@@ -131,23 +154,25 @@ class StreamQuery(_Told):
                 remedy="open a new stream; start_offset_ms keeps its times in line",
             )
         endpointing = check_endpointing(self.endpointing)
-        if self.endpoint_silence_ms is not None:
-            raise BadParameter(
-                "endpoint_silence_ms belongs to endpointing=vad, which this version does not have",
-                remedy="leave it out, and end utterances by flush",
-            )
+        silence_s = endpoint_silence_s(endpointing, self.endpoint_silence_ms)
+        encoding = check_stream_encoding(self.encoding)
+        rate_hz = self.sample_rate
+        if rate_hz is None:
+            rate_hz = OPUS_RATE_HZ if encoding == "opus" else _DEFAULT_RATE_HZ
         # Rate and channels before roles: an error names what is really wrong.
         StreamConfig(
-            encoding=check_encoding(self.encoding),
-            sample_rate_hz=self.sample_rate,
+            encoding=encoding,
+            sample_rate_hz=rate_hz,
             n_channels=self.channels,
         )
         return StreamConfig(
-            encoding=check_encoding(self.encoding),
-            sample_rate_hz=self.sample_rate,
+            encoding=encoding,
+            sample_rate_hz=rate_hz,
             n_channels=self.channels,
             scored=tuple(role.scored for role in self.parsed_roles()),
             endpointing=endpointing,
+            endpoint_silence_s=silence_s,
+            detector=detector,
             partial=self.partial,
             **self.told,
         )
@@ -204,9 +229,37 @@ def _bad_parameter(error: Any, known: tuple[str, ...]) -> BadParameter:
     )
 
 
+def check_stream_encoding(encoding: str) -> StreamEncoding:
+    """Raises `UnsupportedEncoding`, naming those of a stream."""
+    if encoding == "opus":
+        return "opus"
+    try:
+        return check_encoding(encoding)
+    except UnsupportedEncoding as error:
+        raise UnsupportedEncoding(
+            str(error), remedy=f"use one of {', '.join(ENCODINGS)}, opus"
+        ) from error
+
+
 def check_endpointing(value: str) -> Endpointing:
     """Raises `BadParameter` for what is not spoken here."""
-    return cast(Endpointing, _check_option("endpointing", value, *_ENDPOINTINGS))
+    if value not in _ENDPOINTINGS:
+        raise BadParameter(
+            f"endpointing={value[:64]!r} is not known", remedy=f"use {' or '.join(_ENDPOINTINGS)}"
+        )
+    return cast(Endpointing, value)
+
+
+def endpoint_silence_s(endpointing: str, silence_ms: int | None) -> float:
+    """Seconds of silence that end an utterance; raises `BadParameter` where it means nothing."""
+    if silence_ms is None:
+        return DEFAULT_SILENCE_S
+    if endpointing != "vad":
+        raise BadParameter(
+            f"endpoint_silence_ms belongs to endpointing=vad, not to {endpointing[:64]}",
+            remedy="leave it out, or use endpointing=vad",
+        )
+    return silence_ms / 1000
 
 
 class _SmoothingOptions(Protocol):
@@ -223,13 +276,6 @@ def smoothing_fields(given: _SmoothingOptions) -> dict[str, Any]:
     dwell_s = None if given.min_dwell_ms is None else given.min_dwell_ms / 1000
     named = {"kind": given.smoothing, "hysteresis": given.hysteresis, "min_dwell_s": dwell_s}
     return {name: value for name, value in named.items() if value is not None}
-
-
-def _check_option(name: str, value: str, here: tuple[str, ...], later: tuple[str, ...]) -> str:
-    if value in here:
-        return value
-    cause = "is not available in this version" if value in later else "is not known"
-    raise BadParameter(f"{name}={value[:64]!r} {cause}", remedy=f"use {' or '.join(here)}")
 
 
 def parse_roles(text: str) -> tuple[Role, ...]:

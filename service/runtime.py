@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Protocol
 
+from ser_core.endpointing import detector
 from ser_core.errors import NotReady, Overloaded, Restarting, SerError, Unauthenticated
 from service.auth import Access, Caller
 from service.capacity import Capacity
@@ -46,14 +47,20 @@ class Stoppable(Protocol):
 
 
 def load_models(settings: Settings) -> ModelRegistry:
-    """Loads, warms up and self-tests all models; raises `ModelError` and `DeviceUnavailable`."""
-    return ModelRegistry.load(
+    """Loads, warms up and self-tests all models, and looks for the speech detector.
+
+    Raises `ModelError`, `DeviceUnavailable` and `DetectorUnavailable`.
+    """
+    models = ModelRegistry.load(
         settings.model_dir,
         lambda path: OnnxBackend.load(
             path, settings.device, settings.n_threads, settings.max_batch
         ),
         settings.default_model,
     )
+    for backend in models:
+        detector(settings.vad, backend.spec.features)
+    return models
 
 
 class Runtime:

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ser_core.errors import BadParameter
+from ser_core.speech import DetectorName
 
 PREFIX = "GLRF_"
 #: What our command line reads as a client; no setting of a server.
@@ -74,6 +75,12 @@ class Settings(BaseSettings):
         default="auto",
         description="Where the network runs. `cuda` fails at start where CUDA cannot be used; "
         "`auto` then runs on the CPU and says so in the log.",
+    )
+    vad: DetectorName = Field(
+        default="energy",
+        description="What finds speech for `endpointing=vad`: `energy`, or `silero` (extra "
+        "`silero`), which takes less noise for speech, misses more speech in it, and costs ten "
+        "times as much.",
     )
     n_threads: int = Field(
         default=1,

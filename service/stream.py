@@ -29,6 +29,7 @@ from ser_core.errors import (
     UnsupportedEncoding,
 )
 from ser_core.events import Alert, Segment, Utterance
+from ser_core.opus import BadPacket
 from ser_core.session import StreamSession
 from service import problems, wire
 from service.analysis import narrowband_warning
@@ -85,7 +86,7 @@ class Stream:
     def __init__(
         self, socket: WebSocket, runtime: Runtime, query: StreamQuery, request_id: str
     ) -> None:
-        config = query.config()
+        config = query.config(runtime.settings.vad)
         self._batcher: Batcher = runtime.batcher(query.model)
         self._socket = socket
         self._metrics = runtime.metrics
@@ -234,6 +235,9 @@ class Stream:
         if not data:
             await self._complain("empty_frame", "a binary frame without audio was ignored")
             return
+        if self._config.encoding == "opus":
+            await self._take_packet(data, received_s)
+            return
         if len(data) % frame_bytes:
             self._n_dropped_samples += len(data) // frame_bytes
             await self._complain(
@@ -253,6 +257,25 @@ class Stream:
             await self._warn_if_late()
             step = data[start : start + step_bytes]
             self._pump.advance(lambda step=step: self._session.receive_audio(step), received_s)
+
+    async def _take_packet(self, packet: bytes, received_s: float) -> None:
+        """One Opus packet; a bad one is told, and its time goes by as silence."""
+        bad: list[BadPacket] = []
+
+        def hear() -> None:
+            try:
+                self._session.receive_audio(packet)
+            except BadPacket as error:
+                bad.append(error)
+
+        await self._pump.room()
+        n_before = self._session.received_samples
+        self._pump.advance(hear, received_s)
+        n_samples = self._session.received_samples - n_before
+        self._metrics.streamed_s.inc(n_samples / self._config.sample_rate_hz)
+        for error in bad:
+            self._n_dropped_samples += error.n_samples
+            await self._complain(error.code, error.detail)
 
     async def _warn_if_late(self) -> None:
         if self._pump.take_lateness():
@@ -315,6 +338,9 @@ class Stream:
                     for index, role in enumerate(roles)
                 ),
                 endpointing=config.endpointing,
+                endpoint_silence_ms=round(config.endpoint_silence_s * 1000)
+                if config.endpointing == "vad"
+                else None,
                 smoothing=config.smoothing.kind,
                 hysteresis=config.smoothing.hold.hysteresis,
                 min_dwell_ms=round(config.smoothing.hold.min_dwell_s * 1000),

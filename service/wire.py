@@ -89,7 +89,7 @@ class SegmentFields(_Object):
     label: str | None
     abstain: Abstain | None
     smoothed: Decision
-    utterance_id: str
+    utterance_id: str | None
 
 
 class AlertFields(_Object):
@@ -180,6 +180,7 @@ class StreamSettings(_Object):
     channels: int
     roles: tuple[ChannelConfig, ...]
     endpointing: str
+    endpoint_silence_ms: int | None
     smoothing: str
     hysteresis: float
     min_dwell_ms: int

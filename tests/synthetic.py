@@ -96,3 +96,20 @@ def voice(
     harmonics = sum(np.sin(k * phase) / k for k in range(1, 8))
     loudness = 0.12 + 0.1 * np.sin(2 * np.pi * 2.3 * t)
     return (loudness * harmonics + 0.002 * rng.standard_normal(n_samples)).astype(np.float32)
+
+
+def opus_packets(samples: Float32, rate_hz: int = 48_000) -> list[bytes]:
+    """Samples `(n,)` or `(n, 2)` as Opus packets of 20 ms; needs PyAV."""
+    import av
+
+    layout = "mono" if samples.ndim == 1 else "stereo"
+    codec = av.CodecContext.create("libopus", "w")
+    codec.sample_rate, codec.layout, codec.format = rate_hz, layout, "flt"  # type: ignore[attr-defined]
+    packets: list[bytes] = []
+    n_frame = rate_hz // 50
+    for start in range(0, len(samples) - n_frame + 1, n_frame):
+        block = np.ascontiguousarray(samples[start : start + n_frame].reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(block, "flt", layout)
+        frame.sample_rate, frame.pts = rate_hz, start
+        packets += [bytes(packet) for packet in codec.encode(frame)]  # type: ignore[attr-defined]
+    return packets + [bytes(packet) for packet in codec.encode(None)]  # type: ignore[attr-defined]

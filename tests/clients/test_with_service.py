@@ -100,7 +100,7 @@ def test_a_file_in_a_stream_is_fatal(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"encoding": "opus"}, {"sample_rate": 1}, {"endpointing": "vad"}]
+    "parameters", [{"encoding": "gsm"}, {"sample_rate": 1}, {"endpointing": "magic"}]
 )
 def test_a_parameter_that_is_refused(url: str, parameters: dict[str, object]) -> None:
     with pytest.raises(StreamRefused) as refused:

@@ -426,5 +426,5 @@ def test_one_role_a_channel(scored: tuple[bool, ...], n_channels: int) -> None:
 
 
 def test_unknown_encoding() -> None:
-    with pytest.raises(UnsupportedEncoding, match="'opus'"):
-        StreamSession(whole_spec(), StreamConfig(encoding="opus"))  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedEncoding, match="'gsm'"):
+        StreamSession(whole_spec(), StreamConfig(encoding="gsm"))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ser_core.decode import ENCODINGS, Encoding
 from ser_core.rules import parse_rules
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import Endpointing, StreamConfig, StreamSession
 from ser_core.smoothing import SMOOTHINGS, SmoothingConfig
 from tests.ser_core.player import (
     FLUSH,
@@ -97,10 +97,13 @@ def test_single_bytes_give_the_same_events(
     assert play(StreamSession(short_spec(), config), _bytewise(data)) == expected
 
 
+@pytest.mark.parametrize("endpointing", ["vad", "manual"])
 @pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-def test_20_ms_and_1_s_chunks_agree_on_the_real_grid(rate_hz: int, n_channels: int) -> None:
-    config = StreamConfig(sample_rate_hz=rate_hz, n_channels=n_channels)
+def test_20_ms_and_1_s_chunks_agree_on_the_real_grid(
+    rate_hz: int, n_channels: int, endpointing: Endpointing
+) -> None:
+    config = StreamConfig(sample_rate_hz=rate_hz, n_channels=n_channels, endpointing=endpointing)
     data = _audio(config, 4.1)
     seen = []
     for duration_s in (0.02, 1.0, 10.0):

@@ -179,3 +179,17 @@ def test_a_long_stream_keeps_its_size(encoding: str) -> None:
     tracemalloc.stop()
     assert session.usage.n_segments > 400
     assert after - before < 50_000
+
+
+@pytest.mark.parametrize("endpointing", ["vad", "manual"])
+def test_narrowband_audio_is_warned_of_once(endpointing: str) -> None:
+    speech = voice(10 * S)
+    spectrum = np.fft.rfft(speech)
+    spectrum[np.fft.rfftfreq(len(speech), 1 / S) > 3_800] = 0
+    telephone = np.fft.irfft(spectrum, len(speech)).astype(np.float32)
+    config = StreamConfig(endpointing=endpointing)  # type: ignore[arg-type]
+    assert _codes(_play(telephone, config=config)) == ["narrowband_audio"]
+    assert _codes(_play(speech, config=config)) == []
+    # Its rate says it already.
+    at_8_khz = StreamConfig(sample_rate_hz=8_000, endpointing=endpointing)  # type: ignore[arg-type]
+    assert "narrowband_audio" not in _codes(_play(voice(80_000, 8_000), config=at_8_khz))

@@ -1,10 +1,12 @@
+import json
 import math
 
 import numpy as np
 import pytest
 
-from ser_core.vad import NO_SPEECH_DBFS, LevelMeter
-from tests.synthetic import voice
+from ser_core.features import Float32, power_spectrum
+from ser_core.vad import LOW_SNR_DB, NO_SPEECH_DBFS, LevelMeter, SpectrumMeter
+from tests.synthetic import RATE_HZ, model_spec, voice
 
 HOP = 6_400
 
@@ -72,3 +74,56 @@ def test_shares_are_weighted_by_length() -> None:
 
 def test_one_sample_is_enough() -> None:
     assert LevelMeter(5).accept(np.array([0.5], np.float32)).is_silent
+
+
+def _heard(samples: Float32) -> SpectrumMeter:
+    features = model_spec().features
+    meter = SpectrumMeter(features)
+    for start in range(0, len(samples), HOP):
+        meter.accept(power_spectrum(samples[start : start + HOP], features))
+    return meter
+
+
+def _telephone(samples: Float32) -> Float32:
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(len(samples), 1 / RATE_HZ) > 3_800] = 0
+    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+
+
+def test_narrowband_speech_is_told_from_wideband() -> None:
+    speech = voice(8 * RATE_HZ)
+    assert not _heard(speech).is_narrowband
+    assert _heard(_telephone(speech)).is_narrowband
+    assert not _heard(_telephone(speech[:RATE_HZ])).is_narrowband  # too little to say so
+    assert not _heard(np.zeros(8 * RATE_HZ, np.float32)).is_narrowband
+
+
+@pytest.mark.parametrize(("snr_db", "is_low"), [(40, False), (30, False), (9, True)])
+def test_speech_near_the_noise_is_told(snr_db: float, is_low: bool) -> None:
+    speech = voice(20 * RATE_HZ)
+    gaps = (np.arange(len(speech)) // RATE_HZ) % 2 == 1
+    level = float(speech[~gaps].std())
+    speech[gaps] = 0
+    noise = np.random.default_rng(0).standard_normal(len(speech))
+    noise = _telephone(noise.astype(np.float32))
+    noisy = speech + noise / noise.std() * level * 10 ** (-snr_db / 20)
+    heard = _heard(noisy.astype(np.float32)).snr_db
+    assert heard is not None
+    assert (heard < LOW_SNR_DB) == is_low
+
+
+def test_noise_alone_has_no_snr() -> None:
+    noise = np.random.default_rng(0).standard_normal(10 * RATE_HZ).astype(np.float32)
+    assert _heard(noise / 100).snr_db is None
+
+
+def test_a_state_goes_on() -> None:
+    speech = _telephone(voice(8 * RATE_HZ))
+    first, features = _heard(speech[: 10 * HOP]), model_spec().features
+    second = SpectrumMeter(features)
+    second.restore(json.loads(json.dumps(first.state())))
+    for start in range(10 * HOP, len(speech), HOP):
+        for meter in (first, second):
+            meter.accept(power_spectrum(speech[start : start + HOP], features))
+    assert first.state() == second.state()
+    assert second.is_narrowband

@@ -133,7 +133,7 @@ def test_clipping_and_offset(server: RunningServer) -> None:
         ("?hysteresis=x", "hysteresis='x'"),
         ("?rules=angry>=7:10s", "7 is no score"),
         ("?rules=bored>=0.7:10s", "the model has no label 'bored'"),
-        ("?endpointing=vad", "endpointing='vad' is not available"),
+        ("?endpointing=off&endpoint_silence_ms=700", "belongs to endpointing=vad"),
         ("?partial=x", "partial='x'"),
         ("?sample_rate=8000", "unknown parameter 'sample_rate'"),
     ],

@@ -9,7 +9,7 @@ from service.requests import FileQuery, Role, StreamQuery, parse_query, parse_ro
 def test_defaults() -> None:
     config = parse_query(StreamQuery, []).config()
     assert (config.encoding, config.sample_rate_hz, config.n_channels) == ("pcm_s16le", 16000, 1)
-    assert (config.endpointing, config.partial) == ("manual", True)
+    assert (config.endpointing, config.partial) == ("vad", True)
 
 
 def test_files_and_streams_smooth_alike_by_default() -> None:

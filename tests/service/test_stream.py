@@ -26,7 +26,7 @@ from tests.service.running import (
     pcm,
     until,
 )
-from tests.synthetic import voice
+from tests.synthetic import opus_packets, voice
 
 
 def talk(server: RunningServer, frames: Sequence[bytes | str], query: str = "") -> Transcript:
@@ -43,7 +43,8 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
         "sample_rate": 16000,
         "channels": 1,
         "roles": [{"channel": 0, "role": None, "scored": True}],
-        "endpointing": "manual",
+        "endpointing": "vad",
+        "endpoint_silence_ms": 700,
         "smoothing": DEFAULT_SMOOTHING,
         "hysteresis": DEFAULT_HOLDS[DEFAULT_SMOOTHING].hysteresis,
         "min_dwell_ms": round(DEFAULT_HOLDS[DEFAULT_SMOOTHING].min_dwell_s * 1000),
@@ -77,7 +78,7 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
     assert all(isinstance(s["lag_ms"], int) and 0 <= s["lag_ms"] < 5000 for s in segments)
     assert closed["usage"] == {
         "audio_ms": 3000,
-        "speech_ms": 2800,
+        "speech_ms": 3000,
         "segments": 6,
         "dropped_ms": 0,
     }
@@ -132,7 +133,7 @@ def test_narrowband_audio_is_warned_of(server: RunningServer) -> None:
 
 
 def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
-    update = json.dumps({"type": "update", "smoothing": "mean", "endpointing": "manual"})
+    update = json.dumps({"type": "update", "smoothing": "mean", "endpointing": "vad"})
     transcript = talk(server, [update, pcm(voice(16_000))])
     assert not transcript.of("error")
     assert transcript.of("utterance")
@@ -144,7 +145,7 @@ def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
         ({"smoothing": "median"}, "smoothing='median' is not known"),
         ({"hysteresis": -1}, "hysteresis=-1 is out of range"),
         ({"smoothing": "ema", "min_dwell_ms": 10**6}, "min_dwell of 1000 s is out of range"),
-        ({"endpointing": "vad"}, "endpointing='vad'"),
+        ({"endpointing": "magic"}, "endpointing='magic'"),
         ({"endpointing": "off"}, "endpointing cannot be changed"),
         ({"smoothing": "ema", "endpointing": "off"}, "endpointing cannot be changed"),
         ({"thresholds": {"angry": 1.5}}, "angry=1.5 is out of range"),
@@ -236,7 +237,10 @@ def test_back_pressure_bounds_what_is_in_flight(settings: Settings) -> None:
         async def run() -> Transcript:
             async with asyncio.timeout(TIMEOUT_S):
                 conversation = asyncio.create_task(
-                    converse(server.stream_url, chunks(pcm(voice(16_000 * 60)), 32_000))
+                    converse(
+                        f"{server.stream_url}?endpointing=manual",
+                        chunks(pcm(voice(16_000 * 60)), 32_000),
+                    )
                 )
                 await until(lambda: server.metric("glrf_queued_segments") >= 3)
                 for _ in range(20):  # no more comes, however long the network takes
@@ -294,3 +298,15 @@ def test_metrics_come_from_the_results(settings: Settings) -> None:
             assert server.metric("glrf_stage_seconds_count", stage=stage) == count
         assert server.metric("glrf_batch_segments_sum") == len(segments) - silent
         assert server.metric("glrf_segments_total", label="none", abstain="no_speech") == silent
+
+
+def test_opus_packets_are_heard_and_bad_ones_told(server: RunningServer) -> None:
+    packets: list[bytes | str] = [*opus_packets(voice(3 * 48_000, 48_000))]
+    packets[50:50] = [b"", b"\xfb\x03" + bytes(200)]
+    transcript = talk(server, packets, "?encoding=opus&endpointing=manual")
+    assert transcript.messages[0]["config"]["sample_rate"] == 48_000
+    assert [error["code"] for error in transcript.of("error")] == ["empty_frame", "bad_packet"]
+    assert not any(error["fatal"] for error in transcript.of("error"))
+    assert transcript.close_code == 1000
+    assert len(transcript.of("segment")) >= 6
+    assert transcript.messages[-1]["usage"]["dropped_ms"] == 60

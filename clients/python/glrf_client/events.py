@@ -138,7 +138,8 @@ class Segment(Frame):
     """2 s of one channel, or less while an utterance starts (`partial`); a new one every 0.4 s.
 
     `scores` are one-vs-rest and need not sum to 1. `label` is `None` when the segment abstains,
-    and `abstain` then says why. `smoothed` is the running decision on the utterance. `lag_ms`
+    and `abstain` then says why. `smoothed` is the running decision on the utterance;
+    `utterance_id` is `None` between utterances. `lag_ms`
     is from the receipt of the segment's last sample to the sending of this message; `None` in
     the result of a file.
     """
@@ -153,7 +154,7 @@ class Segment(Frame):
     label: str | None
     abstain: str | None
     smoothed: Decision
-    utterance_id: str
+    utterance_id: str | None
     lag_ms: int | None = None
 
 

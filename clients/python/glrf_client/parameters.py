@@ -49,6 +49,7 @@ class FileParameters(TypedDict, total=False):
     roles: str | Sequence[str] | None
     model: str | None
     endpointing: str | None
+    endpoint_silence_ms: int | None
     smoothing: str | None
     hysteresis: float | None
     min_dwell_ms: int | None

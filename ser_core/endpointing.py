@@ -1,0 +1,266 @@
+"""Cuts a channel into utterances where speech begins and ends.
+
+It works in steps of one hop (0.4 s), as all else. In silence the steps follow each other from
+where the silence began; when speech is found, the utterance begins a little before it and the steps
+begin anew there, so that an utterance's segments are those of a recording cut at the same place.
+
+Its long memory is a handful of numbers (`state`); its short one is the last seconds of audio.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ser_core.features import FeatureSpec, Float32, power_spectrum
+from ser_core.frames import HopFramer
+from ser_core.silero import SileroDetector
+from ser_core.speech import CONTEXT_S, Detector, DetectorName, EnergyDetector, Flags
+
+DEFAULT_SILENCE_S = 0.7
+
+#: Speech begins where this much of a window is speech: a click or a cough of a chair is not.
+_ONSET_S, _ONSET_WINDOW_S = 0.1, 0.3
+#: An utterance begins this much before its first speech frame, and ends this much after its last.
+_PRE_ROLL_S, _HANGOVER_S = 0.2, 0.2
+#: Who talks for longer than this without a pause is cut, and goes on in the next utterance.
+_MAX_UTTERANCE_S = 30.0
+
+
+def detector(name: DetectorName, features: FeatureSpec) -> Detector:
+    """The detector of that name. Raises `DetectorUnavailable` where its library is missing."""
+    if name == "energy":
+        return EnergyDetector(features)
+    return SileroDetector(features)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An utterance begins at sample `start`; told when the samples up to `at` have been heard."""
+
+    at: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One step that ends at sample `end`: `samples` and `power` of the frames that it completed.
+
+    `is_pause`: no speech for longer than the hangover before `end`, and in silence always.
+    `speech_end`: where the utterance would end if nothing more were said.
+    """
+
+    at: int
+    start: int
+    end: int
+    samples: Float32
+    power: Float32
+    n_new: int
+    is_pause: bool
+    speech_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The utterance ended at sample `end`."""
+
+    at: int
+    end: int
+
+
+class Endpointer:
+    """Accepts samples of one channel in any chunking; yields steps, and where utterances lie.
+
+    Between `Opened` and `Closed`, steps are an utterance's and `start` is its start; otherwise
+    they are silence. Positions count from the stream's start, at the features' rate.
+    """
+
+    def __init__(
+        self, features: FeatureSpec, step_samples: int, detector: Detector, silence_s: float
+    ) -> None:
+        def frames(duration_s: float) -> int:
+            return max(1, round(duration_s * features.sample_rate_hz / features.hop_samples))
+
+        self._features = features
+        self._step_samples = step_samples
+        self._detector = detector
+        self._silence_samples = round(silence_s * features.sample_rate_hz)
+        self._hangover_samples = round(min(_HANGOVER_S, silence_s) * features.sample_rate_hz)
+        self._max_samples = round(_MAX_UTTERANCE_S * features.sample_rate_hz)
+        self._pre_roll_frames = frames(_PRE_ROLL_S)
+        self._n_onset, self._n_window = frames(_ONSET_S), frames(_ONSET_WINDOW_S)
+        lookback_frames = self._pre_roll_frames + self._n_window
+        # Two steps: one that an onset's frames may reach back into, one for `restore`.
+        self._context_samples = round(CONTEXT_S * features.sample_rate_hz)
+        self._lookback_samples = lookback_frames * features.hop_samples + 2 * step_samples
+        self.seek(0)
+
+    def seek(self, position: int) -> None:
+        """Silence begins at `position`, and nothing before it is known."""
+        self._audio = np.empty(0, np.float32)
+        self._audio_start = self._at = position
+        self._earliest_start = position  # where the last utterance ended
+        self._last_speech = position
+        self._heard = position  # the detector has judged all frames that end before
+        self.is_open = False
+        self._begin(position)
+        self._recent = np.empty(0, np.bool_)
+
+    def _begin(self, start: int) -> None:
+        """The steps begin anew at `start`."""
+        self.start = self._cursor = start
+        self._framer = HopFramer(self._features, self._step_samples)
+
+    @property
+    def _received(self) -> int:
+        return self._audio_start + len(self._audio)
+
+    def accept(self, samples: Float32) -> Iterator[Opened | Heard | Closed]:
+        """Takes float32 `(n,)`."""
+        self._audio = np.concatenate((self._audio, samples))
+        while self._received >= self._cursor + self._step_samples:
+            yield from self._step(self._cursor + self._step_samples)
+
+    def flush(self, position: int) -> Iterator[Opened | Heard | Closed]:
+        """Ends the utterance, if there is one; the next sample accepted is the one at `position`.
+
+        `position` is at or near what was received: a resampler may give one sample more or less.
+        """
+        while self._cursor < self._received:
+            yield from self._step(min(self._received, self._cursor + self._step_samples))
+        if self.is_open:
+            yield Closed(self._at, min(self._speech_end, position))
+        self.seek(position)
+
+    @property
+    def _speech_end(self) -> int:
+        return min(self._last_speech + self._hangover_samples, self._cursor)
+
+    def _step(self, end: int) -> Iterator[Opened | Heard | Closed]:
+        """One step of the frames that lie whole before `end`; `accept` and `flush` loop over it."""
+        hop, offset = self._features.hop_samples, self._audio_start
+        first_frame = self._features.n_frames(self._cursor - self.start)
+        n_new = end - self._cursor
+        steps = self._framer.accept(self._audio[self._cursor - offset : end - offset])
+        step = steps[0] if steps else self._framer.flush()
+        samples = np.empty(0, np.float32) if step is None else step.samples
+        power = power_spectrum(samples, self._features)
+        self._cursor = end
+        self._at = max(self._at, end)
+        spoken_until = self._last_speech
+        flags = self._judge(power, self.start + first_frame * hop, end)
+        next_frame = self.start + (first_frame + len(power)) * hop
+
+        def heard(speech_end: int) -> Heard:
+            is_pause = not self.is_open or speech_end < end
+            return Heard(self._at, self.start, end, samples, power, n_new, is_pause, speech_end)
+
+        if self.is_open and flags.any():
+            resumed = next_frame - (len(flags) - int(np.argmax(flags))) * hop
+            if resumed - spoken_until >= self._silence_samples:  # the silence ended within the step
+                yield heard(spoken_until + self._hangover_samples)
+                yield self._close(spoken_until + self._hangover_samples)
+                self._begin(end)
+        if not self.is_open:
+            start = self._onset(flags, next_frame)
+            if start is not None:
+                self.is_open = True
+                self._begin(start)
+                yield Opened(self._at, start)
+                return
+        if self.start < end:
+            yield heard(self._speech_end)
+        if self.is_open and (
+            end - self._last_speech >= self._silence_samples
+            or end - self.start >= self._max_samples
+        ):
+            yield self._close(self._speech_end)
+            self._begin(end)
+        self._forget()
+
+    def _close(self, end: int) -> Closed:
+        self._earliest_start = end
+        self.is_open = False
+        return Closed(self._at, end)
+
+    def _judge(self, power: Float32, first_start: int, end: int) -> Flags:
+        """Has the detector judge the frames that it has not seen; after `Opened` some come twice.
+
+        `first_start` is where the first frame begins, `end` where the step ends.
+        """
+        hop, length = self._features.hop_samples, self._features.frame_samples
+        n_seen = max(0, -(-(self._heard - length - first_start + 1) // hop))
+        if end <= self._heard or n_seen >= len(power):
+            return np.empty(0, np.bool_)
+        first = max(0, self._heard - self._context_samples - self._audio_start)
+        new = self._audio[first : end - self._audio_start]
+        self._heard = end
+        flags = self._detector.accept(new, power[n_seen:])
+        if flags.any():
+            last = n_seen + int(np.flatnonzero(flags)[-1])
+            self._last_speech = first_start + last * hop + length
+        return flags
+
+    def _onset(self, flags: Flags, next_frame: int) -> int | None:
+        """Where an utterance begins, if enough of the last frames are speech.
+
+        `next_frame` is where the frame after the last of `flags` would begin.
+        """
+        flags = np.concatenate((self._recent, flags))
+        self._recent = flags[len(flags) - min(len(flags), self._n_window - 1) :]
+        counts = np.concatenate(([0], np.cumsum(flags)))
+        ends = np.arange(1, len(counts))
+        begins = np.maximum(0, ends - self._n_window)
+        found = np.flatnonzero(counts[ends] - counts[begins] >= self._n_onset)
+        if not len(found):
+            return None
+        window = int(begins[found[0]])
+        first = window + int(np.argmax(flags[window:]))
+        hop = self._features.hop_samples
+        start = next_frame - (len(flags) - first + self._pre_roll_frames) * hop
+        earliest = max(self._earliest_start, self._audio_start)
+        if start < earliest:  # still on the frames' grid
+            start += -(-(earliest - start) // hop) * hop
+        self._recent = np.empty(0, np.bool_)
+        return start
+
+    def _forget(self) -> None:
+        """Lets audio go that no utterance can begin with any more."""
+        n_old = self._cursor - self._lookback_samples - self._audio_start
+        if n_old > 0:
+            self._audio = self._audio[n_old:]
+            self._audio_start += n_old
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs besides the last two seconds of audio."""
+        return {
+            "start": self.start,
+            "cursor": self._cursor,
+            "is_open": self.is_open,
+            "earliest_start": self._earliest_start,
+            "last_speech": self._last_speech,
+            "heard": self._heard,
+            "recent": "".join("01"[int(flag)] for flag in self._recent),
+            "detector": self._detector.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken, as if it had heard all that came before.
+
+        Before it, `seek` to where the audio begins that is sent again, and `accept` two seconds or
+        more of it (what they yield is of no use), up to where `state` was taken.
+        """
+        self.is_open = bool(state["is_open"])
+        self.start, self._cursor = int(state["start"]), int(state["cursor"])
+        self._framer = HopFramer(self._features, self._step_samples)
+        n_done = self._cursor - self.start
+        first = self.start + self._features.n_frames(n_done) * self._features.hop_samples
+        self._framer.resume(
+            n_done, self._audio[first - self._audio_start : self._cursor - self._audio_start]
+        )
+        self._at = self._heard = int(state["heard"])
+        self._earliest_start = int(state["earliest_start"])
+        self._last_speech = int(state["last_speech"])
+        self._recent = np.array([flag == "1" for flag in state["recent"]], np.bool_)
+        self._detector.restore(state["detector"])
