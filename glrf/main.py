@@ -34,7 +34,8 @@ for _command in _COMMANDS:
 _corpus = typer.Typer(
     help="Corpora as released to manifests, and manifests to splits.", no_args_is_help=True
 )
-for _command in (manifest, check, split):
+_CORPUS_COMMANDS: list[Callable[..., None]] = [manifest, check, split]
+for _command in _CORPUS_COMMANDS:
     _corpus.command()(reported(_command))
 app.add_typer(_corpus, name="corpus")
 

@@ -38,7 +38,7 @@ from tests.clients.resuming_server import (
 
 #: No test waits for real: the shapes of the waits are those of test_backoff.py.
 FAST = Backoff(first_s=0.001, longest_s=0.002, give_up_after_s=5)
-Timeline = list[tuple[str, str, int, int, dict[str, float]]]
+Timeline = list[tuple[str, str | None, int, int, dict[str, float]]]
 AUDIO = random.Random(7).randbytes(RATE_HZ * 2 * 12)  # 12 s
 
 

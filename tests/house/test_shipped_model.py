@@ -5,7 +5,7 @@ from pathlib import Path
 
 import model_export
 from model_export.corpora import read_manifest
-from model_export.export import segments_of
+from model_export.export import features_of
 from model_export.onnx_model import OnnxModel
 from service.inference.onnx import OnnxBackend
 from service.settings import SHIPPED_MODELS
@@ -34,15 +34,15 @@ def test_its_license_is_told():
 
 def test_its_origin_is_in_this_tree():
     provenance = OnnxModel(FILE).spec.provenance
-    assert provenance["config_sha256"] == sha256(EXPORT / "configs/glrf.toml")
-    assert provenance["split_sha256"] == sha256(EXPORT / "splits/nemo-ravdess.json")
+    assert provenance["config_sha256"] == sha256(EXPORT / "configs/glrf-distilled.toml")
+    assert provenance["split_sha256"] == sha256(EXPORT / "splits/nemo-ravdess-all.json")
     assert set(provenance["training_data"]) == {"nemo", "ravdess"}
 
 
 def test_both_doors_to_the_runtime_give_the_same_logits(tmp_path):
     network, backend = OnnxModel(FILE), OnnxBackend.load(FILE, "cpu")
     recording = read_manifest(write_corpus(tmp_path), tmp_path, network.spec.labels)[1]
-    segments = segments_of(recording, network.spec)
+    segments = features_of(recording, network.spec)
     assert abs(network.run(segments) - backend.score(segments)).max() < 1e-5
 
 

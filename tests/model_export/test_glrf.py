@@ -74,9 +74,9 @@ def test_gates_listen_to_both_branches():
 def test_both_branches_are_residual():
     block = GlobalLocalBlock(CONFIG).eval()
     with torch.no_grad():
-        for layer in (block.global_.out, block.local.layers[-1]):
-            layer.weight.zero_()
-            layer.bias.zero_()
+        for layer in (block.global_.get_submodule("out"), block.local.get_submodule("layers.4")):
+            for weights in layer.parameters():
+                weights.zero_()
     x = torch.randn(2, 8, 30)
     torch.testing.assert_close(block(x), x)
 
