@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.calibration import N_BINS, unseen_reliability
-from model_export.catalogue import OURS, shown, spoken
+from model_export.catalogue import shown, spoken
 from model_export.cells import Cell
 from model_export.ledger import Ledger
 from model_export.margins import best_peer, speaker_ua
@@ -80,8 +80,8 @@ def conditions(ledger: Ledger) -> str:
 
 
 def calibration(ledger: Ledger) -> str:
-    """Expected calibration error of GLRF's one-vs-rest scores, before and after."""
-    cells = ledger.of(OURS.experiment)
+    """Expected calibration error of one-vs-rest scores, before and after."""
+    cells = ledger.of(ledger.shipped)
     lines: list[list[str]] = []
     for corpus in ledger.corpora:
         raw, fitted = (
@@ -91,15 +91,15 @@ def calibration(ledger: Ledger) -> str:
         if raw is not None and fitted is not None:
             lines.append([spoken(corpus), f"{raw.ece:.3f}", f"{fitted.ece:.3f}"])
     if not lines:
-        return f"{MISSING}: GLRF has logits of fewer than two folds."
+        return f"{MISSING}: {shown(ledger.shipped)} has logits of fewer than two folds."
     return "\n\n".join(
         [
-            f"Expected calibration error (Guo et al., 2017) over {N_BINS} equal bins of all"
-            " one-vs-rest scores of all segments, labels and utterances weighing the same. A fold's"
-            " scores are calibrated (Platt scaling a label) on the other folds: its speakers are"
-            " unknown to the network and to the calibration. The first seed.",
+            f"{shown(ledger.shipped)}: expected calibration error (Guo et al., 2017) over {N_BINS}"
+            " equal bins of all one-vs-rest scores of all segments, labels and utterances weighing"
+            " the same. A fold's scores are calibrated (Platt scaling a label) on the other folds:"
+            " its speakers are unknown to the network and to the calibration. The first seed.",
             table(["corpus", "ECE as trained", "ECE calibrated"], lines),
-            origin(ledger, [OURS.experiment]),
+            origin(ledger, [ledger.shipped]),
         ]
     )
 
@@ -181,7 +181,7 @@ def _labels(ledger: Ledger, experiments: Sequence[str], corpus: str) -> list[str
 def _chosen(ledger: Ledger) -> list[str]:
     """GLRF and the best peer, as the paper's Figure 3 has it."""
     best = best_peer(ledger)
-    return [OURS.experiment] if best is None else [OURS.experiment, best]
+    return [ledger.shipped] if best is None else [ledger.shipped, best]
 
 
 def _loss(found: Spread | None) -> str:

@@ -30,6 +30,9 @@ def _ablated(*figures: float) -> dict[str, float]:
 #: What every other experiment is measured against.
 OURS: Final = Row("glrf", "GLRF", _ours_in_paper(72.81, 73.39, 75.33, 73.88))
 
+#: The recipe of the model that ships; the report looks closer at it.
+SHIPPED: Final = Row("glrf-distilled", "GLRF, distilled")
+
 #: The peers of the paper's Table 2.
 PAPER_PEERS: Final = (
     Row("deep-cnn", "Deep-CNN", _ours_in_paper(64.59, 65.35, 68.57, 68.96)),
@@ -69,7 +72,7 @@ ABLATIONS: Final = (
 )
 
 #: All rows by experiment.
-ROWS: Final = {row.experiment: row for row in (*ABLATIONS, *K.values(), *PEERS, OURS)}
+ROWS: Final = {row.experiment: row for row in (*ABLATIONS, *K.values(), *PEERS, SHIPPED, OURS)}
 
 
 def shown(experiment: str) -> str:

@@ -198,7 +198,7 @@ def _k_curve(ledger: Ledger) -> tuple[Figure, str] | None:
 
 
 def _conditions(ledger: Ledger) -> tuple[Figure, str] | None:
-    cells = [cell for cell in ledger.of(OURS.experiment) if cell.conditions]
+    cells = [cell for cell in ledger.of(ledger.shipped) if cell.conditions]
     names = conditions_of(cells)
     if not names:
         return None
@@ -228,11 +228,12 @@ def _conditions(ledger: Ledger) -> tuple[Figure, str] | None:
     by_snr.set_title("Noise")
     _percent_axis(by_snr, "UA (%)", from_zero=False)
     _legend(by_snr if noises else by_line)
-    return figure, "GLRF's UA by noise level and by codec, mean over folds and one deviation"
+    name = shown(ledger.shipped)
+    return figure, f"{name}: UA by noise level and by codec, mean over folds and one deviation"
 
 
 def _reliability(ledger: Ledger) -> tuple[Figure, str] | None:
-    cells = ledger.of(OURS.experiment)
+    cells = ledger.of(ledger.shipped)
     found = {
         (corpus, calibrated): one
         for corpus in ledger.corpora

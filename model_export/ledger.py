@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from model_export.catalogue import OURS, SHIPPED
 from model_export.cells import Cell, SegmentLogits, cell_path, load_logits, read_cells
 from model_export.decisions import Decisions, decide
 from model_export.spread import corpora_of
@@ -60,6 +61,11 @@ class Ledger:
     @property
     def corpora(self) -> list[str]:
         return corpora_of([cell for cells in self.experiments.values() for cell in cells])
+
+    @property
+    def shipped(self) -> str:
+        """The experiment that ships, or before it has cells that of the tables."""
+        return (SHIPPED if self.of(SHIPPED.experiment) else OURS).experiment
 
     def decisions(self, cell: Cell) -> Decisions | None:
         """What the cell's logits decide; `None` where there are none.

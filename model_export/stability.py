@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.catalogue import OURS, spoken
+from model_export.catalogue import shown, spoken
 from model_export.cells import Cell, SegmentLogits, load_logits
 from model_export.ledger import Ledger
 from model_export.markdown import MISSING, NONE, percent, points, table
@@ -157,9 +157,9 @@ def _steadiness(
 
 def stability(ledger: Ledger) -> str:
     """GLRF's running label under each smoothing, by corpus, with what the default gains."""
-    cells = [(cell, said) for cell in ledger.of(OURS.experiment) if (said := _said(ledger, cell))]
+    cells = [(cell, said) for cell in ledger.of(ledger.shipped) if (said := _said(ledger, cell))]
     if not cells:
-        return f"{MISSING}: no cell of {OURS.name} has logits."
+        return f"{MISSING}: no cell of {shown(ledger.shipped)} has logits."
     blocks = [_HOW]
     for corpus in ledger.corpora:
         groups = [
@@ -181,7 +181,7 @@ def stability(ledger: Ledger) -> str:
             _stream_table(groups),
         ]
     used = [cell for cell, _ in cells]
-    return "\n\n".join([*blocks, f"{coverage(used)}.", origin(ledger, [OURS.experiment])])
+    return "\n\n".join([*blocks, f"{coverage(used)}.", origin(ledger, [ledger.shipped])])
 
 
 #: Utterances of at least this many segments (3.2 s) have something to smooth.
