@@ -13,6 +13,7 @@ from rich.console import Console
 from glrf.live import score_bars, utterance_table
 from glrf_client import FileResult
 from service import wire
+from service.segment_table import segment_table
 
 Write = Callable[[Path, wire.FileResult], None]
 
@@ -50,7 +51,7 @@ class _CsvTable:
             if isinstance(channel, wire.ScoredChannel)
             for segment in channel.segments
         ]
-        header, *rows = csv.reader(io.StringIO(wire.segment_table(result.model.labels, segments)))
+        header, *rows = csv.reader(io.StringIO(segment_table(result.model.labels, segments)))
         table = csv.writer(sys.stdout, lineterminator="\n")
         if not self._has_header:
             table.writerow(["file", *header])

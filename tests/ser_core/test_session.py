@@ -121,7 +121,7 @@ def test_times_at_other_rates(rate_hz: int) -> None:
 
 def _pairs(events: list[Event]) -> list[tuple[Segment, Segment]]:
     """Segments of the second utterance beside those of the first."""
-    by_id: dict[str, list[Segment]] = {}
+    by_id: dict[str | None, list[Segment]] = {}
     for segment in segments(events):
         by_id.setdefault(segment.utterance_id, []).append(segment)
     first, second = by_id.values()

@@ -114,7 +114,7 @@ def test_speech_near_the_noise_is_told(snr_db: float, is_low: bool) -> None:
 
 def test_noise_alone_has_no_snr() -> None:
     noise = np.random.default_rng(0).standard_normal(10 * RATE_HZ).astype(np.float32)
-    assert _heard(noise / 100).snr_db is None
+    assert _heard(noise / np.float32(100)).snr_db is None
 
 
 def test_a_state_goes_on() -> None:

@@ -22,6 +22,8 @@ S = 16_000
 class RecordingBatcher(Batcher):
     """Writes down all that is submitted: nothing reaches a model by another way."""
 
+    submitted: list[bytes]
+
     def __init__(self) -> None:
         backend = GatedBackend()
         backend.gate.set()

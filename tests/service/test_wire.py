@@ -55,7 +55,3 @@ def test_errors_say_when_to_come_back() -> None:
     assert (fields["retryable"], fields["retry_after_ms"]) == (True, 1000)
     assert fields["message"] == "full; wait"
     assert wire.error_fields(BadMessage("x"), "r", fatal=True)["retry_after_ms"] is None
-
-
-def test_an_empty_table_has_its_head() -> None:
-    assert wire.segment_table(("a", "b"), []).startswith("channel,role,index,start_ms")
