@@ -15,9 +15,11 @@ def test_it_writes_the_page_and_says_what_it_is_made_of(cli: CliRunner, tmp_path
     out = tmp_path / "RESULTS.md"
     done = cli.invoke(app, ["report", f"--results={tmp_path / 'cells'}", f"--out={out}"])
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"{out}: 3 cells of 1 experiments, 2 figures\n"
+    assert done.stdout == f"{out}: 3 cells of 1 experiments, 3 figures\n"
     assert out.read_text().startswith("# Results\n")
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+    assert {path.name for path in (tmp_path / "figures").iterdir(),
+        "reliability.svg",
+    } == {
         "confusion.svg", "pure-accuracy.svg",
     }  # fmt: skip
 
