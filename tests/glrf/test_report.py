@@ -17,10 +17,8 @@ def test_it_writes_the_page_and_says_what_it_is_made_of(cli: CliRunner, tmp_path
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{out}: 3 cells of 1 experiments, 3 figures\n"
     assert out.read_text().startswith("# Results\n")
-    assert {path.name for path in (tmp_path / "figures").iterdir(),
-        "reliability.svg",
-    } == {
-        "confusion.svg", "pure-accuracy.svg",
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "confusion.svg", "pure-accuracy.svg", "reliability.svg",
     }  # fmt: skip
 
 
