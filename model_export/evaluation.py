@@ -18,7 +18,8 @@ from ser_core.events import Scores, Segment
 from ser_core.features import Float32
 from ser_core.labels import NEUTRAL
 from ser_core.model_file import ModelSpec
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 
 #: Segments `(n, n_frames, n_mfcc)` to logits `(n, n_labels)`.
 ScoreSegments = Callable[[Float32], Float32]

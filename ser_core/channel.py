@@ -1,21 +1,34 @@
-"""One scored channel of a stream: samples in, segments and the ends of utterances out."""
+"""One scored channel of a stream: samples in, segments and the ends of utterances out.
+
+Its `state` holds no audio. Who goes on from it is given the last seconds again (ADR 10); they fill
+what looks back: segments, levels, the endpointer.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from ser_core.decode import sanitize
 from ser_core.endpointing import Closed, Endpointer, Heard, Opened
+from ser_core.events import WarningCode
 from ser_core.features import Float32, mfcc_of_power, power_spectrum
 from ser_core.frames import HopFramer, Step
 from ser_core.model_file import ModelSpec
 from ser_core.posteriors import ChannelTotals
 from ser_core.resample import Resampler
 from ser_core.rules import Rule, RuleWatch
-from ser_core.segments import Segmenter
+from ser_core.segments import Segmenter, fill
 from ser_core.smoothing import RunningLabel
-from ser_core.vad import InputLevel, LevelMeter, SpectrumMeter
+from ser_core.vad import (
+    CLIPPING_WARNING_SHARE,
+    DC_WARNING,
+    LOW_SNR_DB,
+    InputLevel,
+    LevelMeter,
+    SpectrumMeter,
+)
 
 
 class OpenUtterance:
@@ -47,6 +60,30 @@ class Hop:
     snr_db: float | None
     utterance: OpenUtterance | None
 
+    def complaints(self, rate_in_hz: int, model_rate_hz: int) -> Iterator[tuple[WarningCode, str]]:
+        """What makes the results less trustworthy, as code and message."""
+        level = self.level
+        if self.is_patched:
+            yield "non_finite_samples", "NaN or infinite samples were taken as silence"
+        if level.clipped_share >= CLIPPING_WARNING_SHARE:
+            yield (
+                "clipping",
+                f"{level.clipped_share:.1%} of the samples are at full scale; lower the gain",
+            )
+        if abs(level.dc) >= DC_WARNING:
+            yield "dc_offset", f"the signal's mean is {level.dc:+.2f}, not zero"
+        if self.is_narrowband and rate_in_hz >= model_rate_hz:  # a lower one tells itself
+            yield (
+                "narrowband_audio",
+                "nothing above 4 kHz is heard, as from a telephone; the model listens up to "
+                f"{model_rate_hz // 2} Hz",
+            )
+        if self.snr_db is not None and self.snr_db < LOW_SNR_DB:
+            yield (
+                "low_snr",
+                f"speech is only {self.snr_db:.0f} dB above the noise; bring the microphone nearer",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -55,6 +92,16 @@ class End:
     at: int
     utterance: OpenUtterance
     end: int
+
+
+@dataclass(slots=True)
+class _Replay:
+    """What is resampled again until it reaches `until`, where `state` was taken."""
+
+    state: dict[str, Any]
+    start: int
+    until: int
+    samples: Float32
 
 
 class Channel:
@@ -79,6 +126,10 @@ class Channel:
         self._resampler = Resampler(rate_in_hz, spec.features.sample_rate_hz)
         self._spectrum = SpectrumMeter(spec.features)
         self._n_received = 0
+        self._n_skipped = 0  # samples still to come before those that are needed
+        self._signal_start = 0  # what was received when the resampler's signal began
+        self._replay: _Replay | None = None
+        self._least_position = 0
         self._first_patched: int | None = None  # a position, so that chunking does not matter
         self._n_utterances = 0
         self.totals = ChannelTotals(spec.labels)
@@ -96,7 +147,7 @@ class Channel:
     @property
     def position(self) -> int:
         """What was received, in samples at the model's rate."""
-        return self._at_model_rate(self._n_received)
+        return max(self._at_model_rate(self._n_received), self._least_position)
 
     def _at_model_rate(self, n_samples: int) -> int:
         return n_samples * self._spec.features.sample_rate_hz // self._rate_in_hz
@@ -120,6 +171,10 @@ class Channel:
 
     def accept(self, samples: Float32) -> list[Hop | End]:
         """Takes float32 `(n,)` at the input's rate."""
+        n_skipped = min(self._n_skipped, len(samples))
+        self._n_skipped -= n_skipped
+        self._n_received += n_skipped
+        samples = samples[n_skipped:]
         clean, n_bad = sanitize(samples)
         if n_bad and self._first_patched is None:
             n_before = self._n_received + int(np.argmin(np.isfinite(samples)))
@@ -130,12 +185,19 @@ class Channel:
     def drain(self) -> tuple[list[Hop | End], Hop | None]:
         """What the resampler held back, and the last segment of a short utterance."""
         hops = self._hops(self._resampler.flush())
+        self._signal_start = self._n_received
+        if self._replay is not None:
+            return self._abandoned(), None
         if self._endpointer is not None:
-            return hops + list(self._cut(self._endpointer.flush(self.position))), None
+            hops += self._cut(self._endpointer.flush(self.position))
+            self._restart()
+            return hops, None
         rest = None if self._segmenter.is_full else self._framer.flush()
         return hops, None if rest is None else self._hop(rest, is_last=True)
 
     def _hops(self, samples: Float32) -> list[Hop | End]:
+        if self._replay is not None:
+            samples = self._replayed(self._replay, samples)
         if self._endpointer is not None:
             return list(self._cut(self._endpointer.accept(samples)))
         return [self._hop(step) for step in self._framer.accept(samples)]
@@ -218,3 +280,125 @@ class Channel:
         self._segmenter.accept(features)
         if segment is None and is_whole:
             yield self._segment(heard.start, end, heard.at, None, level)
+
+    # --- going on elsewhere --------------------------------------------------------------------
+
+    @property
+    def resume_from(self) -> int:
+        """The first sample of the input that what is to come depends on."""
+        return self._entry(self.state())[0]
+
+    def state(self) -> dict[str, Any]:
+        """What was cut so far, as JSON holds it; what the audio tells again is not in it."""
+        endpointer, utterance = self._endpointer, self.utterance
+        if endpointer is not None:
+            ears = endpointer.state()
+        else:
+            assert utterance is not None
+            start = utterance.start
+            ears = {"start": start, "cursor": start + self._framer.last_end}
+        return {
+            "signal_start": self._signal_start,
+            "position": self.position,
+            "utterance_start": None if utterance is None else utterance.start,
+            "n_utterances": self._n_utterances,
+            "speech_samples": self.speech_samples,
+            "first_patched": self._first_patched,
+            "ears": ears,
+            "spectrum": self._spectrum.state(),
+            "withheld": None if self.withheld is None else _without_features(self.withheld),
+        }
+
+    def _entry(self, state: dict[str, Any]) -> tuple[int, int, int]:
+        """Where to enter the input, its resampled signal, and the stream (at the model's rate)."""
+        ears, features = state["ears"], self._spec.features
+        position = ears["start"] + features.n_frames(self._before(state)) * features.hop_samples
+        position = min(position, ears.get("audio_start", position))
+        in_signal = position - self._at_model_rate(state["signal_start"])
+        return state["signal_start"] + self._resampler.source_of(in_signal), in_signal, position
+
+    def _before(self, state: dict[str, Any]) -> int:
+        """The end of the last step, from where the steps began, that need not be heard again.
+
+        A segment that is withheld began with its utterance, and is cut again.
+        """
+        heard = state["ears"]["cursor"] - state["ears"]["start"]
+        return 0 if state["withheld"] else max(0, heard - self._spec.segments.segment_samples)
+
+    def restore(self, state: dict[str, Any], audio_from: int) -> None:
+        """Goes on from a `state`, with audio from sample `audio_from` of the input on."""
+        entry, in_signal, position = self._entry(state)
+        if audio_from > entry:
+            raise ValueError(f"audio from sample {entry} on is needed, not {audio_from}")
+        self._n_received, self._n_skipped = audio_from, entry - audio_from
+        self._signal_start = state["signal_start"]
+        self._least_position = state["position"]
+        rate_hz = self._spec.features.sample_rate_hz
+        self._resampler = Resampler(self._rate_in_hz, rate_hz, in_signal)
+        self._n_utterances = state["n_utterances"]
+        if state["utterance_start"] is None:
+            self.utterance = None
+        else:
+            self._n_utterances -= 1
+            self.open_utterance(state["utterance_start"])
+        self._heard_until = state["ears"]["cursor"]
+        self.speech_samples = state["speech_samples"]
+        self._first_patched = state["first_patched"]
+        self._spectrum.restore(state["spectrum"])
+        self._replay = _Replay(state, position, state["ears"]["cursor"], np.empty(0, np.float32))
+        self._hops(self._replay.samples)  # where nothing was heard yet, nothing is replayed
+
+    def _replayed(self, replay: _Replay, samples: Float32) -> Float32:
+        """Keeps what is replayed; returns what comes after it."""
+        n_missing = replay.until - replay.start - len(replay.samples)
+        replay.samples = np.concatenate((replay.samples, samples[:n_missing]))
+        if len(samples) < n_missing:
+            return np.empty(0, np.float32)
+        self._replay = None
+        self._rebuild(replay)
+        return samples[n_missing:]
+
+    def _rebuild(self, replay: _Replay) -> None:
+        ears, spec = replay.state["ears"], self._spec
+        start = int(ears["start"])
+        framer = HopFramer(spec.features, spec.segments.hop_samples, self._before(replay.state))
+        features = np.empty((0, spec.features.n_mfcc), np.float32)
+        for step in framer.accept(replay.samples[start + framer.first_sample - replay.start :]):
+            self._meter.accept(step.samples[-spec.segments.hop_samples :])
+            if self.utterance is not None:
+                new = mfcc_of_power(power_spectrum(step.samples, spec.features), spec.features)
+                self._segmenter.accept(new)
+                features = np.concatenate((features, new))
+        if self._endpointer is None:
+            self._framer = framer
+        else:
+            self._endpointer.restore(ears, replay.samples[ears["audio_start"] - replay.start :])
+        kept = replay.state["withheld"]
+        if kept is not None:
+            features = features[: spec.features.n_frames(kept["end"] - start)]
+            fields: dict[str, Any] = {**kept, "level": InputLevel(**kept["level"])}
+            segment = fill(features, self._segmenter.n_frames)
+            self.withheld = Hop(**fields, features=segment, utterance=self.utterance)
+
+    def _abandoned(self) -> list[Hop | End]:
+        """The stream ends before what was sent again reached the state: it was all heard before."""
+        self._replay = None
+        if self._endpointer is None or self.utterance is None:
+            return []
+        end = End(self.position, self.utterance, self.position)
+        self.utterance = None
+        return [end]
+
+
+def _without_features(hop: Hop) -> dict[str, Any]:
+    return {
+        "at": hop.at,
+        "start": hop.start,
+        "end": hop.end,
+        "partial": hop.partial,
+        "is_last": hop.is_last,
+        "is_patched": hop.is_patched,
+        "level": asdict(hop.level),
+        "is_narrowband": hop.is_narrowband,
+        "snr_db": hop.snr_db,
+    }

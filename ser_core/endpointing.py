@@ -233,10 +233,12 @@ class Endpointer:
             self._audio_start += n_old
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs besides the last two seconds of audio."""
+        """What `restore` needs besides the audio from `audio_start` to `cursor`."""
         return {
             "start": self.start,
             "cursor": self._cursor,
+            "audio_start": self._audio_start,
+            "at": self._at,
             "is_open": self.is_open,
             "earliest_start": self._earliest_start,
             "last_speech": self._last_speech,
@@ -245,21 +247,20 @@ class Endpointer:
             "detector": self._detector.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], audio: Float32) -> None:
         """Goes on where `state` was taken, as if it had heard all that came before.
 
-        Before it, `seek` to where the audio begins that is sent again, and `accept` two seconds or
-        more of it (what they yield is of no use), up to where `state` was taken.
+        `audio` is float32 `(cursor - audio_start,)`; what came after `cursor` is to be accepted
+        again.
         """
+        self._audio, self._audio_start = audio, int(state["audio_start"])
         self.is_open = bool(state["is_open"])
         self.start, self._cursor = int(state["start"]), int(state["cursor"])
         self._framer = HopFramer(self._features, self._step_samples)
         n_done = self._cursor - self.start
         first = self.start + self._features.n_frames(n_done) * self._features.hop_samples
-        self._framer.resume(
-            n_done, self._audio[first - self._audio_start : self._cursor - self._audio_start]
-        )
-        self._at = self._heard = int(state["heard"])
+        self._framer.resume(n_done, self._audio[first - self._audio_start :])
+        self._at, self._heard = int(state["at"]), int(state["heard"])
         self._earliest_start = int(state["earliest_start"])
         self._last_speech = int(state["last_speech"])
         self._recent = np.array([flag == "1" for flag in state["recent"]], np.bool_)

@@ -5,6 +5,7 @@
     │   ├── BadParameter      a query parameter or option that is unknown or out of range
     │   ├── BadMessage        a control message that is not valid
     │   ├── BadAudio          audio that cannot be decoded, or breaks the limits
+    │   ├── CheckpointRejected    a stream cannot go on from this token
     │   ├── UnsupportedEncoding   an encoding or container that is not spoken here
     │   └── TooLarge          more bytes or seconds than the limits allow
     ├── AccessError           who asks
@@ -65,6 +66,10 @@ class BadMessage(InputError):
 
 class BadAudio(InputError):
     code = "bad_audio"
+
+
+class CheckpointRejected(InputError):
+    code = "checkpoint_forged"
 
 
 class UnsupportedEncoding(InputError):

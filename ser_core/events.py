@@ -4,7 +4,7 @@ Times in milliseconds, sequence numbers and lag belong to the wire (`service.wir
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Abstain = Literal["no_speech", "too_short", "clipped", "uncertain"]
 WarningCode = Literal[
@@ -86,7 +86,19 @@ class Alert:
     score: float
 
 
-Event = Segment | Utterance | Warning | Alert
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where another session can go on, after all events before this one and before all others.
+
+    `StreamSession.resumed` takes `state`, as JSON holds it, and is then given the audio from
+    sample `resume_from` (at the rate of the input) on.
+    """
+
+    resume_from: int
+    state: dict[str, Any]
+
+
+Event = Segment | Utterance | Warning | Alert | Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,45 +25,48 @@ class HopFramer:
     Frame `i` covers samples `[i * hop_samples, i * hop_samples + frame_samples)` counted from
     the start of the utterance. Step `k` (from 1) holds the frames that lie whole in the first
     `k * step_samples` samples and in no earlier step.
+
+    With `last_end`, the end of an earlier step, it goes on after that step: the first sample
+    accepted is then that at `first_sample`.
     """
 
-    def __init__(self, spec: FeatureSpec, step_samples: int) -> None:
+    def __init__(self, spec: FeatureSpec, step_samples: int, last_end: int = 0) -> None:
         if step_samples < spec.frame_samples:
             raise ValueError("a step must hold at least one frame")
         self._spec = spec
         self._step_samples = step_samples
         self._pending = np.empty(0, np.float32)  # samples from the first frame not handed out
-        self._first_sample = 0  # position of _pending[0] in the utterance
-        self._last_end = 0
+        self.first_sample = spec.n_frames(last_end) * spec.hop_samples  # where _pending begins
+        self.last_end = last_end
 
     @property
     def n_received(self) -> int:
         """Samples accepted since the utterance began."""
-        return self._first_sample + len(self._pending)
+        return self.first_sample + len(self._pending)
 
     def accept(self, samples: Float32) -> list[Step]:
         """Takes float32 `(n,)`; returns each step that it completed, often none."""
         self._pending = np.concatenate((self._pending, samples))
         steps: list[Step] = []
-        while self.n_received >= self._last_end + self._step_samples:
-            steps.append(self._take(self._last_end + self._step_samples))
+        while self.n_received >= self.last_end + self._step_samples:
+            steps.append(self._take(self.last_end + self._step_samples))
         return steps
 
     def flush(self) -> Step | None:
         """The frames of the last, incomplete step; `None` when there is not one whole frame."""
-        if self._spec.n_frames(self.n_received) == self._spec.n_frames(self._last_end):
+        if self._spec.n_frames(self.n_received) == self._spec.n_frames(self.last_end):
             return None
         return self._take(self.n_received)
 
     def resume(self, end: int, pending: Float32) -> None:
         """Goes on after a step that ended at `end`; `pending` begins with the next frame."""
-        self._last_end, self._pending = end, pending
-        self._first_sample = end - len(pending)
+        self.last_end, self._pending = end, pending
+        self.first_sample = end - len(pending)
 
     def _take(self, end: int) -> Step:
-        step = Step(self._pending[: end - self._first_sample], end)
+        step = Step(self._pending[: end - self.first_sample], end)
         first_new = self._spec.n_frames(end) * self._spec.hop_samples
-        self._pending = self._pending[first_new - self._first_sample :]
-        self._first_sample = first_new
-        self._last_end = end
+        self._pending = self._pending[first_new - self.first_sample :]
+        self.first_sample = first_new
+        self.last_end = end
         return step

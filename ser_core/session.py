@@ -10,22 +10,29 @@
 
 It is sans-I/O: no await, socket, clock or network runtime. A file is a stream that arrives in
 one piece, so REST, WebSocket, the command line and evaluation give the same numbers.
+
+With `checkpoints=True` its events say, once a hop, where another session can go on:
+
+    session = StreamSession.resumed(spec, config, checkpoint.state, checkpoint.resume_from)
+    session.receive_audio(data)                     # from sample `resume_from` of the stream on
+
+What that one tells is what this one would have told, bit for bit (ADR 10).
 """
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ser_core.channel import Channel, End, Hop, OpenUtterance
-from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Decoder, Encoding
-from ser_core.endpointing import DEFAULT_SILENCE_S, Endpointer, detector
-from ser_core.errors import BadParameter
+from ser_core.decode import Decoder
+from ser_core.endpointing import Endpointer, detector
 from ser_core.events import (
     Abstain,
     Alert,
+    Checkpoint,
     Decision,
     Event,
     Segment,
@@ -37,71 +44,12 @@ from ser_core.events import (
 )
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec, Thresholds
-from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
 from ser_core.opus import BadPacket, OpusDecoder
 from ser_core.posteriors import named
-from ser_core.rules import Rule, check_labels
+from ser_core.rules import check_labels
 from ser_core.smoothing import SmoothingConfig
-from ser_core.speech import DetectorName
-from ser_core.vad import (
-    CLIPPED_SHARE,
-    CLIPPING_WARNING_SHARE,
-    DC_WARNING,
-    LOW_SNR_DB,
-)
-
-Endpointing = Literal["vad", "manual", "off"]
-StreamEncoding = Encoding | Literal["opus"]
-
-
-@dataclass(frozen=True)
-class StreamConfig:
-    """What a client says of its stream.
-
-    `endpointing`: `vad` (by `detector`) ends an utterance where speech ended once it was silent for
-    `endpoint_silence_s`, and at `flush` and `close`; `manual` at these alone; `off` keeps the whole
-    stream one utterance, and `flush` tells its result so far. `scored` has one flag a channel: a
-    channel that is not scored is dropped before anything is computed from it.
-    """
-
-    encoding: StreamEncoding = "pcm_s16le"
-    sample_rate_hz: int = 16_000
-    n_channels: int = 1
-    scored: tuple[bool, ...] | None = None
-    endpointing: Endpointing = "manual"
-    endpoint_silence_s: float = DEFAULT_SILENCE_S
-    detector: DetectorName = "energy"
-    smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
-    rules: tuple[Rule, ...] = ()
-    partial: bool = True
-    max_rate_hz: int = MAX_RATE_HZ
-
-    def __post_init__(self) -> None:
-        if not MIN_RATE_HZ <= self.sample_rate_hz <= self.max_rate_hz:
-            raise BadParameter(
-                f"sample_rate={self.sample_rate_hz} is out of range",
-                remedy=f"send {MIN_RATE_HZ} to {self.max_rate_hz} Hz",
-            )
-        if self.encoding == "opus" and self.sample_rate_hz != OPUS_RATE_HZ:
-            raise BadParameter(
-                f"sample_rate={self.sample_rate_hz} with encoding opus",
-                remedy=f"leave it out: Opus is decoded to {OPUS_RATE_HZ} Hz",
-            )
-        if not 1 <= self.n_channels <= MAX_CHANNELS:
-            raise BadParameter(
-                f"channels={self.n_channels} is out of range", remedy="send 1 or 2 channels"
-            )
-        if self.scored is not None and len(self.scored) != self.n_channels:
-            raise BadParameter(
-                f"roles name {len(self.scored)} channels, the audio has {self.n_channels}",
-                remedy="give one role a channel",
-            )
-
-    @property
-    def scored_channels(self) -> tuple[int, ...]:
-        """Indices of the channels that reach the model."""
-        flags = self.scored or (True,) * self.n_channels
-        return tuple(channel for channel, scored in enumerate(flags) if scored)
+from ser_core.stream_config import StreamConfig
+from ser_core.vad import CLIPPED_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +85,15 @@ class _PendingUtterance:
 
 
 @dataclass(frozen=True, slots=True)
+class _PendingCheckpoint:
+    """What was cut until here; what was told is added when its turn comes."""
+
+    resume_from: int
+    state: dict[str, Any]
+    channels: list[tuple[Channel, OpenUtterance | None, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Options:
     """What may change mid-stream."""
 
@@ -161,8 +118,10 @@ class StreamSession:
     Raises `UnsupportedEncoding` and `BadParameter` for a config that cannot be served.
     """
 
-    def __init__(self, spec: ModelSpec, config: StreamConfig) -> None:
+    def __init__(self, spec: ModelSpec, config: StreamConfig, *, checkpoints: bool = False) -> None:
         self.config = config
+        # An Opus decoder's state cannot be read: such a stream cannot go on elsewhere.
+        self._tells_checkpoints = checkpoints and config.encoding != "opus"
         self._spec = spec
         check_labels(config.rules, spec.labels)
         self._asked = self._options = _Options(config.smoothing, spec.thresholds)
@@ -175,16 +134,50 @@ class StreamSession:
             Channel(spec, index, config.sample_rate_hz, config.rules, _endpointer(spec, config))
             for index in config.scored_channels
         ]
-        self._outbox: deque[_PendingSegment | _PendingUtterance | _Options | Warning | Alert] = (
-            deque()
-        )
+        self._outbox: deque[
+            _PendingSegment | _PendingUtterance | _PendingCheckpoint | _Options | Warning | Alert
+        ] = deque()
         self._awaiting: dict[int, _PendingSegment] = {}
         self._to_score: list[SegmentRequest] = []
         self._warned: set[tuple[int, str]] = set()
         self._n_requests = 0
         self._n_segments = 0
         self._n_received = 0
+        self._n_flushed = -1  # received when `flush` last told a result so far
+        self._replay_until = 0
         self._is_closed = False
+
+    @classmethod
+    def resumed(
+        cls, spec: ModelSpec, config: StreamConfig, state: dict[str, Any], audio_from: int
+    ) -> "StreamSession":
+        """Goes on from a `Checkpoint` of a session with the same spec and config.
+
+        The audio that it is given begins at sample `audio_from` of the stream, at or before the
+        checkpoint's `resume_from`. What was told before the checkpoint is not told again, and a
+        `flush` or `update` that it knows of is passed over. Raises `KeyError`, `TypeError`,
+        `ValueError` or `BadParameter` for what is no state of such a session.
+        """
+        if state["detector"] != config.detector:
+            raise ValueError(f"the state is of the detector {state['detector']}")
+        session = cls(spec, config, checkpoints=True)
+        for channel, kept in zip(session._channels, state["channels"], strict=True):
+            channel.restore(kept["cut"], audio_from)
+            channel.totals.restore(kept["totals"])
+            channel.rules.restore(kept["rules"])
+            channel.n_segments = kept["n_segments"]
+            if channel.utterance is not None:
+                channel.utterance.running.restore(kept["running"])
+        session._n_received = audio_from
+        session._replay_until = state["n_received"]
+        session._n_flushed = state["n_flushed"]
+        session._warned = {(channel, code) for channel, code in state["warned"]}
+        session._asked = session._options = _Options(
+            SmoothingConfig(**state["smoothing"]),
+            spec.thresholds.changed(state["thresholds"], spec.labels),
+        )
+        session._n_segments = sum(channel.n_segments for channel in session._channels)
+        return session
 
     @property
     def frame_bytes(self) -> int:
@@ -203,8 +196,11 @@ class StreamSession:
 
     @property
     def n_untold(self) -> int:
-        """Events that wait to be told, those whose segments are still to be scored included."""
-        return len(self._outbox)
+        """Events that wait to be told, those whose segments are still to be scored included.
+
+        Checkpoints do not count.
+        """
+        return sum(not isinstance(pending, _PendingCheckpoint) for pending in self._outbox)
 
     @property
     def received_samples(self) -> int:
@@ -231,19 +227,34 @@ class StreamSession:
         if self._is_closed:
             raise RuntimeError("the session is closed")
         self._n_received += len(samples)
-        self._advance([channel.accept(samples[:, channel.index]) for channel in self._channels])
+        told = [channel.accept(samples[:, channel.index]) for channel in self._channels]
+        self._advance(told)
+        if any(told):
+            self._mark()
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether a resumed session is still given what was received before its checkpoint."""
+        return self._n_received < self._replay_until
 
     def flush(self) -> None:
         """Ends the utterance now; its result follows the segments still to be scored.
 
-        With endpointing `off` the utterance goes on, and its result so far is told.
+        With endpointing `off` the utterance goes on, and its result so far is told. Without audio
+        since the last flush there is nothing to tell.
         """
+        if self.is_replaying:
+            return
         if self.config.endpointing == "off":
+            if self._n_flushed == self._n_received:
+                return
+            self._n_flushed = self._n_received
             for channel in self._channels:
                 if channel.utterance is not None:
                     self._tell_utterance(channel, channel.utterance, channel.position, final=False)
-            return
-        self._end_utterances()
+        else:
+            self._end_utterances()
+        self._mark()
 
     def close(self) -> None:
         """Ends the stream: like `flush`, always final, and no audio is taken after it."""
@@ -262,6 +273,8 @@ class StreamSession:
 
         What is not given stays. Raises `BadParameter`, and then changes nothing.
         """
+        if self.is_replaying:
+            return
         self._asked = _Options(
             replace(self._asked.smoothing, **smoothing),
             self._asked.thresholds.changed(thresholds or {}, self._spec.labels),
@@ -300,6 +313,8 @@ class StreamSession:
                     self._options = head
                 case Warning() | Alert():
                     yield head
+                case _PendingCheckpoint():
+                    yield self._checkpoint(head)
 
     def summaries(self) -> list[Summary]:
         """One a scored channel, over the utterances told so far."""
@@ -318,6 +333,42 @@ class StreamSession:
         if (channel, code) not in self._warned:
             self._warned.add((channel, code))
             self._outbox.append(Warning(channel, code, message))
+
+    def _mark(self) -> None:
+        """Puts a checkpoint behind all that was cut so far; it takes the place of one before."""
+        if not self._tells_checkpoints or self._n_received <= self._replay_until:
+            return
+        if self._outbox and isinstance(self._outbox[-1], _PendingCheckpoint):
+            self._outbox.pop()
+        self._outbox.append(
+            _PendingCheckpoint(
+                resume_from=min(channel.resume_from for channel in self._channels),
+                state={
+                    "detector": self.config.detector,
+                    "n_received": self._n_received,
+                    "n_flushed": self._n_flushed,
+                    "warned": sorted(self._warned),
+                    "smoothing": asdict(self._asked.smoothing),
+                    "thresholds": self._asked.thresholds.by_label,
+                },
+                channels=[
+                    (channel, channel.utterance, channel.state()) for channel in self._channels
+                ],
+            )
+        )
+
+    def _checkpoint(self, pending: _PendingCheckpoint) -> Checkpoint:
+        channels = [
+            {
+                "cut": cut,
+                "totals": channel.totals.state(),
+                "rules": channel.rules.state(),
+                "n_segments": channel.n_segments,
+                "running": None if utterance is None else utterance.running.state(),
+            }
+            for channel, utterance, cut in pending.channels
+        ]
+        return Checkpoint(pending.resume_from, {**pending.state, "channels": channels})
 
     # The channels advance in lockstep, and what they cut is told in the order of the time at which
     # it was decided, then by channel: whatever the chunking.
@@ -352,34 +403,9 @@ class StreamSession:
                 channel.open_utterance()
 
     def _add_segment(self, channel: Channel, hop: Hop) -> None:
-        if hop.is_patched:
-            self._warn(
-                channel.index, "non_finite_samples", "NaN or infinite samples were taken as silence"
-            )
-        if hop.level.clipped_share >= CLIPPING_WARNING_SHARE:
-            self._warn(
-                channel.index,
-                "clipping",
-                f"{hop.level.clipped_share:.1%} of the samples are at full scale; lower the gain",
-            )
-        if abs(hop.level.dc) >= DC_WARNING:
-            self._warn(
-                channel.index, "dc_offset", f"the signal's mean is {hop.level.dc:+.2f}, not zero"
-            )
         rate_hz = self._spec.features.sample_rate_hz
-        if hop.is_narrowband and self.config.sample_rate_hz >= rate_hz:  # a lower one tells itself
-            self._warn(
-                channel.index,
-                "narrowband_audio",
-                "nothing above 4 kHz is heard, as from a telephone; the model listens up to "
-                f"{rate_hz // 2} Hz",
-            )
-        if hop.snr_db is not None and hop.snr_db < LOW_SNR_DB:
-            self._warn(
-                channel.index,
-                "low_snr",
-                f"speech is only {hop.snr_db:.0f} dB above the noise; bring the microphone nearer",
-            )
+        for code, message in hop.complaints(self.config.sample_rate_hz, rate_hz):
+            self._warn(channel.index, code, message)
         if hop.features is None:  # nobody speaks: told at every hop, unless it would be out of turn
             if channel.withheld is not None or (hop.partial and not self.config.partial):
                 return

@@ -18,7 +18,8 @@ from ser_core.labels import LABELS
 from ser_core.model_file import ModelSpec, Thresholds
 from ser_core.posteriors import Calibration
 from ser_core.segments import SegmentSpec
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 from service.inference.onnx import OnnxBackend
 from tests.synthetic import RATE_HZ, voice
 

@@ -10,7 +10,8 @@ from ser_core.events import Event, Segment, Utterance, Warning
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec, Thresholds
 from ser_core.segments import SegmentSpec
-from ser_core.session import SegmentRequest, StreamConfig, StreamEncoding, StreamSession
+from ser_core.session import SegmentRequest, StreamSession
+from ser_core.stream_config import StreamConfig, StreamEncoding
 from tests.synthetic import logits, model_spec
 
 FLUSH = None  # among chunks: the client ends the utterance there

@@ -7,7 +7,8 @@ import pytest
 
 from ser_core.errors import BadParameter, UnsupportedEncoding
 from ser_core.opus import RATE_HZ, BadPacket, OpusDecoder, packet_samples
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 from tests.ser_core.player import answer, segments, whole_spec
 from tests.synthetic import opus_packets, voice
 

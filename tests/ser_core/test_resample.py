@@ -25,13 +25,33 @@ def test_whole_is_that_of_soxr(rate_hz: int) -> None:
     np.testing.assert_array_equal(_chunked(samples, rate_hz, []), expected)
 
 
+@pytest.mark.parametrize("rate_hz", [*RATES_HZ, 8_001, 16_001, 47_999])
+def test_over_its_seams_it_is_that_of_soxr_to_the_last_bits(rate_hz: int) -> None:
+    samples = voice(rate_hz * 9 // 2, rate_hz)
+    expected = soxr.resample(samples, rate_hz, OUT_HZ, quality="HQ")
+    np.testing.assert_allclose(_chunked(samples, rate_hz, []), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [*RATES_HZ, 8_001, 16_001, 47_999, OUT_HZ])
+def test_a_signal_that_is_entered_anywhere_is_bit_identical(rate_hz: int) -> None:
+    samples = voice(rate_hz * 5, rate_hz)
+    whole = _chunked(samples, rate_hz, [])
+    for position in (0, 1, 6_400, 31_999, 32_000, 32_001, 70_123):
+        source = Resampler(rate_hz, OUT_HZ).source_of(position)
+        # 2 s of a span, and the warm-up: 0.05 s, or 1 s at rates that share no factor with ours.
+        assert position / OUT_HZ - source / rate_hz < 3
+        entered = Resampler(rate_hz, OUT_HZ, position)
+        parts = [entered.accept(chunk) for chunk in np.array_split(samples[source:], 50)]
+        np.testing.assert_array_equal(np.concatenate((*parts, entered.flush())), whole[position:])
+
+
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     rate_hz=st.sampled_from(RATES_HZ),
     sizes=st.lists(st.one_of(st.integers(0, 3), st.integers(0, 5_000)), max_size=30),
 )
 def test_any_chunking_is_bit_identical(rate_hz: int, sizes: list[int]) -> None:
-    samples = voice(rate_hz // 4, rate_hz)
+    samples = voice(rate_hz * 9 // 4, rate_hz)
     np.testing.assert_array_equal(_chunked(samples, rate_hz, sizes), _chunked(samples, rate_hz, []))
 
 

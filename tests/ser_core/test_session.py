@@ -14,8 +14,9 @@ from ser_core.features import mfcc
 from ser_core.labels import is_pure
 from ser_core.model_file import Thresholds
 from ser_core.posteriors import Calibration
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
 from ser_core.smoothing import SMOOTHINGS, Smoothing, SmoothingConfig
+from ser_core.stream_config import StreamConfig
 from tests.ser_core.player import (
     FLUSH,
     answer,

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ser_core.decode import ENCODINGS, Encoding
 from ser_core.rules import parse_rules
-from ser_core.session import Endpointing, StreamConfig, StreamSession
+from ser_core.session import StreamSession
 from ser_core.smoothing import SMOOTHINGS, SmoothingConfig
+from ser_core.stream_config import Endpointing, StreamConfig
 from tests.ser_core.player import (
     FLUSH,
     encode,

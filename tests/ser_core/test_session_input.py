@@ -7,7 +7,8 @@ import pytest
 
 from ser_core.events import Event
 from ser_core.features import Float32
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 from tests.ser_core.player import (
     FLUSH,
     answer,

@@ -9,8 +9,9 @@ from ser_core.errors import BadParameter
 from ser_core.events import Alert, Event, Segment
 from ser_core.labels import LABELS
 from ser_core.rules import parse_rules
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
 from ser_core.smoothing import RunningLabel, SmoothingConfig
+from ser_core.stream_config import StreamConfig
 from tests.ser_core.player import (
     FLUSH,
     answer,

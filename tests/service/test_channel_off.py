@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ser_core.features import Float32
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 from service import wire
 from service.analysis import FileAnalysis
 from service.inference.batcher import Batcher, Scored

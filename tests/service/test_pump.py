@@ -6,7 +6,8 @@ import pytest
 
 from ser_core.errors import Overloaded, SerError
 from ser_core.events import Segment, Utterance
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
+from ser_core.stream_config import StreamConfig
 from service.inference.batcher import Batcher
 from service.pump import Pump, Told
 from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend, pcm
