@@ -18,11 +18,12 @@ from typing import BinaryIO, TypeVar
 
 from ser_core.containers import AudioSource, open_audio
 from ser_core.errors import TooLarge
-from ser_core.events import Alert, Segment, Utterance
+from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
-from ser_core.session import StreamConfig, StreamSession
+from ser_core.session import StreamSession
 from ser_core.speech import DetectorName
+from ser_core.stream_config import StreamConfig
 from service import wire
 from service.inference.batcher import Batcher
 from service.metrics import Metrics
@@ -142,10 +143,12 @@ class FileAnalysis:
                 return wire.UtteranceLine(**narrator.utterance(utterance))
             case Alert() as alert:
                 return wire.AlertLine(**narrator.alert(alert))
-            case warning:
+            case Warning() as warning:
                 return wire.WarningLine(
                     channel=warning.channel, code=warning.code, message=warning.message
                 )
+            case Checkpoint():
+                raise AssertionError("the session of a file tells no checkpoints")
 
     @property
     def model(self) -> wire.ModelCard:

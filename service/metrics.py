@@ -47,6 +47,9 @@ class Metrics:
             "Ended streams by reason: client_closed, client_left, or an error code",
             "reason",
         )
+        self.sessions_resumed = counter(
+            "glrf_sessions_resumed", "Streams that went on from a checkpoint"
+        )
         self.files = gauge("glrf_files", "Files under analysis")
         self.audio_s = counter(
             "glrf_audio_seconds", "Audio received, by source (stream, file)", "source"

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service import problems, wire
+from service.clock import Clock
 from service.metrics import MEDIA_TYPE
 from service.registry import ModelRegistry
 from service.requests import NoQuery, parse_query
@@ -57,7 +58,7 @@ def model_details(models: ModelRegistry) -> list[wire.ModelDetails]:
     details: list[wire.ModelDetails] = []
     for backend in models:
         spec = backend.spec
-        clock = wire.Clock(spec.features.sample_rate_hz)
+        clock = Clock(spec.features.sample_rate_hz)
         details.append(
             wire.ModelDetails(
                 **wire.model_card(spec, backend.sha256).model_dump(),

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ser_core.decode import ENCODINGS, check_encoding
 from ser_core.endpointing import DEFAULT_SILENCE_S
-from ser_core.errors import BadParameter, UnsupportedEncoding
+from ser_core.errors import BadParameter, CheckpointRejected, UnsupportedEncoding
 from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
 from ser_core.rules import parse_rules
-from ser_core.session import Endpointing, StreamConfig, StreamEncoding
 from ser_core.smoothing import DEFAULT_SMOOTHING, SmoothingConfig
 from ser_core.speech import DetectorName
+from ser_core.stream_config import Endpointing, StreamConfig, StreamEncoding
 
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _ENDPOINTINGS: tuple[Endpointing, ...] = get_args(Endpointing)
@@ -148,11 +148,6 @@ class StreamQuery(_Told):
 
     def config(self, detector: DetectorName = "energy") -> StreamConfig:
         """The core's config; raises `BadParameter` and `UnsupportedEncoding`."""
-        if self.resume is not None:
-            raise BadParameter(
-                "resume is not available in this version",
-                remedy="open a new stream; start_offset_ms keeps its times in line",
-            )
         endpointing = check_endpointing(self.endpointing)
         silence_s = endpoint_silence_s(endpointing, self.endpoint_silence_ms)
         encoding = check_stream_encoding(self.encoding)
@@ -180,6 +175,26 @@ class StreamQuery(_Told):
     def parsed_roles(self) -> tuple[Role, ...]:
         """One a channel; raises `BadParameter`."""
         return roles_of(self.roles, self.channels)
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: all that is not a default, `resume` left out."""
+        return self.model_dump(exclude={"resume"}, exclude_defaults=True)
+
+    def resumed(self, kept: dict[str, Any]) -> "StreamQuery":
+        """The query that a stream was opened with, as a checkpoint kept it.
+
+        Parameters may be left out beside `resume`; raises `CheckpointRejected` for one that is
+        another than the stream's.
+        """
+        first = StreamQuery(**kept)
+        for name in sorted(self.model_fields_set - {"resume"}):
+            if getattr(self, name) != getattr(first, name):
+                raise CheckpointRejected(
+                    f"{name} is not what the stream was opened with",
+                    remedy="send the parameters of the stream, or `resume` alone",
+                    code="checkpoint_other_config",
+                )
+        return first
 
 
 Q = TypeVar("Q", bound=_Query)
@@ -248,6 +263,17 @@ def check_endpointing(value: str) -> Endpointing:
             f"endpointing={value[:64]!r} is not known", remedy=f"use {' or '.join(_ENDPOINTINGS)}"
         )
     return cast(Endpointing, value)
+
+
+def check_same_endpointing(value: str | None, config: StreamConfig) -> None:
+    """Raises `BadParameter` for another endpointing than the stream has; `None` is the same."""
+    if value in (None, config.endpointing):
+        return
+    check_endpointing(value or "")
+    raise BadParameter(
+        "endpointing cannot be changed mid-stream in this version",
+        remedy="open a new stream with it",
+    )
 
 
 def endpoint_silence_s(endpointing: str, silence_ms: int | None) -> float:

@@ -10,6 +10,7 @@ from ser_core.endpointing import detector
 from ser_core.errors import NotReady, Overloaded, Restarting, SerError, Unauthenticated
 from service.auth import Access, Caller
 from service.capacity import Capacity
+from service.checkpoint import CheckpointSeal
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
 from service.metrics import Metrics
@@ -71,6 +72,9 @@ class Runtime:
 
     def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
         self.settings = settings
+        self.checkpoints = CheckpointSeal(
+            settings.checkpoint_key_bytes(), settings.checkpoint_ttl_s
+        )
         self.metrics = Metrics()
         self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
         self.access = Access(settings)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ser_core.errors import BadParameter
 from ser_core.speech import DetectorName
+from service.checkpoint import MIN_KEY_BYTES
 
 PREFIX = "GLRF_"
 #: What our command line reads as a client; no setting of a server.
@@ -161,6 +162,16 @@ class Settings(BaseSettings):
         description="A client that does not take a message for this long is disconnected (1013).",
     )
 
+    checkpoint_keys: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated secrets of at least 32 bytes each, the same for all replicas: "
+        "the first seals checkpoints, all open them. Without it each process makes its own, and "
+        "a stream cannot go on elsewhere.",
+    )
+    checkpoint_ttl_s: float = Field(
+        default=3600.0, gt=0, description="How long a stream can go on from a checkpoint."
+    )
+
     max_file_bytes: int = Field(
         default=200 * 2**20, ge=1, description="Largest body of `POST /v1/files`, in bytes."
     )
@@ -181,6 +192,17 @@ class Settings(BaseSettings):
         description="After SIGTERM: time for streams to be told and for files to be finished.",
     )
 
+    @field_validator("checkpoint_keys")
+    @classmethod
+    def _check_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if any(len(key) < MIN_KEY_BYTES for key in _split(keys)):
+            raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes")
+        return keys
+
+    def checkpoint_key_bytes(self) -> tuple[bytes, ...]:
+        """The keys, the one that seals first."""
+        return _split(self.checkpoint_keys)
+
     @classmethod
     def from_environment(cls, **overrides: object) -> "Settings":
         """The settings of this process; `overrides` (command-line options) win.
@@ -193,11 +215,18 @@ class Settings(BaseSettings):
             return cls(**overrides)  # pyright: ignore[reportArgumentType]
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = PREFIX + str(first["loc"][0]).upper()
+            field = str(first["loc"][0])
+            name = PREFIX + field.upper()
+            is_secret = cls.model_fields[field].annotation == SecretStr | None
+            shown = "" if is_secret else f"={first['input']!r}"
             raise BadParameter(
-                f"{name}={first['input']!r}: {first['msg']}",
+                f"{name}{shown}: {first['msg']}",
                 remedy=f"correct or unset {name}",
-            ) from error
+            ) from (None if is_secret else error)
+
+
+def _split(keys: SecretStr | None) -> tuple[bytes, ...]:
+    return () if keys is None else tuple(keys.get_secret_value().encode().split(b","))
 
 
 def check_names(environment: Mapping[str, str]) -> None:

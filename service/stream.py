@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
@@ -19,6 +19,7 @@ from ser_core.decode import SNIFF_BYTES, sniff_container
 from ser_core.errors import (
     BadMessage,
     BadParameter,
+    CheckpointRejected,
     Idle,
     InputError,
     Restarting,
@@ -28,23 +29,22 @@ from ser_core.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from ser_core.events import Alert, Segment, Utterance
+from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from ser_core.opus import BadPacket
-from ser_core.session import StreamSession
-from service import problems, wire
+from service import greeting, problems, wire
 from service.analysis import narrowband_warning
 from service.auth import SUBPROTOCOL, caller_of
-from service.inference.batcher import Batcher
+from service.checkpoint import StreamState
 from service.pump import STEP_S, Pump, Told
 from service.quotas import AudioMeter, Pace
-from service.requests import StreamQuery, check_endpointing, parse_query, smoothing_fields
+from service.requests import StreamQuery, check_same_endpointing, parse_query, smoothing_fields
+from service.resumption import Checkpoints, batcher_of, opened, reject, session_of
 from service.runtime import Runtime
 
 #: On shutdown, how long a stream may take to score and send what it has.
 LAST_WORDS_S = 2.0
 
-#: Why a stream ended that ended well.
-CLIENT_CLOSED = "client_closed"
+CLIENT_CLOSED = "client_closed"  # why a stream ended that ended well
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -58,15 +58,21 @@ async def stream(socket: WebSocket) -> None:
     try:
         query = parse_query(StreamQuery, socket.query_params.multi_items())
         runtime.check_ready()
-        session = Stream(socket, runtime, query, request_id)
+        query, kept = opened(runtime, query)
+        session = Stream(socket, runtime, query, request_id, kept)
         admitted = contextlib.ExitStack()
         admitted.enter_context(runtime.stream_admitted(session))
+    except CheckpointRejected as error:
+        await reject(socket, runtime, error, request_id)
+        return
     except SerError as error:
         runtime.metrics.refused(error.code)
         # The contract knows one status for all that is wrong with a stream's parameters.
         status = 400 if isinstance(error, InputError) else None
         await socket.send_denial_response(problems.response(error, request_id, status=status))
         return
+    if kept is not None:
+        runtime.metrics.sessions_resumed.inc()
     with admitted:
         await session.run()
 
@@ -80,22 +86,29 @@ async def stream_without_upgrade() -> None:
 class Stream:
     """One admitted session; `run` is its whole life.
 
-    Raises `BadParameter` and `UnsupportedEncoding` for a query that cannot be served.
+    With `kept` it goes on from a checkpoint. Raises `BadParameter` and `UnsupportedEncoding` for a
+    query that cannot be served, and `CheckpointRejected`.
     """
 
     def __init__(
-        self, socket: WebSocket, runtime: Runtime, query: StreamQuery, request_id: str
+        self,
+        socket: WebSocket,
+        runtime: Runtime,
+        query: StreamQuery,
+        request_id: str,
+        kept: StreamState | None = None,
     ) -> None:
         config = query.config(runtime.settings.vad)
-        self._batcher: Batcher = runtime.batcher(query.model)
+        self._batcher = batcher_of(runtime, query, kept)
         self._socket = socket
         self._metrics = runtime.metrics
         self._settings = runtime.settings
         self._query = query
         self._request_id = request_id
-        self._session_id = uuid.uuid4().hex
+        self._session_id = uuid.uuid4().hex if kept is None else kept.session_id
         self._config = config
-        self._session = StreamSession(self._batcher.backend.spec, config)
+        self._session = session_of(self._batcher.backend.spec, config, kept)
+        self._is_resumed = kept is not None
         self._pump = Pump(
             self._session,
             self._batcher,
@@ -111,13 +124,19 @@ class Stream:
         )
         self._seq = 0
         self._sending = asyncio.Lock()
-        self._head = b""
+        # What a stream begins with says whether it is a file: one that goes on does not begin.
+        self._head = b"" if kept is None else bytes(SNIFF_BYTES)
         self._is_finishing = False
-        self._n_dropped_samples = 0
+        self._n_dropped_samples = 0 if kept is None else kept.n_dropped_samples
+        self._n_dropped_before = 0 if kept is None else kept.n_dropped_segments
+        self._checkpoints = Checkpoints(
+            runtime, self._batcher, query, config.sample_rate_hz, self._session_id
+        )
         self._cut_off: SerError | None = None
+        self._is_late = False
         self._stop = asyncio.Event()
         self._stop_reason: SerError = Restarting(
-            "the service is restarting", remedy="connect again"
+            "the service is restarting", remedy="connect again, with the last checkpoint"
         )
         self._ended = asyncio.Event()
 
@@ -168,7 +187,9 @@ class Stream:
         spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
         await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
         await self._greet()
-        too_long = SessionTooLong("the longest session is reached", remedy="connect again")
+        too_long = SessionTooLong(
+            "the longest session is reached", remedy="connect again, with the last checkpoint"
+        )
         expiry = asyncio.get_running_loop().call_later(
             self._settings.max_session_s, self.stop, too_long
         )
@@ -183,11 +204,11 @@ class Stream:
                 await _first_failure(reader, writer)
             elif stop.done():
                 reader.cancel()
-                self._is_finishing = True
-                self._pump.wake()
-                await asyncio.wait({writer}, timeout=LAST_WORDS_S)
-                if writer.done():
-                    writer.result()
+                try:
+                    async with asyncio.timeout(LAST_WORDS_S):
+                        await self._drain(writer)
+                except TimeoutError:
+                    self._is_late = True  # who does not read would not read the end either
                 raise self._stop_reason
         finally:
             expiry.cancel()
@@ -196,6 +217,16 @@ class Stream:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._say_goodbye()
         return CLIENT_CLOSED
+
+    async def _drain(self, writer: "asyncio.Task[None]") -> None:
+        """Tells that the end is near, then what is scored, and from where to go on elsewhere."""
+        if isinstance(self._stop_reason, Restarting):
+            await self._send(wire.SessionDraining, deadline_ms=round(LAST_WORDS_S * 1000))
+        self._is_finishing = True
+        self._pump.wake()
+        await writer
+        if self._checkpoints.has_unsent:
+            await self._send_checkpoint()
 
     # --- in ----------------------------------------------------------------------------------
 
@@ -299,7 +330,7 @@ class Stream:
                 return True
             case wire.Update():
                 try:
-                    self._check_update(command)
+                    check_same_endpointing(command.endpointing, self._config)
                     changes = smoothing_fields(command)
                     self._pump.advance(
                         lambda: self._session.update(command.thresholds, **changes), received_s
@@ -308,16 +339,10 @@ class Stream:
                     # Well-formed, so the stream goes on with the options that it had.
                     await self._complain(error.code, error.detail)
             case wire.Keepalive():
-                pass
+                # Without audio there is no new checkpoint, and the last must not expire.
+                if self._checkpoints.is_ageing:
+                    await self._send_checkpoint()
         return False
-
-    def _check_update(self, update: wire.Update) -> None:
-        if update.endpointing not in (None, self._config.endpointing):
-            check_endpointing(update.endpointing or "")
-            raise BadParameter(
-                "endpointing cannot be changed mid-stream in this version",
-                remedy="open a new stream with it",
-            )
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -329,44 +354,14 @@ class Stream:
                 log.info("session %s: channel %d (%s) is off", self._session_id, index, role.name)
         await self._send(
             wire.SessionCreated,
-            config=wire.StreamSettings(
-                encoding=config.encoding,
-                sample_rate=config.sample_rate_hz,
-                channels=config.n_channels,
-                roles=tuple(
-                    wire.ChannelConfig(channel=index, role=role.name, scored=role.scored)
-                    for index, role in enumerate(roles)
-                ),
-                endpointing=config.endpointing,
-                endpoint_silence_ms=round(config.endpoint_silence_s * 1000)
-                if config.endpointing == "vad"
-                else None,
-                smoothing=config.smoothing.kind,
-                hysteresis=config.smoothing.hold.hysteresis,
-                min_dwell_ms=round(config.smoothing.hold.min_dwell_s * 1000),
-                rules=tuple(rule.text for rule in config.rules),
-                partial=config.partial,
-                start_offset_ms=self._query.start_offset_ms,
-                on_overload=self._query.on_overload,
-            ),
+            config=greeting.options(config, self._query, roles),
             model=wire.model_card(backend.spec, backend.sha256),
-            limits=wire.Limits(
-                max_sessions=self._settings.max_sessions,
-                send_timeout_ms=round(self._settings.send_timeout_s * 1000),
-                idle_timeout_ms=round(self._settings.idle_timeout_s * 1000),
-                max_session_ms=round(self._settings.max_session_s * 1000),
-                max_speed=self._settings.max_stream_speed,
-                burst_ms=round(self._settings.burst_s * 1000),
-            ),
-            expires_at=self._expires_at(),
+            limits=greeting.limits(self._settings),
+            expires_at=greeting.expires_at(self._settings, datetime.now(UTC)),
         )
         narrowband = narrowband_warning(config, backend.spec)
-        if narrowband is not None:
+        if narrowband is not None and not self._is_resumed:
             await self._send(wire.WarningMessage, **narrowband.model_dump())
-
-    def _expires_at(self) -> str:
-        end = datetime.now(UTC) + timedelta(seconds=self._settings.max_session_s)
-        return end.isoformat(timespec="seconds")
 
     async def _write(self) -> None:
         """Sends results as they come, until the session is finishing and all is told."""
@@ -400,13 +395,21 @@ class Stream:
                 await self._send(wire.UtteranceMessage, **self._narrator.utterance(utterance))
             case Alert() as alert:
                 await self._send(wire.AlertMessage, **self._narrator.alert(alert))
-            case warning:
+            case Checkpoint() as checkpoint:
+                if self._checkpoints.take(checkpoint):
+                    await self._send_checkpoint()
+            case Warning() as warning:
                 await self._send(
                     wire.WarningMessage,
                     channel=warning.channel,
                     code=warning.code,
                     message=warning.message,
                 )
+
+    async def _send_checkpoint(self) -> None:
+        n_dropped = self._n_dropped_before + self._pump.n_dropped
+        message = self._checkpoints.message(self._n_dropped_samples, n_dropped)
+        await self._send(wire.CheckpointMessage, **message)
 
     async def _complain(self, code: str, message: str) -> None:
         """A non-fatal error: the stream goes on."""
@@ -420,7 +423,8 @@ class Stream:
         n_dropped = self._n_dropped_samples * len(self._config.scored_channels)
         dropped_ms = round(n_dropped * 1000 / self._config.sample_rate_hz)
         hop_samples = self._batcher.backend.spec.segments.hop_samples
-        dropped_ms += self._narrator.clock.length_ms(self._pump.n_dropped * hop_samples)
+        n_segments = self._n_dropped_before + self._pump.n_dropped
+        dropped_ms += self._narrator.clock.length_ms(n_segments * hop_samples)
         await self._send(
             wire.SessionClosed,
             reason=CLIENT_CLOSED,
@@ -456,7 +460,7 @@ class Stream:
         self._metrics.refused(error.code)
         code = problems.problem_of(error).close_code
         with contextlib.suppress(WebSocketDisconnect, SerError, RuntimeError):
-            if isinstance(error, SlowClient) and (drop := self._drop()):
+            if (self._is_late or isinstance(error, SlowClient)) and (drop := self._drop()):
                 drop(self._error_text(error), code)
                 return
             await self._send(

@@ -1,4 +1,4 @@
-"""The wire contract, version 1: every message and the only place of milliseconds.
+"""The wire contract, version 1: every message, in milliseconds.
 
 Inside, time is an integer sample index at the model's rate; here it becomes `*_ms`, and scores
 are rounded to `SCORE_DIGITS`. A file's result holds the same objects as a stream's messages.
@@ -12,6 +12,7 @@ from ser_core import events
 from ser_core.errors import BadMessage, SerError
 from ser_core.events import Abstain, Scores
 from ser_core.model_file import ModelSpec
+from service.clock import Clock
 from service.problems import problem_of, retry_after_s
 from service.requests import Role
 
@@ -23,22 +24,6 @@ class _Object(BaseModel):
     """Base of what is sent; made here, so that nothing is coerced."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class Clock:
-    """Sample indices of one stream to milliseconds, shifted by `start_offset_ms`."""
-
-    def __init__(self, rate_hz: int, start_offset_ms: int = 0) -> None:
-        self._rate_hz = rate_hz
-        self._offset_ms = start_offset_ms
-
-    def at_ms(self, position_samples: int) -> int:
-        """A position on the stream's timeline."""
-        return self._offset_ms + self.length_ms(position_samples)
-
-    def length_ms(self, n_samples: int) -> int:
-        """A duration."""
-        return round(n_samples * 1000 / self._rate_hz)
 
 
 # --- what both transports tell ---------------------------------------------------------------

@@ -61,7 +61,6 @@ def talk_badly(server: RunningServer, frames: list[bytes | str], query: str = ""
         ("?rules=bored>=0.7:10s", "bad_parameter", "the model has no label 'bored'"),
         ("?partial=perhaps", "bad_parameter", "partial='perhaps'"),
         ("?start_offset_ms=-1", "bad_parameter", "start_offset_ms='-1'"),
-        ("?resume=TOKEN", "bad_parameter", "resume is not available"),
     ],
 )
 def test_parameters_are_refused_by_name_before_the_upgrade(

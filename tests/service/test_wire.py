@@ -9,13 +9,6 @@ from tests.synthetic import model_spec
 SPEC = model_spec()
 
 
-def test_samples_become_milliseconds_here() -> None:
-    clock = wire.Clock(16_000, start_offset_ms=500)
-    assert clock.at_ms(32_000) == 2500
-    assert clock.length_ms(12_801) == 800
-    assert isinstance(clock.length_ms(1), int)
-
-
 def test_a_segment_in_the_contracts_words() -> None:
     narrator = wire.Narrator(SPEC, (Role("customer"),), start_offset_ms=1000)
     scores = dict.fromkeys(SPEC.labels, 0.12345678)

@@ -1,0 +1,215 @@
+"""A stream goes on over another connection, at another replica, as if nothing had happened."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from websockets.asyncio.client import connect
+
+from service.checkpoint import CheckpointSeal, StreamState
+from service.settings import Settings
+from tests.service.resuming import Recording, ResumingClient, without_session
+from tests.service.running import TIMEOUT_S, RunningServer, Transcript, converse, listen, pcm
+from tests.synthetic import voice, write_model
+
+KEY = "one key for all replicas of 32 bytes and more"
+
+
+@pytest.fixture(scope="module")
+def shared(settings: Settings) -> Settings:
+    # One segment a batch: batches of other sizes may round otherwise in the last bits.
+    return settings.model_copy(update={"checkpoint_keys": SecretStr(KEY), "max_batch": 1})
+
+
+@pytest.fixture(scope="module")
+def replicas(shared: Settings) -> Iterator[tuple[RunningServer, RunningServer]]:
+    with RunningServer(shared) as one, RunningServer(shared) as other:
+        for server in (one, other):
+            server.wait_until(lambda server=server: server.http.get("/readyz").status_code == 200)
+        yield one, other
+
+
+RECORDINGS = {
+    "mono": Recording(pcm(voice(16_000 * 7)), {}, (50_000,)),
+    "a call": Recording(
+        pcm(np.stack([voice(8_000 * 8, 8_000), voice(8_000 * 8, 8_000, seed=3)], axis=1)),
+        {"sample_rate": 8_000, "channels": 2, "roles": "customer,agent", "start_offset_ms": 5_000},
+        (30_000, 30_000),
+    ),
+    "44.1 kHz": Recording(
+        pcm(voice(44_100 * 7, 44_100)), {"sample_rate": 44_100, "partial": "false"}, (123_457,)
+    ),
+    "one utterance": Recording(
+        pcm(voice(11_025 * 7, 11_025)), {"sample_rate": 11_025, "endpointing": "off"}, (40_001,)
+    ),
+}
+
+
+class CuttingClient(ResumingClient):
+    """Drops its connection after every second checkpoint."""
+
+    n_checkpoints = 0
+
+    def _take(self, message: dict[str, Any]) -> None:
+        super()._take(message)
+        if message["type"] == "checkpoint":
+            self.n_checkpoints += 1
+            if self.n_checkpoints % 2 == 0:
+                raise ConnectionResetError
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_stream_that_is_cut_again_and_again(
+    replicas: tuple[RunningServer, RunningServer], name: str
+) -> None:
+    recording = RECORDINGS[name]
+    urls = [server.stream_url for server in replicas]
+    unbroken = ResumingClient(lambda: urls[0], recording, chunk_s=0.1)
+
+    async def run() -> CuttingClient:
+        async with asyncio.timeout(TIMEOUT_S):
+            await unbroken.run()
+            # Each connection goes to the other replica.
+            cut = CuttingClient(
+                lambda: urls[cut.n_connections % 2], recording, chunk_s=0.1, speed=8
+            )
+            await cut.run()
+            return cut
+
+    cut = asyncio.run(run())
+    assert unbroken.n_connections == 1
+    assert cut.n_connections > 1
+    assert without_session(cut.told) == without_session(unbroken.told)
+    assert cut.closed is not None
+    assert unbroken.closed is not None
+    assert without_session([cut.closed]) == without_session([unbroken.closed])
+    assert len({event["session_id"] for event in cut.told}) == 1
+
+
+def test_checkpoints_come_once_a_second_and_are_small(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    recording = RECORDINGS["a call"]
+    transcript = asyncio.run(_in_real_time(replicas[0].stream_url, recording))
+    checkpoints = transcript.of("checkpoint")
+    assert len(checkpoints) >= 4
+    assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_600
+    ends = [message["type"] for message in transcript.messages]
+    assert ends.index("checkpoint") < ends.index("segment") + 4
+
+
+async def _in_real_time(url: str, recording: Recording) -> Transcript:
+    async with connect(f"{url}?{urlencode(recording.query)}") as connection:
+        listening = asyncio.create_task(listen(connection))
+        for _, frame in list(recording.frames(0, 0.4))[:12]:
+            await connection.send(frame)
+            await asyncio.sleep(0.4)
+        await connection.send('{"type": "close"}')
+        return await listening
+
+
+def _token(url: str, query: dict[str, Any] | None = None) -> tuple[str, int]:
+    """Of a stream that has heard 3 s, and where it goes on."""
+    transcript = asyncio.run(converse(f"{url}?{urlencode(query or {})}", [pcm(voice(48_000))] * 2))
+    last = transcript.of("checkpoint")[-1]
+    return last["token"], last["resume_from_ms"]
+
+
+def _resume(url: str, **query: Any) -> Transcript:
+    return asyncio.run(converse(f"{url}?{urlencode(query)}", []))
+
+
+def test_the_token_alone_is_enough(replicas: tuple[RunningServer, RunningServer]) -> None:
+    token, _ = _token(replicas[0].stream_url, {"partial": "false", "roles": "guest"})
+    before = replicas[1].metric("glrf_sessions_resumed_total")
+    transcript = _resume(replicas[1].stream_url, resume=token)
+    assert transcript.close_code == 1000
+    (created,) = transcript.of("session.created")
+    assert created["seq"] == 0
+    assert created["config"]["partial"] is False
+    assert created["config"]["roles"][0]["role"] == "guest"
+    assert replicas[1].metric("glrf_sessions_resumed_total") == before + 1
+
+
+def _assert_rejected(transcript: Transcript, code: str) -> None:
+    assert [message["type"] for message in transcript.messages] == ["error"]
+    error = transcript.error
+    assert (error["code"], error["fatal"], error["retryable"]) == (code, True, False)
+    assert transcript.close_code == 4404
+
+
+def test_another_parameter_than_the_streams(replicas: tuple[RunningServer, RunningServer]) -> None:
+    url = replicas[0].stream_url
+    token, _ = _token(url, {"partial": "false"})
+    assert _resume(url, resume=token, partial="false").close_code == 1000
+    transcript = _resume(url, resume=token, partial="true")
+    _assert_rejected(transcript, "checkpoint_other_config")
+    assert "partial" in transcript.error["message"]
+
+
+@pytest.mark.parametrize("token", ["x", "A" * 200, "A" * 5_000])
+def test_a_forged_token(replicas: tuple[RunningServer, RunningServer], token: str) -> None:
+    code = "checkpoint_other_version" if len(token) == 200 else "checkpoint_forged"
+    _assert_rejected(_resume(replicas[0].stream_url, resume=token), code)
+    assert replicas[0].metric("glrf_refusals_total", code=code) >= 1
+
+
+def test_another_key_and_another_model(
+    replicas: tuple[RunningServer, RunningServer], shared: Settings, tmp_path: Path
+) -> None:
+    token, _ = _token(replicas[0].stream_url)
+    write_model(tmp_path / "tiny.onnx", seed=5)
+    strange_model = shared.model_copy(update={"model_dir": tmp_path})
+    strange_key = shared.model_copy(update={"checkpoint_keys": None})
+    for settings, code in (
+        (strange_model, "checkpoint_other_model"),
+        (strange_key, "checkpoint_unknown_key"),
+    ):
+        with RunningServer(settings) as server:
+            server.wait_until(lambda s=server: s.http.get("/readyz").status_code == 200)
+            _assert_rejected(_resume(server.stream_url, resume=token), code)
+
+
+def test_expired_and_of_another_state(replicas: tuple[RunningServer, RunningServer]) -> None:
+    url = replicas[0].stream_url
+    seal = CheckpointSeal([KEY.encode()])
+    state = seal.open(_token(url)[0], 0)
+    _assert_rejected(_resume(url, resume=seal.seal(state, 0)), "checkpoint_expired")
+    strange = StreamState(**{**_fields(state), "session": {"channels": []}})
+    token = seal.seal(strange, 2**40)
+    _assert_rejected(_resume(url, resume=token), "checkpoint_other_version")
+
+
+def _fields(state: StreamState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in StreamState.__slots__}
+
+
+def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings) -> None:
+    settings = shared.model_copy(update={"checkpoint_ttl_s": 0.6})
+
+    async def run() -> list[dict[str, Any]]:
+        async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as connection:
+            await connection.send(pcm(voice(16_000)))
+            messages = []
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    text = await asyncio.wait_for(connection.recv(), 0.5)
+                    messages.append(json.loads(text))
+            await connection.send('{"type": "keepalive"}')
+            messages.append(json.loads(await connection.recv()))
+            return messages
+
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        messages = asyncio.run(run())
+    old, new = [message for message in messages if message["type"] == "checkpoint"][-2:]
+    assert messages[-1] == new
+    assert new["resume_from_ms"] == old["resume_from_ms"]
+    assert new["token"] != old["token"]
