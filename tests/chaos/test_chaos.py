@@ -1,0 +1,74 @@
+"""The small size of the kill test; `python -m tests.chaos` is the full one."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.proxy import Proxy
+from tests.chaos.replica import Replica, settings_for
+from tests.chaos.trial import Trial
+from tests.service.resuming import Recording, ResumingClient, without_session
+from tests.service.running import pcm
+from tests.synthetic import voice, write_model
+
+#: Most of it is the starts of processes, which take long on a machine that does much else.
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
+    write_model(tmp_path / "tiny.onnx")
+
+    async def run() -> Trial:
+        trial = Trial(
+            n_streams=5,
+            n_kills=2,
+            duration_s=8,
+            fault_every_s=0.4,
+            speed=2,
+            model_dir=tmp_path,
+        )
+        await trial.run()
+        return trial
+
+    report = asyncio.run(run()).report
+    assert report.differences == []
+    assert report.n_kills == 2
+    assert report.n_streams >= 5
+    assert report.n_connections > report.n_streams
+    assert report.n_repeated > 0
+
+
+def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
+    """SIGTERM to one replica after the other, under streams behind a plain proxy."""
+    write_model(tmp_path / "tiny.onnx")
+    settings = settings_for(tmp_path)
+    replicas = [Replica(**settings), Replica(**settings)]
+    recording = Recording(pcm(voice(16_000 * 9)), {}, (60_000,))
+
+    async def run() -> tuple[ResumingClient, list[ResumingClient]]:
+        try:
+            await asyncio.gather(*(replica.start() for replica in replicas))
+            async with Proxy(lambda: [r.port for r in replicas if r.is_ready]) as proxy:
+                unbroken = ResumingClient(lambda: proxy.url, recording)
+                await unbroken.run()
+                clients = [ResumingClient(lambda: proxy.url, recording, speed=1) for _ in range(4)]
+                async with asyncio.TaskGroup() as group:
+                    for client in clients:
+                        group.create_task(client.run())
+                    for replica in replicas:
+                        await asyncio.sleep(2)
+                        await replica.stop()
+                        await replica.start()
+                return unbroken, clients
+        finally:
+            for replica in replicas:
+                await replica.kill()
+
+    unbroken, clients = asyncio.run(run())
+    for client in clients:
+        assert without_session(client.told) == without_session(unbroken.told)
+        assert client.close_codes[0] == 1012
+        assert client.close_codes[-1] == 1000
+        # The last checkpoint came with the end: what it covers is not told again.
+        assert client.n_repeated == 0
