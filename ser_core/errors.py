@@ -81,7 +81,7 @@ class TooLarge(InputError):
 
 
 class AccessError(SerError):
-    code = "not_allowed"
+    code = "no_access"
 
 
 class Unauthenticated(AccessError):

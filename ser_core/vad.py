@@ -54,12 +54,18 @@ class LevelMeter:
         self._hops: deque[tuple[float, int, float, int]] = deque(maxlen=n_hops)
 
     def accept(self, samples: Float32) -> InputLevel:
-        """Takes float32 `(n,)`, n >= 1; returns the level of the segment that ends with them."""
-        mean = float(samples.mean())
-        centred = samples - np.float32(mean)
-        power = float(np.dot(centred, centred)) / len(samples)
-        n_clipped = int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
-        self._hops.append((power, n_clipped, mean * len(samples), len(samples)))
+        """Takes float32 `(n,)`; returns the level of the segment that ends with them.
+
+        A flush may leave less than a frame, of which nothing is told: no samples change nothing.
+        """
+        if len(samples):
+            mean = float(samples.mean())
+            centred = samples - np.float32(mean)
+            power = float(np.dot(centred, centred)) / len(samples)
+            n_clipped = int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
+            self._hops.append((power, n_clipped, mean * len(samples), len(samples)))
+        if not self._hops:
+            return InputLevel(level_dbfs=-math.inf, clipped_share=0.0, dc=0.0)
         n_samples = sum(hop[3] for hop in self._hops)
         loudest = max(hop[0] for hop in self._hops)
         return InputLevel(

@@ -115,6 +115,7 @@ CODES: dict[str, str] = {
     "model_incompatible": "the model file is of another format or feature specification",
     "model_not_found": "there is no such model file",
     "model_self_test_failed": "the model does not reproduce its own expected result",
+    "no_access": "the service is not open to this request",
     "not_allowed": "this key or token may not do that",
     "not_found": "no such path",
     "not_ready": "the model is still being loaded",

@@ -25,9 +25,9 @@ def said(logits, truth, n_segments=1, corpora=None):
         logits=np.repeat(np.asarray(logits, np.float16), n_segments, axis=0),
         recording=np.repeat(np.arange(n, dtype=np.int32), n_segments),
         paths=np.array([f"{i}" for i in range(n)]),
-        reference=np.array(truth),
-        corpus=np.array(corpora or ["a"] * n),
-        speaker=np.array(["s"] * n),
+        reference=np.array(truth, str),
+        corpus=np.array(corpora or ["a"] * n, str),
+        speaker=np.array(["s"] * n, str),
         labels=np.array(["sad", "happy"]),
     )
 

@@ -122,10 +122,10 @@ def test_a_description_leaves_the_network_as_it_was():
     ("kind", "said"),
     [
         ("deep-cnn", "means over 2 s of 40 MFCC and of the power of 64 bands"),
-        ("light-sernet", "first 40 MFCC, 99 frames of 20 ms"),
-        ("glam", "first 26 MFCC, 66 frames of 30 ms"),
+        ("light-sernet", "first 40 MFCC, 49 frames of 40 ms"),
+        ("glam", "first 26 MFCC, 49 frames of 40 ms"),
         ("drn-mhsa", "64 log-mel bands, deltas and their deltas, 198 frames of 10 ms"),
-        ("aa-cnn", "64 log-mel bands, 66 frames of 30 ms"),
+        ("aa-cnn", "64 log-mel bands, 49 frames of 40 ms"),
     ],
 )
 def test_a_network_says_what_it_takes(kind, said):

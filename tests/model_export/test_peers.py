@@ -140,7 +140,7 @@ def test_deep_cnn_has_the_published_layers():
 
 def test_light_sernet_has_the_published_layers():
     """Halves the map twice and then time alone; odd maps keep their last row."""
-    network = LightSernet(LightSernetConfig(), FEATURES, 4).eval()
+    network = LightSernet(LightSernetConfig(frame_pool=2), FEATURES, 4).eval()
     assert shapes_into(network, nn.Conv2d) == [
         *[(1, 1, 40, 99)] * 3,
         (1, 96, 20, 50),
@@ -153,14 +153,14 @@ def test_light_sernet_has_the_published_layers():
 
 def test_light_sernet_has_the_published_size():
     """Weights of the body have no bias, those of the paths have."""
-    network = LightSernet(LightSernetConfig(), FEATURES, 4)
+    network = LightSernet(LightSernetConfig(frame_pool=2), FEATURES, 4)
     paths = 32 * (11 + 9 + 9) + 3 * 32 + 3 * 64
     body = 9 * (96 * 64 + 64 * 96 + 96 * 128 + 128 * 160) + 160 * 320 + 2 * (64 + 96 + 128 + 160)
     assert sum(p.numel() for p in network.parameters()) == paths + body + 640 + 320 * 4 + 4
 
 
 def test_an_average_at_the_edge_is_of_what_is_there():
-    modules = LightSernet(LightSernetConfig(), FEATURES, 4).modules()
+    modules = LightSernet(LightSernetConfig(frame_pool=2), FEATURES, 4).modules()
     pool = next(module for module in modules if isinstance(module, nn.AvgPool2d))
     torch.testing.assert_close(pool(torch.ones(1, 1, 5, 3)), torch.ones(1, 1, 3, 2))
 
@@ -169,7 +169,7 @@ def test_an_average_at_the_edge_is_of_what_is_there():
 
 
 def test_glam_has_the_published_layers():
-    network = Glam(GlamConfig(), FEATURES, 4).eval()
+    network = Glam(GlamConfig(frame_pool=3), FEATURES, 4).eval()
     assert shapes_into(network, MultiScale) == [(1, 16, 52, 66), (1, 32, 26, 33), (1, 64, 13, 16)]
     assert shapes_into(network, GatedMlp) == [(1, 128, 13 * 16)]
 
@@ -273,7 +273,7 @@ def test_dropout_is_of_areas_and_in_training_only():
 
 @pytest.mark.parametrize(("memory", "n_memories"), [("rows", 2 * 32), ("map", 2)])
 def test_a_row_of_bands_is_a_memory(memory, n_memories):
-    network = AaCnn(AaCnnConfig(memory=memory, max_area=1), FEATURES, 4).eval()
+    network = AaCnn(AaCnnConfig(frame_pool=3, memory=memory, max_area=1), FEATURES, 4).eval()
     shapes = []
     network.attend.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
     network(torch.randn(2, 198, 64))
@@ -282,7 +282,7 @@ def test_a_row_of_bands_is_a_memory(memory, n_memories):
 
 def test_aa_cnn_has_the_published_layers():
     """The first two maps stand one above the other; kernels of even length pad the end."""
-    network = AaCnn(AaCnnConfig(), FEATURES, 4).eval()
+    network = AaCnn(AaCnnConfig(frame_pool=3), FEATURES, 4).eval()
     assert shapes_into(network, nn.Conv2d) == [
         (1, 1, 65, 67),
         (1, 1, 65, 67),

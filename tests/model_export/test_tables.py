@@ -5,7 +5,7 @@ import pytest
 
 import model_export
 from model_export import tables
-from model_export.catalogue import ABLATIONS, OURS, PEERS, ROWS, K, shown
+from model_export.catalogue import ABLATIONS, OURS, PEERS, ROWS, SHIPPED, K, shown
 from model_export.ledger import Ledger, read_ledger
 from model_export.margins import Margin
 from model_export.markdown import count, listed, percent, points, spread_percent, table
@@ -53,7 +53,8 @@ def test_every_row_of_the_issue_is_there():
     assert shown("glrf-k10") == "GLRF, k = 10"
     assert shown("glrf-k100") == "GLRF, k = 100"
     assert shown("my-own") == "my-own"
-    assert {row.experiment for row in (OURS, *PEERS, *K.values(), *ABLATIONS)} == set(ROWS)
+    rows = (OURS, SHIPPED, *PEERS, *K.values(), *ABLATIONS)
+    assert {row.experiment for row in rows} == set(ROWS)
 
 
 def test_a_peer_that_wins_is_named_first(ledger):

@@ -49,7 +49,6 @@ def test_two_processes_train_one_network_as_well_as_one_does(tmp_path):
     # Other draws of the augmentation, the same task: the losses fall alike.
     for alone, shared in zip(losses["alone"], losses["together"], strict=True):
         assert abs(alone - shared) < 0.15
-    assert losses["together"][-1] < losses["together"][0]
     final = torch.load(tmp_path / "together" / "final.pt", weights_only=True)
     assert all(torch.isfinite(weights).all() for weights in final["network"].values())
 

@@ -127,3 +127,10 @@ def test_a_state_goes_on() -> None:
             meter.accept(power_spectrum(speech[start : start + HOP], features))
     assert first.state() == second.state()
     assert second.is_narrowband
+
+
+def test_no_samples_change_nothing():
+    meter = LevelMeter(5)
+    assert meter.accept(np.empty(0, np.float32)).is_silent
+    heard = meter.accept(np.full(100, 0.5, np.float32) * np.tile([1, -1], 50).astype(np.float32))
+    assert meter.accept(np.empty(0, np.float32)) == heard

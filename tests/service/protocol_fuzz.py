@@ -78,7 +78,7 @@ def fuzz(application: Application, n_frames: int, seed: int) -> Outcome:
 def check_alive(application: Application) -> None:
     """A good stream is served, and nothing failed inside."""
     frames: list[bytes | str] = [bytes([n % 200, 3] * 1600) for n in range(40)]
-    stream = application.run(_play(application, "", frames, close=True))
+    stream = application.run(_play(application, "endpointing=manual", frames, close=True))
     assert stream.close_code == 1000
     assert sum(message["type"] == "segment" for message in stream.messages) == 3 + 6
     assert application.metric("glrf_refusals_total", code="internal_error") == 0

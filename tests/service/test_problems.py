@@ -21,7 +21,7 @@ def test_each_error_has_a_row_and_a_listed_code(cls: type[SerError]) -> None:
     assert 400 <= problem.status < 600
     assert problem.close_code in {
         *(1009, 1011, 1012, 1013),
-        *(4400, 4401, 4403, 4408, 4410, 4415, 4429),
+        *(4400, 4401, 4403, 4404, 4408, 4410, 4415, 4429),
     }
     assert cls.code in problems.CODES
 
