@@ -166,10 +166,17 @@ def command(experiments: Sequence[str], split_sha256: str, seeds: str) -> str:
     loop = f"for name in {' '.join(experiments)}; do " if len(experiments) > 1 else ""
     config = f"model_export/configs/{'$name' if loop else experiments[0]}.toml"
     folds = split_file(split_sha256) or "FOLDS.json"
+    teacher = " --teacher embeddings.npz" if any(map(_distils, experiments)) else ""
     return (
         f"{loop}glrf crossval --config {config} --manifest m.csv --data DIR --folds {folds}"
-        f" --seeds {seeds}{'; done' if loop else ''}"
+        f" --seeds {seeds}{teacher}{'; done' if loop else ''}"
     )
+
+
+def _distils(experiment: str) -> bool:
+    """Whether the experiment's config asks for a teacher (`glrf embed` makes one's file)."""
+    config = Path(__file__).parent / f"configs/{experiment}.toml"
+    return config.is_file() and "[distillation]" in config.read_text(encoding="utf-8")
 
 
 def split_file(sha256: str) -> str | None:

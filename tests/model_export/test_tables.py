@@ -137,3 +137,8 @@ def test_an_experiment_of_no_table_is_told_too(ledger):
     assert "| `try-7` |" in tables.other(ledger)
     assert "glrf" not in tables.other(ledger).split("Split")[0]
     assert tables.other(Ledger(ledger.folder, {"glrf": ledger.of("glrf")})) == "None."
+
+
+def test_a_command_names_the_teacher_where_there_is_one():
+    assert "--teacher embeddings.npz" in tables.command(["glrf-distilled"], "0" * 64, "1")
+    assert "--teacher" not in tables.command(["glrf", "aa-cnn"], "0" * 64, "1,2")
