@@ -244,3 +244,14 @@ def test_silero_hears_the_same() -> None:
     hears = detector("silero", features)
     assert _spans(_noise(3, -60), Endpointer(features, HOP, hears, 0.7)) == []
     assert hears.state() == {}
+
+
+@pytest.mark.parametrize("n_rest", [1, 2, 399, 400, 401])
+@pytest.mark.parametrize("is_spoken", [True, False])
+def test_a_stream_may_end_anywhere_in_a_step(n_rest: int, is_spoken: bool) -> None:
+    """Also where what is left holds not one frame."""
+    n_samples = 5 * HOP + n_rest
+    samples = voice(n_samples) if is_spoken else np.zeros(n_samples, np.float32)
+    for cut in (n_samples, 5 * HOP):
+        events = play_samples(whole_spec(), VAD, samples[:cut], FLUSH, samples[cut:])
+        assert len(utterances(events)) >= is_spoken
