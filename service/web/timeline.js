@@ -59,8 +59,10 @@ export class Timeline {
       );
       this.#segments.push(segment);
       const { start_ms, end_ms } = segment;
-      if (isNew) this.#heard.push({ start_ms });
-      Object.assign(this.#heard.at(-1), { label: segment.smoothed.label, end_ms });
+      if (segment.utterance_id !== null) {
+        if (isNew) this.#heard.push({ start_ms });
+        Object.assign(this.#heard.at(-1), { label: segment.smoothed.label, end_ms });
+      }
       this.#endS = Math.max(this.#endS, segment.end_ms / 1000);
     }
     this.#draw();
@@ -197,7 +199,8 @@ export class Timeline {
     for (const [k, segment] of this.#segments.entries()) {
       const end = segment.end_ms / 1000;
       // A segment's box is what it adds to the one before it.
-      const isFirst = segment.utterance_id !== this.#segments[k - 1]?.utterance_id;
+      const { utterance_id } = segment;
+      const isFirst = utterance_id !== null && utterance_id !== this.#segments[k - 1]?.utterance_id;
       const begin = isFirst ? segment.start_ms / 1000 : Math.max(segment.start_ms / 1000, end - HOP_S);
       const box = { left: x(begin) + ratio, right: x(end) };
       if (box.right >= bbox.left) this.#segmentBox(ctx, segment, box, y, soft, ratio);
@@ -261,7 +264,7 @@ export class Timeline {
   #shownUtterances() {
     const isEnded = (heard) =>
       this.#utterances.some(
-        ({ start_ms, end_ms }) => start_ms <= heard.start_ms && heard.end_ms <= end_ms,
+        ({ start_ms, end_ms }) => start_ms <= heard.start_ms && heard.start_ms < end_ms,
       );
     const open = this.#heard.filter((heard) => !isEnded(heard));
     return [...this.#utterances, ...open.map((heard) => ({ ...heard, isOpen: true }))];

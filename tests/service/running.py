@@ -237,7 +237,9 @@ def _shape(value: object) -> object:
             return {key: _shape(item) for key, item in value.items()}
         case list():
             return [_shape(item) for item in value]
-        case float():
+        case bool():
+            return value
+        case int() | float():  # a browser writes 0.0 as 0
             return "a number"
         case _:
             return value
@@ -249,7 +251,9 @@ def _numbers(value: object) -> list[float]:
             return [number for item in value.values() for number in _numbers(item)]
         case list():
             return [number for item in value for number in _numbers(item)]
-        case float():
-            return [value]
+        case bool():
+            return []
+        case int() | float():
+            return [float(value)]
         case _:
             return []

@@ -81,7 +81,8 @@ export interface SegmentFields {
   abstain: string | null;
   /** The running decision on the utterance. */
   smoothed: Decision;
-  utterance_id: string;
+  /** `null` between utterances, where nothing is scored. */
+  utterance_id: string | null;
 }
 
 /** 2 s of one channel, or less while an utterance starts (`partial`); a new one every 0.4 s. */
@@ -197,7 +198,7 @@ const REQUIRED: Record<Event["type"], Record<string, Kind>> = {
     label: "string or null",
     abstain: "string or null",
     smoothed: "object",
-    utterance_id: "string",
+    utterance_id: "string or null",
   },
   utterance: {
     channel: "number",

@@ -20,7 +20,7 @@ const REQUIRED = {
         label: "string or null",
         abstain: "string or null",
         smoothed: "object",
-        utterance_id: "string",
+        utterance_id: "string or null",
     },
     utterance: {
         channel: "number",
