@@ -62,10 +62,11 @@ class Capacity:
     def _known(self, mean: _Mean) -> float:
         return mean.value if mean.n_values >= MIN_MEASURED else 0.0
 
-    def check(self, demand: float, oldest_wait_s: float) -> None:
+    def check(self, demand: float, oldest_wait_s: float, *, is_resumed: bool = False) -> None:
         """Raises `Overloaded` when a stream of `demand` segments a second would be too much.
 
-        The first stream is always admitted, or a wrong estimate would never be mended.
+        The first stream is always admitted, or a wrong estimate would never be mended. One that
+        goes on was admitted before: it is refused only where segments stand still.
         """
         if oldest_wait_s > self._max_queue_wait_s:
             raise Overloaded(
@@ -73,7 +74,7 @@ class Capacity:
                 remedy="try again later, or elsewhere",
                 retry_after_s=5.0,
             )
-        if not self._max_load or not self._demand:
+        if is_resumed or not self._max_load or not self._demand:
             return
         load = self.load(demand)
         if load > self._max_load:

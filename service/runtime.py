@@ -170,7 +170,7 @@ class Runtime:
             raise NotReady("the model is still being loaded", remedy="try again in a second")
 
     @contextlib.contextmanager
-    def stream_admitted(self, stream: Stoppable) -> Iterator[None]:
+    def stream_admitted(self, stream: Stoppable, *, is_resumed: bool = False) -> Iterator[None]:
         """Holds one of the places for streams, of the service and of the caller.
 
         Raises `Overloaded`, `LimitReached` and as `check_ready`.
@@ -182,7 +182,7 @@ class Runtime:
                 remedy="try again later, or elsewhere",
             )
         oldest_wait_s = max((b.oldest_wait_s for b in self._batchers.values()), default=0.0)
-        self.capacity.check(stream.demand, oldest_wait_s)
+        self.capacity.check(stream.demand, oldest_wait_s, is_resumed=is_resumed)
         with self.quotas.session(stream.caller):
             self._streams.add(stream)
             self.capacity.take(stream.demand)

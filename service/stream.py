@@ -61,7 +61,7 @@ async def stream(socket: WebSocket) -> None:
         query, kept = opened(runtime, query)
         session = Stream(socket, runtime, query, request_id, kept)
         admitted = contextlib.ExitStack()
-        admitted.enter_context(runtime.stream_admitted(session))
+        admitted.enter_context(runtime.stream_admitted(session, is_resumed=kept is not None))
     except CheckpointRejected as error:
         await reject(socket, runtime, error, request_id)
         return

@@ -11,6 +11,7 @@ from glrf_client import (
     Backoff,
     BadServerMessage,
     ClientError,
+    ConnectionState,
     Event,
     Flush,
     Segment,
@@ -214,6 +215,30 @@ def test_a_server_that_is_gone() -> None:
 
     with pytest.raises(Unreachable):
         asyncio.run(run())
+
+
+def test_a_display_is_told_of_each_change_of_the_connection() -> None:
+    server = ResumingServer(breaks=[(20, abort), (20, closing(1012))])
+    states: list[ConnectionState] = []
+    play(server, on_connection=states.append)
+    assert [(state.state, state.resumed) for state in states] == [
+        ("live", False),
+        ("waiting", False),
+        ("live", True),
+        ("waiting", False),
+        ("live", True),
+        ("closed", False),
+    ]
+    causes = [state.cause for state in states if state.state == "waiting"]
+    assert [cause.code for cause in causes if isinstance(cause, StreamClosed)] == [1006, 1012]
+    assert all(0 <= state.delay_s <= FAST.longest_s for state in states)
+
+
+def test_a_display_is_told_why_a_stream_could_not_go_on() -> None:
+    states: list[ConnectionState] = []
+    with pytest.raises(StreamClosed) as raised:
+        play(ResumingServer(breaks=[(20, closing(4403))]), on_connection=states.append)
+    assert states[-1] == ConnectionState(state="closed", cause=raised.value)
 
 
 class TestWithoutCheckpoints:

@@ -56,6 +56,16 @@ def test_the_first_stream_is_always_admitted() -> None:
     capacity.check(2.5, 0.0)
 
 
+def test_a_stream_that_goes_on_was_admitted_before() -> None:
+    capacity = measured(one=100.0, ten=1000.0)
+    capacity.take(2.5)
+    with pytest.raises(Overloaded):
+        capacity.check(2.5, 0.0)
+    capacity.check(2.5, 0.0, is_resumed=True)
+    with pytest.raises(Overloaded, match=r"wait 2\.5 s"):
+        capacity.check(2.5, 2.5, is_resumed=True)
+
+
 def test_a_queue_that_stands_still_refuses_also_the_first() -> None:
     with pytest.raises(Overloaded, match=r"wait 2\.5 s"):
         measured().check(2.5, 2.5)

@@ -42,6 +42,7 @@ from glrf_client.events import (
 )
 from glrf_client.files import ChannelResult, FileResult, analyze_file, models
 from glrf_client.format import AudioFormat
+from glrf_client.parameters import ConnectionState
 from glrf_client.session import Session, connect, stream
 from glrf_client.sources import FLUSH, Flush, Source, file_source, microphone, reader_source
 
@@ -54,6 +55,7 @@ __all__ = [
     "ChannelResult",
     "Checkpoint",
     "ClientError",
+    "ConnectionState",
     "Decision",
     "Draining",
     "ErrorFrame",

@@ -28,6 +28,10 @@ _MAX_UNREAD: Final = 1024
 #: is gone, or that reads no more, lets one wait for both.
 _CLOSE_TIMEOUT_S: Final = 0.5
 _POLL_S: Final = 0.005
+#: A dead line says nothing: a ping that is not answered does. Long enough for a server that is
+#: behind and reads no more for a while.
+_PING_S: Final = 4.0
+_PONG_TIMEOUT_S: Final = 8.0
 
 
 class Connection:
@@ -55,6 +59,8 @@ class Connection:
                 proxy=None if is_loopback(address) else True,
                 open_timeout=open_timeout_s,
                 close_timeout=_CLOSE_TIMEOUT_S,
+                ping_interval=_PING_S,
+                ping_timeout=_PONG_TIMEOUT_S,
                 max_queue=_MAX_UNREAD,
             )
         except InvalidStatus as error:

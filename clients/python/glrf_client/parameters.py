@@ -1,14 +1,39 @@
 """What a caller may ask of a stream or a file; a name that is left out is the server's default."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
 
 from glrf_client.backoff import Backoff
+from glrf_client.errors import ClientError
 
 #: Options of the client itself; the rest is the server's.
 CLIENT_OPTIONS = frozenset(
-    ("api_key", "headers", "backoff", "max_buffer_bytes", "open_timeout_s", "timeout_s")
+    (
+        "api_key",
+        "headers",
+        "backoff",
+        "max_buffer_bytes",
+        "open_timeout_s",
+        "on_connection",
+        "timeout_s",
+    )
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionState:
+    """What a stream's connection is doing, for a display.
+
+    `live`: the server is there; `resumed` says that it goes on where an earlier one was lost.
+    `waiting`: the connection was lost by `cause`, the next try comes in `delay_s`. `closed`: the
+    stream has ended, by `cause` if it could not be mended.
+    """
+
+    state: Literal["live", "waiting", "closed"]
+    resumed: bool = False
+    delay_s: float = 0.0
+    cause: ClientError | None = None
 
 
 class Connection(TypedDict, total=False):
@@ -16,6 +41,8 @@ class Connection(TypedDict, total=False):
 
     `api_key` travels as `Authorization: Bearer`, never in an address. `max_buffer_bytes` bounds
     the audio that is kept to be sent again after a reconnect (8 MiB: 4 minutes of 16 kHz mono).
+    `on_connection` is called at each change of a stream's connection; what it raises ends the
+    stream.
     """
 
     api_key: str | None
@@ -23,6 +50,7 @@ class Connection(TypedDict, total=False):
     backoff: Backoff | None
     max_buffer_bytes: int
     open_timeout_s: float
+    on_connection: Callable[[ConnectionState], None] | None
 
 
 class StreamParameters(Connection, total=False):

@@ -23,7 +23,12 @@ from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, Time
 from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, SessionCreated
 from glrf_client.format import AudioFormat
 from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
-from glrf_client.parameters import StreamParameters, query_parameters, request_headers
+from glrf_client.parameters import (
+    ConnectionState,
+    StreamParameters,
+    query_parameters,
+    request_headers,
+)
 from glrf_client.recovery import is_mendable, not_before_s
 from glrf_client.sources import Chunks, Flush, Source, drawn
 from glrf_client.timeline import Timeline
@@ -72,6 +77,7 @@ class Session:
         self._headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
         self._open_timeout_s = parameters.get("open_timeout_s", _OPEN_TIMEOUT_S)
         self._backoff = parameters.get("backoff") or Backoff()
+        self._tell = parameters.get("on_connection") or _to_nobody
         # What is left out is the contract's default, which is the format's too.
         self._format = AudioFormat(
             parameters.get("encoding") or AudioFormat.encoding,
@@ -223,9 +229,11 @@ class Session:
                 return False
             case SessionCreated():
                 is_first, self._was_created = not self._was_created, True
+                self._tell(ConnectionState(state="live", resumed=not is_first))
                 return is_first
             case SessionClosed():
                 self._is_done = True
+                self._tell(ConnectionState(state="closed"))
                 return True
             case _:
                 return self._timeline.is_new(event)
@@ -280,6 +288,7 @@ class Session:
             self._fail(error)
             raise error
         log.info("%s; trying again in %.2f s", error, wait_s)
+        self._tell(ConnectionState(state="waiting", delay_s=wait_s, cause=error))
         self._n_tries += 1
         await asyncio.sleep(wait_s)
 
@@ -295,6 +304,7 @@ class Session:
 
     def _fail(self, error: ClientError) -> None:
         self._failure, self._is_done = error, True
+        self._tell(ConnectionState(state="closed", cause=error))
         self._room.set()
 
     def _stop_writing(self) -> None:
@@ -334,6 +344,10 @@ async def stream(
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+
+
+def _to_nobody(_: ConnectionState) -> None:
+    pass
 
 
 async def _send_all(session: Session, chunks: Chunks) -> None:
