@@ -6,6 +6,7 @@
     │   ├── BadMessage        a control message that is not valid
     │   ├── BadAudio          audio that cannot be decoded, or breaks the limits
     │   ├── CheckpointRejected    a stream cannot go on from this token
+    │   ├── SessionUnknown    no live session of that id
     │   ├── UnsupportedEncoding   an encoding or container that is not spoken here
     │   └── TooLarge          more bytes or seconds than the limits allow
     ├── AccessError           who asks
@@ -70,6 +71,10 @@ class BadAudio(InputError):
 
 class CheckpointRejected(InputError):
     code = "checkpoint_forged"
+
+
+class SessionUnknown(InputError):
+    code = "session_unknown"
 
 
 class UnsupportedEncoding(InputError):

@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
-from service import asyncapi, files, gate, ops, page, problems, stream
+from service import asyncapi, files, gate, ops, page, problems, sessions, stream
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
+from service.telephony import audiohook, twilio
 
 VERSION = "1"  # of the wire contract
 
@@ -43,7 +44,7 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
         redoc_url=None,
     )
     app.state.runtime = runtime
-    for module in (stream, files, gate, ops, asyncapi, page):
+    for module in (stream, sessions, twilio, audiohook, files, gate, ops, asyncapi, page):
         app.include_router(module.router)
     app.add_api_websocket_route("/{path:path}", _no_such_stream)
     app.add_exception_handler(SerError, _tell_error)

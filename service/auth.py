@@ -1,5 +1,7 @@
 """Who may use the service: API keys, browser tokens, origins, and loopback alone without keys.
 
+Telephony platforms sign their requests instead (`service.signatures`), each in the name of a key.
+
 Everything under `/v1` needs credentials, and `/metrics` unless the settings open it. Probes and
 pages (`/livez`, `/readyz`, `/docs`) hold nothing that is anybody's and are open.
 """
@@ -15,6 +17,7 @@ from starlette.types import Scope
 from ser_core.errors import BadParameter, NotAllowed, SerError, Unauthenticated
 from service.keys import ApiKey, KeyLimits, KeyRing, parse_keys
 from service.settings import Settings
+from service.signatures import AudioHookSignature, TwilioSignature
 from service.tokens import Tokens, parse_secrets
 
 SUBPROTOCOL = "glrf.v1"
@@ -22,7 +25,11 @@ TOKEN_SUBPROTOCOL = "glrf.token."
 #: Longer credentials are refused unread.
 MAX_CREDENTIAL_CHARS = 4096
 
+TWILIO_PATH = "/v1/twilio"
+AUDIOHOOK_PATH = "/v1/audiohook"
+
 PROBES = frozenset({"/livez", "/readyz"})
+_SECRET_HEADERS = frozenset({b"authorization", b"x-api-key"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ORIGIN = re.compile(r"https?://[^/\s?#@,*]+")
 
@@ -102,6 +109,12 @@ class Access:
             settings.token_s,
         )
         self.origins = parse_origins(settings.allowed_origins)
+        twilio, audiohook = settings.twilio_token_bytes(), settings.audiohook_secret_bytes()
+        self._twilio = TwilioSignature(twilio, settings.twilio_url) if twilio else None
+        self._twilio_key = settings.twilio_key
+        self._audiohook = (
+            AudioHookSignature(audiohook, settings.audiohook_url) if audiohook else None
+        )
         self._metrics_open = settings.metrics_open
 
     def admit(self, scope: Scope) -> Caller | None:
@@ -116,8 +129,11 @@ class Access:
         if scope["type"] == "http" and not is_guarded and not is_metrics:
             return None
         self._check_origin(headers)
-        caller = self._authenticated(scope, headers)
-        scope["headers"] = [h for h in scope["headers"] if h[0].lower() != b"authorization"]
+        if scope["type"] == "websocket" and path in (TWILIO_PATH, AUDIOHOOK_PATH):
+            caller = self._platform(scope, headers)
+        else:
+            caller = self._authenticated(scope, headers)
+        scope["headers"] = [h for h in scope["headers"] if h[0].lower() not in _SECRET_HEADERS]
         return caller
 
     def _check_peer(self, scope: Scope, path: str) -> None:
@@ -170,6 +186,39 @@ class Access:
         if self.keys.is_open:
             return LOCAL
         raise _unauthenticated("no API key was sent")
+
+    def _platform(self, scope: Scope, headers: Headers) -> Caller:
+        """A telephony platform, by what it signs, and the API key in whose name it comes.
+
+        Twilio can send no key of ours, so a setting names it; Genesys Cloud sends it as X-API-KEY.
+        """
+        is_twilio = scope["path"] == TWILIO_PATH
+        signature = self._twilio if is_twilio else self._audiohook
+        if signature is None:
+            raise NotAllowed(
+                f"{scope['path']} is closed: nothing is set that its platform could sign with",
+                remedy="the operator sets "
+                + ("GLRF_TWILIO_AUTH_TOKEN" if is_twilio else "GLRF_AUDIOHOOK_SECRET"),
+                code="telephony_closed",
+            )
+        scope["subprotocols"] = []
+        signature.check(scope)
+        self.keys.refresh()
+        if self.keys.is_open:
+            return LOCAL
+        if is_twilio:
+            key = self.keys.by_name(self._twilio_key or "")
+            if key is None:
+                raise NotAllowed(
+                    "Twilio's calls are of no API key",
+                    remedy="the operator sets GLRF_TWILIO_KEY to the name of one",
+                    code="telephony_closed",
+                )
+            return self._caller(key)
+        key = self.keys.find(headers.get("x-api-key", "")[:MAX_CREDENTIAL_CHARS])
+        if key is None:
+            raise _unauthenticated("the X-API-KEY is not an API key of this service")
+        return self._caller(key)
 
     def _key(self, credential: str) -> ApiKey | None:
         scheme, _, key = credential.partition(" ")

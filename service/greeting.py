@@ -1,11 +1,36 @@
-"""What `session.created` says: the stream's options as understood, and what it is held to."""
+"""What is said of a session as a whole: in `session.created`, and in the list of live sessions."""
 
 from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from ser_core.stream_config import StreamConfig
 from service import wire
 from service.requests import Role, StreamQuery
 from service.settings import Settings
+
+#: By what way a session's audio comes.
+FrontEnd = Literal["stream", "twilio", "audiohook"]
+
+
+class SessionEntry(BaseModel):
+    """A live session in `GET /v1/sessions`; `external` are its ids on the telephony platform."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session_id: str
+    front_end: FrontEnd
+    since: str
+    roles: tuple[wire.ChannelConfig, ...]
+    model: wire.ModelCard
+    external: dict[str, str]
+
+
+class SessionList(BaseModel):
+    """The answer of `GET /v1/sessions`, oldest first."""
+
+    sessions: tuple[SessionEntry, ...]
 
 
 def options(
@@ -16,10 +41,7 @@ def options(
         encoding=config.encoding,
         sample_rate=config.sample_rate_hz,
         channels=config.n_channels,
-        roles=tuple(
-            wire.ChannelConfig(channel=index, role=role.name, scored=role.scored)
-            for index, role in enumerate(roles)
-        ),
+        roles=channels(roles),
         endpointing=config.endpointing,
         endpoint_silence_ms=round(config.endpoint_silence_s * 1000)
         if config.endpointing == "vad"
@@ -31,6 +53,14 @@ def options(
         partial=config.partial,
         start_offset_ms=query.start_offset_ms,
         on_overload=query.on_overload,
+    )
+
+
+def channels(roles: tuple[Role, ...]) -> tuple[wire.ChannelConfig, ...]:
+    """The channels as understood from `roles`."""
+    return tuple(
+        wire.ChannelConfig(channel=index, role=role.name, scored=role.scored)
+        for index, role in enumerate(roles)
     )
 
 

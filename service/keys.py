@@ -213,6 +213,10 @@ class KeyRing:
                 found = kept
         return found
 
+    def by_name(self, name: str) -> ApiKey | None:
+        """The key of a name."""
+        return next((kept for kept in self._keys if kept.name == name), None)
+
     def by_id(self, key_id: str) -> ApiKey | None:
         """The key of a token."""
         return next((kept for kept in self._keys if kept.id == key_id), None)

@@ -47,12 +47,25 @@ class Metrics:
             "Ended streams by reason: client_closed, client_left, or an error code",
             "reason",
         )
+        self.sessions_opened = counter(
+            "glrf_sessions_opened",
+            "Streams that began, by front end (stream, twilio, audiohook)",
+            "front_end",
+        )
+        self.watchers = gauge("glrf_watchers", "Open sockets that watch a live session")
         self.sessions_resumed = counter(
             "glrf_sessions_resumed", "Streams that went on from a checkpoint"
         )
         self.files = gauge("glrf_files", "Files under analysis")
         self.audio_s = counter(
-            "glrf_audio_seconds", "Audio received, by source (stream, file)", "source"
+            "glrf_audio_seconds",
+            "Audio received, by source (stream, twilio, audiohook, file)",
+            "source",
+        )
+        self.missing_s = counter(
+            "glrf_missing_audio_seconds",
+            "Audio of calls that did not come: its time went by as silence, by front end",
+            "front_end",
         )
         self.segments = counter(
             "glrf_segments", "Segments told, by label and reason to abstain", "label", "abstain"
@@ -92,7 +105,6 @@ class Metrics:
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
         # A labelled child is found by a locked look-up: keep those of the hot path.
-        self.streamed_s = self.audio_s.labels("stream")
         self._stages = {stage: self.stage_s.labels(stage) for stage in STAGES}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

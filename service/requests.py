@@ -40,6 +40,8 @@ class NoQuery(_Query):
 
 
 _DEFAULT_RATE_HZ = 16_000
+#: Of telephone calls, which come as G.711 (mu-law).
+CALL_RATE_HZ = 8_000
 _SILENCE_MS: Any = Field(
     default=None,
     ge=100,
@@ -195,6 +197,36 @@ class StreamQuery(_Told):
                     code="checkpoint_other_config",
                 )
         return first
+
+
+class CallQuery(_Told):
+    """Options of a call: in the query of the platform's address, or as its own parameters."""
+
+    roles: str | None = None
+    model: str | None = None
+    endpointing: str = "vad"
+    endpoint_silence_ms: int | None = _SILENCE_MS
+    partial: bool = True
+    on_overload: Literal["close", "drop_oldest"] = "close"
+    webhook_url: str | None = None
+
+    def stream(self, sides: tuple[int, ...], start_offset_ms: int = 0) -> StreamQuery:
+        """The stream that one call is: mu-law at 8 kHz, a channel each of `sides`.
+
+        Side 0 is the customer's and side 1 the agent's; `roles` may name both where only one is
+        streamed. Raises `BadParameter`.
+        """
+        roles = (self.roles or "customer,agent").split(",")
+        if len(roles) == 2:
+            roles = [roles[side] for side in sides]
+        return StreamQuery(
+            encoding="mulaw",
+            sample_rate=CALL_RATE_HZ,
+            channels=len(sides),
+            roles=",".join(roles),
+            start_offset_ms=start_offset_ms,
+            **self.model_dump(exclude={"roles", "webhook_url"}, exclude_unset=True),
+        )
 
 
 Q = TypeVar("Q", bound=_Query)

@@ -4,13 +4,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 from ser_core.endpointing import detector
-from ser_core.errors import NotReady, Overloaded, Restarting, SerError, Unauthenticated
+from ser_core.errors import (
+    BadParameter,
+    NotReady,
+    Overloaded,
+    Restarting,
+    SerError,
+    SessionUnknown,
+    Unauthenticated,
+)
+from service.audience import Audience
 from service.auth import Access, Caller
 from service.capacity import Capacity
 from service.checkpoint import CheckpointSeal
+from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
 from service.metrics import Metrics
@@ -18,6 +29,7 @@ from service.problems import internal_error
 from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
 from service.settings import Settings
+from service.teller import Teller, Telling
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
 KEYS_POLL_S = 1.0
@@ -25,8 +37,16 @@ KEYS_POLL_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Stoppable(Protocol):
-    """What a stream offers to the service."""
+class Live(Protocol):
+    """What a live session offers to the service."""
+
+    id: str
+    audience: Audience
+
+    @property
+    def entry(self) -> SessionEntry:
+        """Its line in the list of live sessions."""
+        ...
 
     @property
     def caller(self) -> Caller:
@@ -86,7 +106,9 @@ class Runtime:
         self._batchers: dict[str, Batcher] = {}
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._streams: set[Stoppable] = set()
+        #: Where live sessions may be told to webhooks.
+        self.teller: Teller | None = None
+        self._streams: dict[Live, None] = {}  # in the order of their beginning
         self._n_files = 0
         self._is_draining = False
 
@@ -169,12 +191,8 @@ class Runtime:
         if not self._batchers:
             raise NotReady("the model is still being loaded", remedy="try again in a second")
 
-    @contextlib.contextmanager
-    def stream_admitted(self, stream: Stoppable, *, is_resumed: bool = False) -> Iterator[None]:
-        """Holds one of the places for streams, of the service and of the caller.
-
-        Raises `Overloaded`, `LimitReached` and as `check_ready`.
-        """
+    def check_room(self, demand: float = 0.0, *, is_resumed: bool = False) -> None:
+        """Raises `Overloaded` where one more stream would be too much, and as `check_ready`."""
         self.check_ready()
         if len(self._streams) >= self.settings.max_sessions:
             raise Overloaded(
@@ -182,17 +200,51 @@ class Runtime:
                 remedy="try again later, or elsewhere",
             )
         oldest_wait_s = max((b.oldest_wait_s for b in self._batchers.values()), default=0.0)
-        self.capacity.check(stream.demand, oldest_wait_s, is_resumed=is_resumed)
+        self.capacity.check(demand, oldest_wait_s, is_resumed=is_resumed)
+
+    @contextlib.contextmanager
+    def stream_admitted(self, stream: Live, *, is_resumed: bool = False) -> Iterator[None]:
+        """Holds one of the places for streams, of the service and of the caller.
+
+        Raises `Overloaded`, `LimitReached` and as `check_ready`.
+        """
+        self.check_room(stream.demand, is_resumed=is_resumed)
         with self.quotas.session(stream.caller):
-            self._streams.add(stream)
+            self._streams[stream] = None
             self.capacity.take(stream.demand)
             self.metrics.sessions.inc()
             try:
                 yield
             finally:
-                self._streams.remove(stream)
+                del self._streams[stream]
                 self.capacity.release(stream.demand)
                 self.metrics.sessions.dec()
+
+    def sessions(self, caller: Caller) -> list[Live]:
+        """The live sessions of a caller in this process, oldest first."""
+        return [stream for stream in self._streams if stream.caller.id == caller.id]
+
+    def session(self, caller: Caller, session_id: str) -> Live:
+        """One of them; raises `SessionUnknown`, for another caller's too."""
+        found = [live for live in self.sessions(caller) if live.id == session_id]
+        if not found:
+            raise SessionUnknown(
+                "no such session lives in this process",
+                remedy="GET /v1/sessions lists them; behind several replicas ask the one it is at",
+            )
+        return found[-1]  # the one that went on with it, where its old connection hangs
+
+    def teller_to(self, url: str | None) -> Telling | None:
+        """Tells a session's events to a URL; raises `BadParameter` where that cannot be."""
+        if url is None:
+            return None
+        if self.teller is None:
+            raise BadParameter(
+                "webhook_url: no webhooks are served here",
+                remedy="leave it out, and watch /v1/sessions/{id}/events",
+            )
+        self.teller.check(url)
+        return partial(self.teller.tell, url)
 
     @contextlib.contextmanager
     def file_admitted(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 What a number means (features, labels, thresholds) is never here; it travels in the model file.
 """
 
+import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -172,6 +173,37 @@ class Settings(BaseSettings):
         default=3600.0, gt=0, description="How long a stream can go on from a checkpoint."
     )
 
+    max_watchers: int = Field(
+        default=16,
+        ge=1,
+        description="Sockets that may watch one live session (`/v1/sessions/{id}/events`).",
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        default=None,
+        description="Auth token of the Twilio account whose calls `/v1/twilio` takes (or several, "
+        "comma-separated), to verify `X-Twilio-Signature`. Without it the endpoint is closed.",
+    )
+    twilio_url: str | None = Field(
+        default=None,
+        description="Address of `/v1/twilio` exactly as TwiML names it (`wss://...`), which Twilio "
+        "signs. Without it: `wss://`, the request's `Host`, and its path.",
+    )
+    twilio_key: str | None = Field(
+        default=None,
+        description="Name of the API key whose streams Twilio's calls are: its limits hold, and it "
+        "may watch them. Needed where there are API keys.",
+    )
+    audiohook_secret: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated client secrets (base64, as Genesys Cloud has them) that sign "
+        "the requests to `/v1/audiohook`. Without it the endpoint is closed.",
+    )
+    audiohook_url: str | None = Field(
+        default=None,
+        description="Address of `/v1/audiohook` as Genesys Cloud has it, which it signs. Without "
+        "it: the request's `Host` and path.",
+    )
+
     max_file_bytes: int = Field(
         default=200 * 2**20, ge=1, description="Largest body of `POST /v1/files`, in bytes."
     )
@@ -198,6 +230,29 @@ class Settings(BaseSettings):
         if any(len(key) < MIN_KEY_BYTES for key in _split(keys)):
             raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes")
         return keys
+
+    @field_validator("audiohook_secret")
+    @classmethod
+    def _check_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
+        for secret in _split(secrets):
+            if not base64.b64decode(secret, validate=True):
+                raise ValueError("a client secret is empty")
+        return secrets
+
+    @field_validator("twilio_url", "audiohook_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith("wss://"):
+            raise ValueError("write the whole address, wss://...")
+        return url
+
+    def twilio_token_bytes(self) -> tuple[bytes, ...]:
+        """The auth tokens, any of which may sign."""
+        return _split(self.twilio_auth_token)
+
+    def audiohook_secret_bytes(self) -> tuple[bytes, ...]:
+        """The client secrets, any of which may sign."""
+        return tuple(map(base64.b64decode, _split(self.audiohook_secret)))
 
     def checkpoint_key_bytes(self) -> tuple[bytes, ...]:
         """The keys, the one that seals first."""

@@ -1,0 +1,455 @@
+"""One live session, whatever front end its audio comes through.
+
+`WS /v1/stream`, Twilio and AudioHook drive the same thing: audio into a session, its segments
+through the batcher, results out. Three tasks run side by side: a reader (audio and commands in), a
+writer (results out) and the wait for the service's end. The first that finishes decides how the
+session ends. What a front end adds are the messages of its own protocol.
+
+All that is told goes to the front end, to those who watch the session (`service.audience`), and,
+where it was asked for, to a webhook (`service.teller`).
+"""
+
+import abc
+import asyncio
+import logging
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any, ClassVar, NamedTuple
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from ser_core.errors import (
+    BadMessage,
+    Idle,
+    Restarting,
+    SerError,
+    SessionTooLong,
+    SlowClient,
+    TooLarge,
+)
+from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
+from service import greeting, problems, wire
+from service.analysis import narrowband_warning
+from service.audience import Audience
+from service.auth import caller_of
+from service.checkpoint import StreamState
+from service.pump import STEP_S, Pump, Told
+from service.quotas import AudioMeter, Pace
+from service.requests import StreamQuery
+from service.resumption import batcher_of, session_of
+from service.runtime import Runtime
+
+#: On shutdown, how long a session may take to score and send what it has.
+LAST_WORDS_S = 2.0
+
+CLIENT_CLOSED = "client_closed"  # why a session ended that ended well
+CLIENT_LEFT = "client_left"
+
+#: What a webhook is told: what a back office acts on, not every 0.4 s.
+_FOR_WEBHOOKS = (wire.UtteranceMessage, wire.AlertMessage, wire.SessionClosed)
+
+log = logging.getLogger(__name__)
+
+
+class Frame(NamedTuple):
+    """One WebSocket frame, and the clock (`time.perf_counter`) when it came."""
+
+    data: bytes | None
+    text: str | None
+    received_s: float
+
+
+class LiveSession(abc.ABC):
+    """One admitted session; `run` is its whole life.
+
+    With `kept` it goes on from a checkpoint. `external` are the ids that the front end's platform
+    gave it. Raises `BadParameter` and `UnsupportedEncoding` for a query that cannot be served, and
+    `CheckpointRejected`.
+    """
+
+    front_end: ClassVar[greeting.FrontEnd]
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        runtime: Runtime,
+        query: StreamQuery,
+        request_id: str,
+        kept: StreamState | None = None,
+        *,
+        external: dict[str, str] | None = None,
+        webhook_url: str | None = None,
+    ) -> None:
+        self._config = config = query.config(runtime.settings.vad)
+        self._batcher = batcher_of(runtime, query, kept)
+        self._socket = socket
+        self._metrics = runtime.metrics
+        self._settings = runtime.settings
+        self._query = query
+        self._request_id = request_id
+        self.id = uuid.uuid4().hex if kept is None else kept.session_id
+        self._session = session_of(self._batcher.backend.spec, config, kept)
+        self._is_resumed = kept is not None
+        self._pump = Pump(
+            self._session,
+            self._batcher,
+            runtime.settings.max_untold_events,
+            drops=query.on_overload == "drop_oldest",
+        )
+        self.caller = caller_of(socket.scope)
+        pace = Pace(self._settings.max_stream_speed, self._settings.burst_s)
+        self._meter = AudioMeter(runtime.quotas, self.caller, pace)
+        self._heard_s = self._metrics.audio_s.labels(self.front_end)
+        self._capacity = runtime.capacity
+        self._narrator = wire.Narrator(
+            self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
+        )
+        self.audience = Audience(self._settings.max_watchers, self._metrics.watchers)
+        self._teller = runtime.teller_to(webhook_url)
+        self._external = external or {}
+        self._seq = 0
+        self._sending = asyncio.Lock()
+        self._is_finishing = False
+        self._n_dropped_samples = 0 if kept is None else kept.n_dropped_samples
+        self._n_dropped_before = 0 if kept is None else kept.n_dropped_segments
+        self._is_late = False
+        self._stop = asyncio.Event()
+        self._stop_reason: SerError = Restarting(
+            "the service is restarting", remedy="connect again, with the last checkpoint"
+        )
+        self._ended = asyncio.Event()
+        self._since = datetime.now(UTC)
+
+    # --- what the service asks of it ---------------------------------------------------------
+
+    @property
+    def demand(self) -> float:
+        """Segments a second at real time."""
+        spec = self._batcher.backend.spec
+        rate_hz = spec.features.sample_rate_hz / spec.segments.hop_samples
+        return rate_hz * len(self._config.scored_channels)
+
+    def stop(self, reason: SerError | None = None) -> None:
+        """Tell what is scored, then close: by default with 1012, for the service shuts down."""
+        if reason is not None and not self._stop.is_set():
+            self._stop_reason = reason
+        self._stop.set()
+
+    async def ended(self) -> None:
+        """Waits until the connection was told its end."""
+        await self._ended.wait()
+
+    @property
+    def entry(self) -> greeting.SessionEntry:
+        """Its line in `GET /v1/sessions`."""
+        backend = self._batcher.backend
+        return greeting.SessionEntry(
+            session_id=self.id,
+            front_end=self.front_end,
+            since=self._since.isoformat(timespec="milliseconds"),
+            roles=greeting.channels(self._narrator.roles),
+            model=wire.model_card(backend.spec, backend.sha256),
+            external=self._external,
+        )
+
+    # --- its life ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves the connection to its end; raises nothing of a client's making."""
+        reason = "internal_error"
+        try:
+            reason = await self._serve()
+        except WebSocketDisconnect:
+            reason = self._reason_of_leaving()
+        except SerError as error:
+            reason = error.code
+            self._metrics.refused(reason)
+            await self._end_with(error)
+        except Exception as error:
+            log.exception("session %s failed (request %s)", self.id, self._request_id)
+            failure = problems.internal_error(error)
+            self._metrics.refused(failure.code)
+            await self._end_with(failure)
+        finally:
+            self._pump.cancel()
+            await self._tell_closed(reason)
+            self._ended.set()
+            self._metrics.sessions_closed.labels(reason).inc()
+            self._metrics.dropped.inc(self._pump.n_dropped)
+            heard_s = self._session.received_samples / self._config.sample_rate_hz
+            log.info("session %s (%s) ended: %s, %.1f s", self.id, self.front_end, reason, heard_s)
+
+    async def _serve(self) -> str:
+        """Reads and writes until one of them ends; the reason, or an exception."""
+        await self._open()
+        self._metrics.sessions_opened.labels(self.front_end).inc()
+        await self._greet()
+        too_long = SessionTooLong(
+            "the longest session is reached", remedy="connect again, with the last checkpoint"
+        )
+        expiry = asyncio.get_running_loop().call_later(
+            self._settings.max_session_s, self.stop, too_long
+        )
+        reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write())
+        stop = asyncio.create_task(self._stop.wait())
+        tasks = {reader, writer, stop}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() or writer.done():
+                # The reader ends by a close alone, and then the writer tells the rest.
+                await _first_failure(reader, writer)
+            elif stop.done():
+                reader.cancel()
+                try:
+                    async with asyncio.timeout(LAST_WORDS_S):
+                        await self._drain(writer)
+                except TimeoutError:
+                    self._is_late = True  # who does not read would not read the end either
+                raise self._stop_reason
+        finally:
+            expiry.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return await self._say_goodbye()
+
+    async def _drain(self, writer: "asyncio.Task[None]") -> None:
+        """Tells that the end is near, then what is scored."""
+        if isinstance(self._stop_reason, Restarting):
+            await self._send(wire.SessionDraining, deadline_ms=round(LAST_WORDS_S * 1000))
+        self._finish()
+        await writer
+
+    def _finish(self) -> None:
+        """No more audio comes: the writer ends when all is told."""
+        self._is_finishing = True
+        self._pump.wake()
+
+    # --- what a front end is -----------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def _open(self) -> None:
+        """Completes the opening of its protocol."""
+
+    @abc.abstractmethod
+    async def _read(self) -> None:
+        """Takes frames until a close. Raises `WebSocketDisconnect` when the client leaves."""
+
+    @abc.abstractmethod
+    async def _deliver(self, message: wire.Message) -> None:
+        """Sends one message to the client, where its protocol has a place for it."""
+
+    @abc.abstractmethod
+    async def _say_goodbye(self) -> str:
+        """After all is told: the last message and the close; why the session ended."""
+
+    @abc.abstractmethod
+    async def _end_with(self, error: SerError) -> None:
+        """Tells a fatal error and closes; a client that left gets neither."""
+
+    def _reason_of_leaving(self) -> str:
+        return CLIENT_LEFT
+
+    # --- in ----------------------------------------------------------------------------------
+
+    async def _next_frame(self) -> Frame:
+        """Raises `Idle`, `TooLarge`, and `WebSocketDisconnect` when the client leaves."""
+        try:
+            async with asyncio.timeout(self._settings.idle_timeout_s):
+                message = await self._socket.receive()
+        except TimeoutError as error:
+            raise Idle(
+                f"no frame came for {self._settings.idle_timeout_s:g} s",
+                remedy='send audio, silence too, or {"type": "keepalive"}',
+            ) from error
+        received_s = time.perf_counter()
+        return Frame(*frame_of(message), received_s)
+
+    async def _hear(self, data: bytes, received_s: float) -> None:
+        """Whole sample frames in the stream's encoding; raises `LimitReached` and `Overloaded`."""
+        n_samples = len(data) // self._session.frame_bytes
+        await self._meter.hear(n_samples / self._config.sample_rate_hz)
+        self._heard_s.inc(n_samples / self._config.sample_rate_hz)
+        await self._take(data, received_s)
+
+    async def _take(self, data: bytes, received_s: float) -> None:
+        frame_bytes = self._session.frame_bytes
+        step_bytes = int(STEP_S * self._config.sample_rate_hz) * frame_bytes
+        for start in range(0, len(data), step_bytes):
+            if start:
+                await asyncio.sleep(0)  # a large frame shares the loop with the other sessions
+            await self._pump.room()
+            await self._warn_if_late()
+            step = data[start : start + step_bytes]
+            self._pump.advance(lambda step=step: self._session.receive_audio(step), received_s)
+
+    async def _warn_if_late(self) -> None:
+        if self._pump.take_lateness():
+            await self._send(
+                wire.WarningMessage,
+                channel=self._config.scored_channels[0],
+                code="late",
+                message="the service is behind: the oldest unscored segments are dropped",
+            )
+
+    async def _complain(self, code: str, message: str) -> None:
+        """A non-fatal error: the stream goes on."""
+        self._metrics.refused(code)
+        error = BadMessage(message, code=code)
+        await self._send(
+            wire.ErrorMessage, **wire.error_fields(error, self._request_id, fatal=False)
+        )
+
+    # --- out ---------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        backend, config = self._batcher.backend, self._config
+        roles = self._narrator.roles
+        for index, role in enumerate(roles):
+            if not role.scored:
+                log.info("session %s: channel %d (%s) is off", self.id, index, role.name)
+        await self._send(
+            wire.SessionCreated,
+            config=greeting.options(config, self._query, roles),
+            model=wire.model_card(backend.spec, backend.sha256),
+            limits=greeting.limits(self._settings),
+            expires_at=greeting.expires_at(self._settings, self._since),
+        )
+        narrowband = narrowband_warning(config, backend.spec)
+        if narrowband is not None and not self._is_resumed:
+            await self._send(wire.WarningMessage, **narrowband.model_dump())
+
+    async def _write(self) -> None:
+        """Sends results as they come, until the session is finishing and all is told."""
+        while True:
+            async for told in self._pump.told():
+                await self._tell(told)
+            if self._is_finishing:
+                return
+            await self._pump.more()
+
+    async def _tell(self, told: Told) -> None:
+        match told.event:
+            case Segment() as segment:
+                timing = told.timing
+                assert timing is not None
+                began_s = time.perf_counter()
+                lag_s = began_s - timing.received_s
+                await self._send(
+                    wire.SegmentMessage,
+                    lag_ms=round(lag_s * 1000),
+                    **self._narrator.segment(segment),
+                )
+                self._metrics.told(segment)
+                self._metrics.lag_s.observe(lag_s)
+                send_s = time.perf_counter() - began_s
+                self._capacity.segment_handled(timing.features_s + send_s)
+                self._metrics.stages(features=timing.features_s, send=send_s)
+                if segment.abstain != "no_speech":
+                    self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)
+            case Utterance() as utterance:
+                await self._send(wire.UtteranceMessage, **self._narrator.utterance(utterance))
+            case Alert() as alert:
+                await self._send(wire.AlertMessage, **self._narrator.alert(alert))
+            case Checkpoint() as checkpoint:
+                await self._keep(checkpoint)
+            case Warning() as warning:
+                await self._send(
+                    wire.WarningMessage,
+                    channel=warning.channel,
+                    code=warning.code,
+                    message=warning.message,
+                )
+
+    @abc.abstractmethod
+    async def _keep(self, checkpoint: Checkpoint) -> None:
+        """Where another session could go on, for a front end whose client can ask for that."""
+
+    async def _send(self, kind: type[wire.Message], **fields: Any) -> None:
+        """Tells one message in its turn.
+
+        Raises `SlowClient` when it cannot be written in time, and `WebSocketDisconnect` when
+        nobody is there.
+        """
+        async with self._sending:
+            message = self._message(kind, **fields)
+            self._seq += 1
+            await self._publish(message)
+            try:
+                async with asyncio.timeout(self._settings.send_timeout_s):
+                    await self._deliver(message)
+            except TimeoutError as error:
+                raise SlowClient(
+                    f"results could not be sent for {self._settings.send_timeout_s:g} s",
+                    remedy="read the results as they come, then connect again",
+                ) from error
+            except RuntimeError as error:  # the connection was closed under us
+                raise WebSocketDisconnect(1006) from error
+
+    def _message(self, kind: type[wire.Message], **fields: Any) -> wire.Message:
+        return kind.model_validate({"seq": self._seq, "session_id": self.id, **fields})
+
+    async def _publish(self, message: wire.Message) -> None:
+        """To all that only listen. A checkpoint is not theirs: who holds it can go on with it."""
+        if isinstance(message, wire.CheckpointMessage):
+            return
+        self.audience.tell(message)
+        if self._teller is not None and isinstance(message, _FOR_WEBHOOKS):
+            event = message.model_dump(mode="json", exclude={"seq"})
+            event |= {"front_end": self.front_end, "external": self._external}
+            try:
+                await self._teller(event)
+            except Exception:  # whoever waits for the results here must not suffer for it
+                log.exception("session %s: a webhook could not be told", self.id)
+
+    def _closed(self, reason: str) -> dict[str, Any]:
+        """The members of `SessionClosed`."""
+        n_dropped = self._n_dropped_samples * len(self._config.scored_channels)
+        dropped_ms = round(n_dropped * 1000 / self._config.sample_rate_hz)
+        hop_samples = self._batcher.backend.spec.segments.hop_samples
+        n_segments = self._n_dropped_before + self._pump.n_dropped
+        dropped_ms += self._narrator.clock.length_ms(n_segments * hop_samples)
+        return {
+            "reason": reason,
+            "summary": tuple(map(self._narrator.summary, self._session.summaries())),
+            "usage": self._narrator.usage(self._session.usage, dropped_ms),
+        }
+
+    async def _tell_closed(self, reason: str) -> None:
+        """Those who listen are told every end, also one that the client cannot be told."""
+        if self.audience.is_over:
+            return
+        try:
+            await self._publish(self._message(wire.SessionClosed, **self._closed(reason)))
+        except Exception:
+            log.exception("the end of session %s could not be told", self.id)
+
+
+def frame_of(message: Any) -> tuple[bytes | None, str | None]:
+    """The data or the text of an ASGI message; raises `WebSocketDisconnect` and `TooLarge`."""
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1006))
+    data, text = message.get("bytes"), message.get("text")
+    n_bytes = len(data) if data is not None else len(text or "")
+    if n_bytes > wire.MAX_FRAME_BYTES:
+        raise too_large(f"a frame of {n_bytes} bytes")
+    return data, text
+
+
+def too_large(what: str) -> TooLarge:
+    """A frame above the limit, as an error that ends the session."""
+    return TooLarge(
+        f"{what} is too large",
+        remedy=f"send at most {wire.MAX_FRAME_BYTES} bytes a frame",
+        code="frame_too_large",
+    )
+
+
+async def _first_failure(reader: "asyncio.Task[None]", writer: "asyncio.Task[None]") -> None:
+    """Waits for both; the first exception ends the wait."""
+    await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_EXCEPTION)
+    for task in (reader, writer):
+        if task.done():
+            task.result()

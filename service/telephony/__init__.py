@@ -1,0 +1,1 @@
+"""Telephony platforms as front ends: their messages in, the same session behind."""

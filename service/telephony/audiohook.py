@@ -1,0 +1,231 @@
+"""`WS /v1/audiohook`: a call's audio from Genesys Cloud, by the AudioHook protocol.
+
+From Genesys Cloud's developer documentation ("AudioHook protocol reference", "AudioHook session
+walkthrough"): the client opens, we choose one of the media that it offers, audio comes in binary
+frames, and the client closes; we answer `closed` when the last result is told. Audio that is paused
+or discarded leaves a gap, which goes by as silence. A connection probe opens and closes without a
+call.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
+
+from ser_core.errors import (
+    Idle,
+    InputError,
+    NotAllowed,
+    Restarting,
+    SerError,
+    UnsupportedEncoding,
+)
+from service import problems
+from service.auth import AUDIOHOOK_PATH
+from service.live import frame_of
+from service.requests import CALL_RATE_HZ, CallQuery
+from service.runtime import Runtime
+from service.telephony.audiohook_line import ClientMessage, Line, Media, Open, gap, opening, samples
+from service.telephony.call import OPENING_S, Call, parse_options, upgraded
+
+#: The parties of a call: the customer's channel is the external one.
+CHANNELS: Final = ("external", "internal")
+#: After our last word: how long the client may take to close.
+CLOSING_S: Final = 2.0
+
+router = APIRouter()
+
+
+@router.websocket(AUDIOHOOK_PATH)
+async def audiohook(socket: WebSocket) -> None:
+    """Refused before the upgrade where there is no room; its options come with `open`."""
+    runtime: Runtime = socket.app.state.runtime
+    query = socket.query_params.multi_items()
+    if not await upgraded(socket):
+        return
+    line = Line(socket)
+    try:
+        message, asked = await _opening(socket, line)
+        options = parse_options(query, asked.custom_config)
+        media = _chosen(asked.media)
+        call = AudioHookCall(socket, runtime, line, options, message, asked, media)
+        if asked.is_probe:
+            await _probed(line, media)
+            await socket.close(1000)
+            return
+        with runtime.stream_admitted(call):
+            await call.run()
+    except (WebSocketDisconnect, RuntimeError):
+        return
+    except SerError as error:
+        runtime.metrics.refused(error.code)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await _hang_up(socket, line, error)
+
+
+@router.get(AUDIOHOOK_PATH, include_in_schema=False)
+async def audiohook_without_upgrade() -> None:
+    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
+    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+
+
+async def _opening(socket: WebSocket, line: Line) -> tuple[ClientMessage, Open]:
+    """The first message; raises `BadMessage`, `NotAllowed`, `Idle`."""
+    try:
+        async with asyncio.timeout(OPENING_S):
+            message = await line.receive()
+    except TimeoutError as error:
+        raise Idle(f"no open came for {OPENING_S:g} s", remedy="begin with open") from error
+    if isinstance(message, bytes):
+        raise _early_audio()
+    asked = opening(message)
+    # The header is signed, the message is not.
+    if asked.organization_id != socket.headers.get("audiohook-organization-id"):
+        raise NotAllowed(
+            "organizationId is not the Audiohook-Organization-Id",
+            remedy="open sessions of the organization that signed the request",
+        )
+    return message, asked
+
+
+def _early_audio() -> InputError:
+    return InputError("audio came before open", remedy="begin with open", code="bad_message")
+
+
+def _chosen(offered: list[Media]) -> Media:
+    """The media with most parties; raises `UnsupportedEncoding` where none is spoken here."""
+    known = [
+        media
+        for media in offered
+        if (media.type, media.format, media.rate) == ("audio", "PCMU", CALL_RATE_HZ)
+        and media.channels
+        and set(media.channels) <= set(CHANNELS)
+        and len(set(media.channels)) == len(media.channels)
+    ]
+    if not known:
+        raise UnsupportedEncoding(
+            "no media is offered that is spoken here",
+            remedy=f"offer PCMU at {CALL_RATE_HZ} Hz with the channels external, internal or both",
+        )
+    return max(known, key=lambda media: len(media.channels))
+
+
+async def _probed(line: Line, media: Media) -> None:
+    """A connection probe: opened and closed, without a session."""
+    await line.send("opened", startPaused=False, media=[media.model_dump()])
+    async with asyncio.timeout(OPENING_S):
+        while True:
+            message = await line.receive()
+            if isinstance(message, ClientMessage):
+                if message.type == "ping":
+                    await line.send("pong")
+                if message.type == "close":
+                    await line.send("closed")
+                    return
+
+
+async def _hang_up(socket: WebSocket, line: Line, error: SerError | None) -> None:
+    """The last words and the close, for which the client is waited for a little."""
+    with contextlib.suppress(TimeoutError, SerError):
+        async with asyncio.timeout(CLOSING_S):
+            if error is not None and not line.is_closing:
+                await line.disconnect(error)
+            await line.closing()
+            await line.send("closed")
+            while True:  # the client closes the connection, and so we leave by an exception
+                frame_of(await socket.receive())
+    code = 1000 if error is None else problems.problem_of(error).close_code
+    await socket.close(code, "" if error is None else error.code)
+
+
+class AudioHookCall(Call):
+    """One AudioHook session, with the external channel, the internal one, or both."""
+
+    front_end = "audiohook"
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        runtime: Runtime,
+        line: Line,
+        options: CallQuery,
+        message: ClientMessage,
+        asked: Open,
+        media: Media,
+    ) -> None:
+        sides = tuple(CHANNELS.index(channel) for channel in media.channels)
+        offset_samples = samples(message.position)
+        external = {
+            "conversation_id": asked.conversation_id,
+            "audiohook_session_id": message.id,
+            "organization_id": asked.organization_id,
+        }
+        super().__init__(
+            socket,
+            runtime,
+            options.stream(sides, round(offset_samples * 1000 / CALL_RATE_HZ)),
+            socket.scope["state"]["request_id"],
+            external=external,
+            webhook_url=options.webhook_url,
+        )
+        self._line = line
+        self._media = media
+        self._offset_samples = offset_samples
+
+    async def _open(self) -> None:
+        await self._line.send("opened", startPaused=False, media=[self._media.model_dump()])
+
+    async def _converse(self) -> None:
+        while True:
+            data, text, received_s = await self._next_frame()
+            if data is not None:
+                await self._take_audio(data, received_s)
+                continue
+            message = self._line.accept(text or "")
+            match message.type:
+                case "ping":
+                    await self._line.send("pong")
+                case "close":
+                    self._line.is_closing = True
+                    return
+                case "paused":  # what was said before must not wait until it goes on
+                    await self._pump.room()
+                    self._pump.advance(self._session.flush, received_s)
+                case "resumed" | "discarded":
+                    await self._take_gap(message, received_s)
+                case "update":
+                    await self._line.send("updated")
+                case _:  # `error` is the client's own affair; others are of later versions
+                    pass
+
+    async def _take_audio(self, data: bytes, received_s: float) -> None:
+        n_whole = len(data) // self._session.frame_bytes
+        if n_whole * self._session.frame_bytes != len(data):
+            self._n_dropped_samples += n_whole
+            await self._complain(
+                "bad_media",
+                f"a frame of {len(data)} bytes is not whole samples of "
+                f"{self._session.frame_bytes} channels; its time went by as silence",
+            )
+            await self._skip(n_whole, received_s)
+        else:
+            await self._hear(data, received_s)
+
+    async def _take_gap(self, message: ClientMessage, received_s: float) -> None:
+        end = gap(message).end_samples - self._offset_samples
+        n_missing = end - self._session.received_samples
+        if n_missing > 0 and not self._is_plausible(end):
+            await self._complain(
+                "bad_media", f"{message.type} to where the call cannot be yet; it was ignored"
+            )
+        elif n_missing > 0:
+            await self._skip(n_missing, received_s)
+
+    async def _drain(self, writer: Any) -> None:
+        if isinstance(self._stop_reason, Restarting):
+            await self._line.send("reconnect", info="the service is restarting")
+        await super()._drain(writer)
+
+    async def _hang_up(self, error: SerError | None) -> None:
+        await _hang_up(self._socket, self._line, error)

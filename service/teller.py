@@ -1,0 +1,19 @@
+"""What a session asks of webhooks, where they are served."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+#: Tells one event to a URL that was settled before.
+Telling = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Teller(Protocol):
+    """Brings events of live sessions to URLs; whoever implements it makes them durable."""
+
+    def check(self, url: str) -> None:
+        """Raises `BadParameter` for a URL that nothing may be sent to."""
+        ...
+
+    async def tell(self, url: str, event: dict[str, Any]) -> None:
+        """Takes an event over: returns when it is safe, not when it has arrived."""
+        ...

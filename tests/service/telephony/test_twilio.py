@@ -1,0 +1,331 @@
+import asyncio
+import base64
+import contextlib
+import functools
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from service.settings import Settings
+from service.telephony.call import MAX_COMPLAINTS
+from tests.service.running import (
+    TIMEOUT_S,
+    RunningServer,
+    Transcript,
+    assert_same_document,
+    converse,
+    good_session_beside,
+    until,
+)
+from tests.service.telephony.platforms import (
+    CALL_SID,
+    STREAM_SID,
+    both,
+    connected,
+    interleaved,
+    listed,
+    media,
+    party,
+    start,
+    stop,
+    told_of,
+    track,
+    twilio_call,
+    twilio_headers,
+    watched,
+)
+
+S = 8000
+CUSTOMER, AGENT = party(4 * S), party(4 * S, pitch_hz=90, seed=3)
+OPTIONS = "encoding=mulaw&sample_rate=8000"
+
+
+def call(server: RunningServer, frames: list[Any], begin: str | None = None) -> Transcript:
+    told, _ = asyncio.run(twilio_call(server, frames, begin))
+    return told
+
+
+def streamed(server: RunningServer, data: bytes, query: str) -> Transcript:
+    return asyncio.run(converse(f"{server.stream_url}?{OPTIONS}&{query}", [data]))
+
+
+def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
+    told, code = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), stop()]))
+    stream = streamed(server, interleaved(CUSTOMER, AGENT), "channels=2&roles=customer,agent")
+    assert told.messages[0]["type"] == "session.created"
+    assert told.messages[0]["config"] == stream.messages[0]["config"]
+    assert_same_document(told.told, stream.told)
+    assert {m["role"] for m in told_of(told)} == {"customer", "agent"}
+    assert told.messages[-1]["usage"] == stream.messages[-1]["usage"]
+    assert told.messages[-1]["reason"] == "client_closed"
+    assert (told.close_code, code) == (1000, 1000)
+
+
+def test_a_track_of_its_own_is_one_channel(server: RunningServer) -> None:
+    for name, role, data in (("inbound", "customer", CUSTOMER), ("outbound", "agent", AGENT)):
+        told = call(server, [*track(name, data), stop()], start([name]))
+        stream = streamed(server, data, f"roles={role}")
+        assert_same_document(told.told, stream.told)
+        assert {m["role"] for m in told_of(told)} == {role}
+
+
+def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
+    begin = start(roles="caller,agent:off", smoothing="mean")
+    told = call(server, [*both(CUSTOMER, AGENT), stop()], begin)
+    other = call(server, [*both(CUSTOMER, bytes(len(AGENT))), stop()], begin)
+    assert {(m["channel"], m["role"]) for m in told_of(told)} == {(0, "caller")}
+    assert_same_document(told.told, other.told)
+    assert [s["role"] for s in told.messages[-1]["summary"]] == ["caller"]
+    assert told.messages[0]["config"]["smoothing"] == "mean"
+
+
+def test_the_list_of_sessions_names_the_call(server: RunningServer) -> None:
+    async def run() -> list[dict[str, Any]]:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+            await connection.send(start(["inbound"]))
+            sessions = await listed(server)
+            await connection.send(stop())
+            await connection.wait_closed()
+        await listed(server, 0)
+        return sessions
+
+    (session,) = asyncio.run(run())
+    assert session["front_end"] == "twilio"
+    assert session["external"] == {"call_sid": CALL_SID, "stream_sid": STREAM_SID}
+    assert session["roles"] == [{"channel": 0, "role": "customer", "scored": True}]
+    assert session["model"]["name"] == "tiny"
+    assert server.metric("glrf_sessions_opened_total", front_end="twilio") >= 1
+    assert server.metric("glrf_audio_seconds_total", source="twilio") > 0
+
+
+def test_chunks_that_overtake_each_other_are_put_in_order(server: RunningServer) -> None:
+    frames = both(CUSTOMER, AGENT)
+    swapped = [*frames]
+    for i in range(0, len(frames) - 8, 8):
+        swapped[i : i + 8] = reversed(frames[i : i + 8])
+    assert_same_document(
+        call(server, [*swapped, stop()]).told, call(server, [*frames, stop()]).told
+    )
+
+
+def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
+    server: RunningServer,
+) -> None:
+    inbound, outbound = track("inbound", CUSTOMER), track("outbound", AGENT)
+    del inbound[60:110], outbound[:70]
+    frames = sorted(inbound + outbound, key=lambda m: int(json.loads(m)["media"]["timestamp"]))
+    hole = CUSTOMER[: 60 * 160] + b"\xff" * (50 * 160) + CUSTOMER[110 * 160 :]
+    late = b"\xff" * (70 * 160) + AGENT[70 * 160 :]
+    stream = streamed(server, interleaved(hole, late), "channels=2&roles=customer,agent")
+    assert_same_document(call(server, [*frames, stop()]).told, stream.told)
+
+
+def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
+    n = 20 * S
+    later = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
+    before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
+    told = call(server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"]))
+    stream = streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, "roles=customer")
+    assert_same_document(told.told, stream.told)
+    missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
+    assert 19 <= missing_s <= 20
+
+
+def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
+    async def run() -> Transcript:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+            await connection.send(start(["inbound"]))
+            async with watched(server) as watching:
+                for frame in track("inbound", CUSTOMER):
+                    await connection.send(frame)
+                connection.transport.abort()
+                return await watching
+
+    told = asyncio.run(run())
+    assert told.messages[-1]["reason"] == "client_left"
+    assert_same_document(told.told, streamed(server, CUSTOMER, "roles=customer").told)
+
+
+BAD_MEDIA = {
+    "no base64": media("inbound", 0, b"").replace('"payload": ""', '"payload": "a*b"'),
+    "half of base64": media("inbound", 0, b"").replace('"payload": ""', '"payload": "abc"'),
+    "no payload": '{"event": "media", "media": {"track": "inbound", "timestamp": "20"}}',
+    "no time": '{"event": "media", "media": {"track": "inbound", "payload": ""}}',
+    "a time that is none": media("inbound", 0, b"").replace('"0"', '"soon"'),
+    "a time before the start": media("inbound", -20, b"\x10" * 160),
+    "a time to come": media("inbound", 10**11, b"\x10" * 160),
+    "another track": media("sideways", 0, b"\x10" * 160),
+    "a second start": start(),
+    "a binary frame": b"\x10" * 160,
+}
+
+
+@pytest.mark.parametrize("bad", BAD_MEDIA.values(), ids=BAD_MEDIA)
+def test_a_bad_message_costs_no_good_audio(server: RunningServer, bad: str | bytes) -> None:
+    frames: list[Any] = both(CUSTOMER, AGENT)
+    frames[100:100] = [bad, bad]
+    told = call(server, [*frames, stop()])
+    errors = told.of("error")
+    assert [(e["code"], e["fatal"]) for e in errors] == [("bad_media", False)] * 2
+    assert_same_document(told.told, call(server, [*both(CUSTOMER, AGENT), stop()]).told)
+
+
+def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
+    others = [
+        connected(),
+        '{"event": "dtmf", "streamSid": "MZ", "dtmf": {"track": "inbound", "digit": "1"}}',
+        '{"event": "mark", "mark": {"name": "here"}}',
+        '{"event": "something_new", "with": ["fields"]}',
+        media("inbound", 0, b""),
+    ]
+    frames = both(CUSTOMER, AGENT)
+    frames[100:100] = others * 30
+    told = call(server, [*frames, stop(), stop()])
+    assert not told.of("error")
+    assert_same_document(told.told, call(server, [*both(CUSTOMER, AGENT), stop()]).told)
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "close_code"),
+    [
+        (["{"], "bad_message", 4400),
+        (["[]"], "bad_message", 4400),
+        (["{}"], "bad_message", 4400),
+        (["\0" * 1000], "bad_message", 4400),
+        (["[" * 100_000], "bad_message", 4400),
+        ([media("inbound", 0, b"\0" * (2**20))], "frame_too_large", 1009),
+        ([start()] * (MAX_COMPLAINTS + 1), "bad_message", 4400),
+    ],
+    ids=["cut", "list", "empty", "zeros", "deep", "large", "flood"],
+)
+def test_what_ends_a_call_comes_after_its_results(
+    server: RunningServer, last: list[str], code: str, close_code: int
+) -> None:
+    async def run() -> tuple[Transcript, int | None]:
+        async with good_session_beside(server.stream_url):
+            pass
+        return await twilio_call(server, [*both(CUSTOMER, AGENT), *last])
+
+    told, closed = asyncio.run(run())
+    assert (told.of("error")[-1]["code"], told.messages[-1]["reason"]) == (code, code)
+    assert told.of("error")[-1]["fatal"]
+    assert closed == close_code
+    assert_same_document(
+        [m for m in told.told if m["type"] != "warning"],
+        [m for m in call(server, [*both(CUSTOMER, AGENT), stop()]).told if m["type"] != "warning"],
+    )
+
+
+def test_a_frame_far_too_large_is_refused_unread(server: RunningServer) -> None:
+    frames = [*both(CUSTOMER, AGENT), media("inbound", 0, b"\0" * 2**21)]
+    told, code = asyncio.run(twilio_call(server, frames))
+    assert code == 1009
+    assert told.of("error")[-1]["code"] == told.messages[-1]["reason"] == "frame_too_large"
+
+
+def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None, str | None]:
+    """How a connection is closed whose call never began."""
+
+    async def run() -> tuple[int | None, str | None]:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            connect(url, additional_headers=twilio_headers(server)) as connection,
+        ):
+            with contextlib.suppress(ConnectionClosed):
+                for frame in frames:
+                    await connection.send(frame)
+            await connection.wait_closed()
+            return connection.close_code, connection.close_reason
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("frames", "close_code", "named"),
+    [
+        ([media("inbound", 0, b"\0" * 160)], 4400, "before start"),
+        ([stop()], 4400, "before start"),
+        ([b"\0" * 160], 4400, "not JSON"),
+        (["nonsense"], 4400, "not JSON"),
+        ([start([])], 4400, "no track"),
+        ([start(["sideways"])], 4400, "no track"),
+        (['{"event": "start"}'], 4400, "start"),
+        ([start(role="customer")], 4400, "unknown parameter 'role'"),
+        ([start(roles="customer:off,agent:off")], 4400, "every channel off"),
+        ([start(roles="a,b,c")], 4400, "roles names 3 channels"),
+        ([start(model="nobody")], 4400, "nobody"),
+        ([start(webhook_url="https://example.com/hook")], 4400, "no webhooks are served"),
+        ([start().replace("8000", "16000")], 4415, "16000 Hz"),
+        ([start().replace("audio/x-mulaw", "audio/opus")], 4415, "audio/opus"),
+    ],
+)
+def test_a_call_that_cannot_begin_is_closed_with_the_cause(
+    server: RunningServer, frames: list[str | bytes], close_code: int, named: str
+) -> None:
+    code, reason = first_words(server, *frames)
+    assert code == close_code
+    assert named in (reason or "")
+    assert server.http.get("/v1/sessions").json() == {"sessions": []}
+
+
+def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
+    async def run(server: RunningServer) -> tuple[Transcript, int | None]:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+            await connection.send(start(["inbound"]))
+            async with watched(server) as watching:
+                for frame in track("inbound", CUSTOMER):
+                    await connection.send(frame)
+                heard = functools.partial(
+                    server.metric, "glrf_audio_seconds_total", source="twilio"
+                )
+                await until(lambda: heard() > 3.99)
+                server.begin_stop()
+                told = await watching
+            await connection.wait_closed()
+            return told, connection.close_code
+
+    with RunningServer(telephony_settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        whole = streamed(server, CUSTOMER, "roles=customer")
+        told, code = asyncio.run(run(server))
+    assert code == 1012
+    assert told.messages[-1]["reason"] == "restarting"
+    assert told.of("session.draining")
+    assert_same_document(told.told, whole.told)
+
+
+def test_one_call_too_many_is_refused_before_the_upgrade(telephony_settings: Settings) -> None:
+    async def run(server: RunningServer) -> int:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        headers = twilio_headers(server)
+        async with connect(url, additional_headers=headers) as connection:
+            await connection.send(start(["inbound"]))
+            await listed(server)
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(url, additional_headers=headers)
+            await connection.send(stop())
+            await connection.wait_closed()
+            return caught.value.response.status_code
+
+    with RunningServer(telephony_settings.model_copy(update={"max_sessions": 1})) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        assert asyncio.run(run(server)) == 503
+
+
+def test_a_plain_request_is_told_what_the_path_is(server: RunningServer) -> None:
+    for path in ("/v1/twilio", "/v1/audiohook", "/v1/sessions/x/events"):
+        assert server.http.get(path).json()["code"] == "upgrade_required"
+
+
+def test_the_payload_is_the_audio(server: RunningServer) -> None:
+    """The harness itself: what it sends is what the documentation shows."""
+    message = json.loads(media("inbound", 20, b"\xff\x00"))
+    assert base64.b64decode(message["media"]["payload"]) == b"\xff\x00"
+    assert message["media"]["timestamp"] == "20"
