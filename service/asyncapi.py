@@ -1,6 +1,7 @@
 """`GET /asyncapi.json`: the stream as an AsyncAPI 3 document, made from the messages of `wire`.
 
-What OpenAPI is for REST, this is for `WS /v1/stream`: generators and validators read it.
+What OpenAPI is for REST, this is for `WS /v1/stream` and for those who watch a session: generators
+and validators read it.
 """
 
 from functools import cache
@@ -48,6 +49,8 @@ def document() -> dict[str, Any]:
     ]
     _, definitions = models_json_schema(modes, ref_template=_SCHEMAS + "{model}")
     names = [*server, *client, _AUDIO]
+    # Who only watches must not be able to go on with the stream.
+    watched = [name for name, kind in server.items() if kind is not wire.CheckpointMessage]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -65,7 +68,16 @@ def document() -> dict[str, Any]:
                 "title": "One stream of audio",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
                 "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
-            }
+            },
+            "events": {
+                "address": "/v1/sessions/{session_id}/events",
+                "title": "What one live session tells, to those who watch it",
+                "parameters": {
+                    "session_id": {"description": "As `GET /v1/sessions` lists it."},
+                },
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in watched},
+                "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
+            },
         },
         "operations": {
             "tell": {
@@ -79,6 +91,12 @@ def document() -> dict[str, Any]:
                 "title": "Audio and commands",
                 "channel": {"$ref": "#/channels/stream"},
                 "messages": [_of_channel(name) for name in (*client, _AUDIO)],
+            },
+            "show": {
+                "action": "send",
+                "title": "How the session stands, then all that it tells",
+                "channel": {"$ref": "#/channels/events"},
+                "messages": [{"$ref": f"#/channels/events/messages/{name}"} for name in watched],
             },
         },
         "components": {

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ser_core.features import Float32
-from tests.service.running import TIMEOUT_S, RunningServer, Transcript, listen
+from tests.service.running import TIMEOUT_S, RunningServer, Transcript, converse, listen
 from tests.synthetic import voice
 
 RATE_HZ = 8000
@@ -304,3 +304,39 @@ async def twilio_call(
 def told_of(transcript: Transcript) -> Iterator[dict[str, Any]]:
     """Segments, utterances and alerts."""
     return (m for m in transcript.told if m["type"] in ("segment", "utterance", "alert"))
+
+
+# --- whole calls, and the same audio over a stream --------------------------------------------
+
+CUSTOMER, AGENT = party(4 * RATE_HZ), party(4 * RATE_HZ, pitch_hz=90, seed=3)
+BOTH = interleaved(CUSTOMER, AGENT)
+OPTIONS = "encoding=mulaw&sample_rate=8000"
+
+#: What a client does between `opened` and `close`.
+Act = Callable[[AudioHookClient], Awaitable[None]]
+
+
+def audiohook_call(server: RunningServer, act: Act, **opened: Any) -> Transcript:
+    """Opens, acts, closes; what was told to who watched."""
+
+    async def run() -> Transcript:
+        async with audiohook(server) as client:
+            await client.open(**opened)
+            await client.receive("opened")
+            async with watched(server) as watching:
+                await act(client)
+                await client.close()
+                await client.connection.close()
+                told = await watching
+            assert client.connection.close_code == 1000
+            return told
+
+    return asyncio.run(run())
+
+
+def streamed(server: RunningServer, *frames: bytes | str, query: str) -> Transcript:
+    return asyncio.run(converse(f"{server.stream_url}?{OPTIONS}&{query}", frames))
+
+
+async def speak(client: AudioHookClient) -> None:
+    await client.audio(BOTH)

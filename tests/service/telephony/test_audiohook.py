@@ -1,7 +1,6 @@
 import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,73 +8,39 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from service.settings import Settings
-from service.telephony.audiohook_line import samples
 from tests.service.running import (
     TIMEOUT_S,
     RunningServer,
     Transcript,
     assert_same_document,
-    converse,
-    good_session_beside,
     until,
 )
 from tests.service.telephony.platforms import (
+    BOTH,
     CONVERSATION,
+    CUSTOMER,
     EXTERNAL,
     INTERNAL,
     NULL_ID,
     ORGANIZATION,
+    RATE_HZ,
     STEREO,
     AudioHookClient,
     audiohook,
+    audiohook_call,
     audiohook_headers,
     duration,
     events_url,
-    interleaved,
     listed,
-    party,
+    speak,
+    streamed,
     told_of,
     watched,
 )
 
-S = 8000
-CUSTOMER, AGENT = party(4 * S), party(4 * S, pitch_hz=90, seed=3)
-BOTH = interleaved(CUSTOMER, AGENT)
-OPTIONS = "encoding=mulaw&sample_rate=8000"
-
-Act = Callable[[AudioHookClient], Awaitable[None]]
-
-
-def call(server: RunningServer, act: Act, **opened: Any) -> Transcript:
-    """Opens, acts, closes; what was told to who watched."""
-
-    async def run() -> Transcript:
-        async with audiohook(server) as client:
-            await client.open(**opened)
-            await client.receive("opened")
-            async with watched(server) as watching:
-                await act(client)
-                await client.close()
-                told_before = watching.done()
-                await client.connection.close()
-                told = await watching
-            assert not told_before or told.of("session.closed")
-            assert client.connection.close_code == 1000
-            return told
-
-    return asyncio.run(run())
-
-
-def streamed(server: RunningServer, *frames: bytes | str, query: str) -> Transcript:
-    return asyncio.run(converse(f"{server.stream_url}?{OPTIONS}&{query}", frames))
-
-
-async def speak(client: AudioHookClient) -> None:
-    await client.audio(BOTH)
-
 
 def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
-    told = call(server, speak)
+    told = audiohook_call(server, speak)
     stream = streamed(server, BOTH, query="channels=2&roles=customer,agent")
     assert told.messages[0]["config"] == stream.messages[0]["config"]
     assert_same_document(told.told, stream.told)
@@ -132,13 +97,13 @@ def test_one_party_alone_and_its_role(server: RunningServer) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.audio(CUSTOMER, n_channels=1)
 
-    told = call(server, act, media=[EXTERNAL], customConfig={"roles": "caller,clerk:off"})
+    told = audiohook_call(server, act, media=[EXTERNAL], customConfig={"roles": "caller,clerk:off"})
     assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=caller").told)
 
 
 def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
     options = {"roles": "customer,agent:off", "partial": False}
-    told = call(server, speak, customConfig=options)
+    told = audiohook_call(server, speak, customConfig=options)
     stream = streamed(server, BOTH, query="channels=2&roles=customer,agent:off&partial=false")
     assert_same_document(told.told, stream.told)
     assert {m["role"] for m in told_of(told)} == {"customer"}
@@ -174,7 +139,7 @@ def test_a_ping_is_answered_in_its_turn(server: RunningServer) -> None:
         await client.send("something_new", of=["a later version"])
         await client.audio(BOTH)
 
-    assert_same_document(call(server, act).told, call(server, speak).told)
+    assert_same_document(audiohook_call(server, act).told, audiohook_call(server, speak).told)
 
 
 def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) -> None:
@@ -182,7 +147,7 @@ def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) 
         await client.audio(BOTH)
         await client.send("paused")
         start = client.position_samples
-        client.position_samples += 10 * S
+        client.position_samples += 10 * RATE_HZ
         await client.send("resumed", start=duration(start), discarded="PT10S")
         await client.audio(BOTH)
 
@@ -190,12 +155,12 @@ def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) 
         server,
         BOTH,
         '{"type": "flush"}',
-        b"\xff" * (20 * S),
+        b"\xff" * (20 * RATE_HZ),
         BOTH,
         query="channels=2&roles=customer,agent",
     )
     before = server.metric("glrf_missing_audio_seconds_total", front_end="audiohook")
-    told = call(server, act)
+    told = audiohook_call(server, act)
     assert_same_document(told.told, stream.told)
     assert told.of("utterance")[0]["end_ms"] == 4000
     after = server.metric("glrf_missing_audio_seconds_total", front_end="audiohook")
@@ -225,22 +190,22 @@ def test_discarded_audio_is_a_gap(server: RunningServer) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.audio(BOTH[:half])
         start = client.position_samples
-        client.position_samples += S
+        client.position_samples += RATE_HZ
         await client.send("discarded", start=duration(start), discarded="PT1.0S")
         await client.audio(BOTH[half:])
         # What is behind already, or of no length, changes nothing.
         await client.send("discarded", start="PT0.5S", discarded="PT1S")
         await client.send("discarded", start=duration(client.position_samples), discarded="PT0S")
 
-    data = BOTH[:half] + b"\xff" * (2 * S) + BOTH[half:]
+    data = BOTH[:half] + b"\xff" * (2 * RATE_HZ) + BOTH[half:]
     stream = streamed(server, data, query="channels=2&roles=customer,agent")
-    assert_same_document(call(server, act).told, stream.told)
+    assert_same_document(audiohook_call(server, act).told, stream.told)
 
 
 def test_a_position_at_the_opening_shifts_all_times(server: RunningServer) -> None:
     async def run() -> Transcript:
         async with audiohook(server) as client:
-            client.position_samples = 90 * S
+            client.position_samples = 90 * RATE_HZ
             await client.open(continuedSessions=[])
             await client.receive("opened")
             async with watched(server) as watching:
@@ -272,149 +237,6 @@ def test_a_probe_is_opened_and_closed_without_a_session(server: RunningServer) -
     assert server.metric("glrf_sessions_opened_total", front_end="audiohook") == n_before
 
 
-def refused(server: RunningServer, act: Act, **signed: Any) -> tuple[dict[str, Any], int | None]:
-    """The `disconnect` that an act ends in, after which the client closes as it should."""
-
-    async def run() -> tuple[dict[str, Any], int | None]:
-        async with audiohook(server, **signed) as client:
-            await act(client)
-            disconnect = await client.receive("disconnect")
-            await client.close("disconnect")
-            await client.connection.close()
-            await listed(server, 0)
-            return disconnect["parameters"], client.connection.close_code
-
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason", "named"),
-    [
-        ({"organizationId": CONVERSATION}, "unauthorized", "403 not_allowed"),
-        ({"media": []}, "error", "415 unsupported_encoding"),
-        ({"media": [STEREO | {"rate": 16000}]}, "error", "415 unsupported_encoding"),
-        ({"media": [STEREO | {"channels": ["external"] * 2}]}, "error", "415"),
-        ({"media": "PCMU"}, "error", "400 bad_message"),
-        ({"conversationId": "not-an-id"}, "error", "conversationId"),
-        ({"customConfig": {"role": "customer"}}, "error", "unknown parameter 'role'"),
-        ({"customConfig": {"roles": ["customer"]}}, "error", "not plain text"),
-        ({"customConfig": {"roles": "a:off,b:off"}}, "error", "every channel off"),
-        ({"customConfig": {"webhook_url": "https://example.com"}}, "error", "no webhooks"),
-        ({"customConfig": {"model": "nobody"}}, "error", "bad_parameter"),
-    ],
-)
-def test_what_cannot_be_opened_is_disconnected_with_the_cause(
-    server: RunningServer, changes: dict[str, Any], reason: str, named: str
-) -> None:
-    async def act(client: AudioHookClient) -> None:
-        await client.open(**changes)
-
-    told, _ = refused(server, act)
-    assert told["reason"] == reason
-    assert named in told["info"]
-
-
-def test_a_probe_tells_what_is_wrong_with_the_settings(server: RunningServer) -> None:
-    async def act(client: AudioHookClient) -> None:
-        await client.open(
-            conversationId=NULL_ID, participant={"id": NULL_ID}, customConfig={"rules": "angry"}
-        )
-
-    assert "bad_parameter" in refused(server, act)[0]["info"]
-
-
-async def _audio(client: AudioHookClient) -> None:
-    await client.connection.send(bytes(160))
-
-
-async def _ping(client: AudioHookClient) -> None:
-    await client.send("ping")
-
-
-async def _nonsense(client: AudioHookClient) -> None:
-    await client.connection.send("nonsense")
-
-
-@pytest.mark.parametrize(
-    ("act", "named"),
-    [(_audio, "audio came before open"), (_ping, "'ping' came before open"), (_nonsense, "JSON")],
-)
-def test_open_comes_first(server: RunningServer, act: Act, named: str) -> None:
-    assert named in refused(server, act)[0]["info"]
-
-
-def _wrong(**fields: Any) -> Act:
-    async def act(client: AudioHookClient) -> None:
-        message = {
-            "version": "2",
-            "id": client.id,
-            "type": "ping",
-            "seq": client.seq + 1,
-            "serverseq": client.serverseq,
-            "position": "PT4S",
-            "parameters": {},
-        }
-        client.seq += 1
-        await client.connection.send(json.dumps(message | fields))
-
-    return act
-
-
-@pytest.mark.parametrize(
-    ("act", "named"),
-    [
-        (_nonsense, "not JSON"),
-        (_wrong(seq=1), "seq 1 follows 1"),
-        (_wrong(seq=77), "seq 77 follows 1"),
-        (_wrong(serverseq=77), "serverseq 77"),
-        (_wrong(id=NULL_ID), "another session"),
-        (_wrong(version="3"), "version"),
-        (_wrong(position="four"), "position"),
-        (_wrong(parameters=None), "parameters"),
-        (_wrong(type="discarded", parameters={"start": "PT1S"}), "discarded"),
-        (_wrong(type="resumed", parameters={"start": "P1Y", "discarded": "PT1S"}), "start"),
-        (_wrong(parameters={"long": "x" * 70_000}), "65535 characters"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_ends_a_call_comes_after_its_results(
-    server: RunningServer, act: Act, named: str
-) -> None:
-    async def run() -> tuple[Transcript, str]:
-        async with good_session_beside(server.stream_url):
-            await listed(server, 1)
-        await listed(server, 0)
-        async with audiohook(server) as client:
-            await client.open()
-            await client.receive("opened")
-            async with watched(server) as watching:
-                await client.audio(BOTH)
-                await act(client)
-                disconnect = await client.receive("disconnect")
-                await client.close("disconnect")
-                told = await watching
-            return told, disconnect["parameters"]["info"]
-
-    told, info = asyncio.run(run())
-    assert named in info
-    assert told.messages[-1]["reason"] == "bad_message"
-    assert_same_document(told.told, call(server, speak).told)
-
-
-def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
-    async def act(client: AudioHookClient) -> None:
-        await client.audio(BOTH)
-        await client.connection.send(bytes(161))
-        await client.send("resumed", start="PT4S", discarded="PT999999S")
-        await client.send("open")
-        await client.connection.send(b"")
-
-    told = call(server, act)
-    assert [e["code"] for e in told.of("error")] == ["bad_media", "bad_media"]
-    stream = streamed(server, BOTH + b"\xff" * 160, query="channels=2&roles=customer,agent")
-    assert_same_document(told.told, stream.told)
-
-
 def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
     async def run() -> Transcript:
         async with audiohook(server) as client:
@@ -427,18 +249,7 @@ def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> N
 
     told = asyncio.run(run())
     assert told.messages[-1]["reason"] == "client_left"
-    assert_same_document(told.told, call(server, speak).told)
-
-
-def test_a_client_that_never_closes_is_left(server: RunningServer) -> None:
-    async def run() -> int | None:
-        async with audiohook(server) as client:
-            await client.send("ping")
-            await client.receive("disconnect")
-            await client.connection.wait_closed()
-            return client.connection.close_code
-
-    assert asyncio.run(run()) == 4400
+    assert_same_document(told.told, audiohook_call(server, speak).told)
 
 
 def test_draining_asks_to_reconnect_and_tells_what_was_heard(
@@ -491,22 +302,6 @@ def test_the_query_of_the_address_is_signed_and_heard(server: RunningServer) -> 
         ("caller", True),
         ("agent", False),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "n_samples"),
-    [("PT0S", 0), ("PT1.25S", 10_000), ("PT.5S", 4000), ("PT0.000125S", 1), ("PT3600S", 3600 * S)],
-)
-def test_durations(text: str, n_samples: int) -> None:
-    assert samples(text) == n_samples
-
-
-@pytest.mark.parametrize(
-    "text", ["", "PTS", "PT1", "1S", "PT-1S", "P1DT1S", "PT1e3S", "PT9999999999S"]
-)
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="duration"):
-        samples(text)
 
 
 def test_a_session_ends_when_its_client_is_gone_before_it_began(server: RunningServer) -> None:

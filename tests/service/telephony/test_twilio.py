@@ -16,21 +16,23 @@ from tests.service.running import (
     RunningServer,
     Transcript,
     assert_same_document,
-    converse,
     good_session_beside,
     until,
 )
 from tests.service.telephony.platforms import (
+    AGENT,
     CALL_SID,
+    CUSTOMER,
+    RATE_HZ,
     STREAM_SID,
     both,
     connected,
     interleaved,
     listed,
     media,
-    party,
     start,
     stop,
+    streamed,
     told_of,
     track,
     twilio_call,
@@ -38,23 +40,15 @@ from tests.service.telephony.platforms import (
     watched,
 )
 
-S = 8000
-CUSTOMER, AGENT = party(4 * S), party(4 * S, pitch_hz=90, seed=3)
-OPTIONS = "encoding=mulaw&sample_rate=8000"
-
 
 def call(server: RunningServer, frames: list[Any], begin: str | None = None) -> Transcript:
     told, _ = asyncio.run(twilio_call(server, frames, begin))
     return told
 
 
-def streamed(server: RunningServer, data: bytes, query: str) -> Transcript:
-    return asyncio.run(converse(f"{server.stream_url}?{OPTIONS}&{query}", [data]))
-
-
 def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
     told, code = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), stop()]))
-    stream = streamed(server, interleaved(CUSTOMER, AGENT), "channels=2&roles=customer,agent")
+    stream = streamed(server, interleaved(CUSTOMER, AGENT), query="channels=2&roles=customer,agent")
     assert told.messages[0]["type"] == "session.created"
     assert told.messages[0]["config"] == stream.messages[0]["config"]
     assert_same_document(told.told, stream.told)
@@ -67,7 +61,7 @@ def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -
 def test_a_track_of_its_own_is_one_channel(server: RunningServer) -> None:
     for name, role, data in (("inbound", "customer", CUSTOMER), ("outbound", "agent", AGENT)):
         told = call(server, [*track(name, data), stop()], start([name]))
-        stream = streamed(server, data, f"roles={role}")
+        stream = streamed(server, data, query=f"roles={role}")
         assert_same_document(told.told, stream.told)
         assert {m["role"] for m in told_of(told)} == {role}
 
@@ -120,16 +114,16 @@ def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
     frames = sorted(inbound + outbound, key=lambda m: int(json.loads(m)["media"]["timestamp"]))
     hole = CUSTOMER[: 60 * 160] + b"\xff" * (50 * 160) + CUSTOMER[110 * 160 :]
     late = b"\xff" * (70 * 160) + AGENT[70 * 160 :]
-    stream = streamed(server, interleaved(hole, late), "channels=2&roles=customer,agent")
+    stream = streamed(server, interleaved(hole, late), query="channels=2&roles=customer,agent")
     assert_same_document(call(server, [*frames, stop()]).told, stream.told)
 
 
 def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
-    n = 20 * S
+    n = 20 * RATE_HZ
     later = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
     told = call(server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"]))
-    stream = streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, "roles=customer")
+    stream = streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, query="roles=customer")
     assert_same_document(told.told, stream.told)
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert 19 <= missing_s <= 20
@@ -148,7 +142,7 @@ def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> N
 
     told = asyncio.run(run())
     assert told.messages[-1]["reason"] == "client_left"
-    assert_same_document(told.told, streamed(server, CUSTOMER, "roles=customer").told)
+    assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=customer").told)
 
 
 BAD_MEDIA = {
@@ -206,12 +200,7 @@ def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
 def test_what_ends_a_call_comes_after_its_results(
     server: RunningServer, last: list[str], code: str, close_code: int
 ) -> None:
-    async def run() -> tuple[Transcript, int | None]:
-        async with good_session_beside(server.stream_url):
-            pass
-        return await twilio_call(server, [*both(CUSTOMER, AGENT), *last])
-
-    told, closed = asyncio.run(run())
+    told, closed = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), *last]))
     assert (told.of("error")[-1]["code"], told.messages[-1]["reason"]) == (code, code)
     assert told.of("error")[-1]["fatal"]
     assert closed == close_code
@@ -226,6 +215,19 @@ def test_a_frame_far_too_large_is_refused_unread(server: RunningServer) -> None:
     told, code = asyncio.run(twilio_call(server, frames))
     assert code == 1009
     assert told.of("error")[-1]["code"] == told.messages[-1]["reason"] == "frame_too_large"
+
+
+def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
+    async def run() -> int | None:
+        async with good_session_beside(server.stream_url):
+            url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+            async with connect(url, additional_headers=twilio_headers(server)) as connection:
+                for frame in (start(), *both(CUSTOMER, AGENT), "nonsense"):
+                    await connection.send(frame)
+                await connection.wait_closed()
+                return connection.close_code
+
+    assert asyncio.run(run()) == 4400
 
 
 def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None, str | None]:
@@ -293,7 +295,7 @@ def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
 
     with RunningServer(telephony_settings) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
-        whole = streamed(server, CUSTOMER, "roles=customer")
+        whole = streamed(server, CUSTOMER, query="roles=customer")
         told, code = asyncio.run(run(server))
     assert code == 1012
     assert told.messages[-1]["reason"] == "restarting"
