@@ -54,7 +54,9 @@ def test_an_endpoint_without_a_secret_is_closed(settings: Settings) -> None:
             assert name in problem["remedy"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-twilio-signature": "x"}, {"authorization": "Bearer x"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-twilio-signature": "x"}, {"authorization": "Bearer x"}]
+)
 def test_twilio_without_a_good_signature(server: RunningServer, headers: dict[str, str]) -> None:
     status, problem = refusal(server, "/v1/twilio", headers)
     assert (status, problem["code"]) == (401, "bad_signature")
