@@ -400,7 +400,8 @@ class LiveSession(abc.ABC):
             event = message.model_dump(mode="json", exclude={"seq"})
             event |= {"front_end": self.front_end, "external": self._external}
             try:
-                await self._teller(event)
+                async with asyncio.timeout(self._settings.send_timeout_s):
+                    await self._teller(event)
             except Exception:  # whoever waits for the results here must not suffer for it
                 log.exception("session %s: a webhook could not be told", self.id)
 

@@ -114,15 +114,18 @@ def _chosen(offered: list[Media]) -> Media:
 async def _probed(line: Line, media: Media) -> None:
     """A connection probe: opened and closed, without a session."""
     await line.send("opened", startPaused=False, media=[media.model_dump()])
-    async with asyncio.timeout(OPENING_S):
-        while True:
-            message = await line.receive()
-            if isinstance(message, ClientMessage):
-                if message.type == "ping":
-                    await line.send("pong")
-                if message.type == "close":
-                    await line.send("closed")
-                    return
+    try:
+        async with asyncio.timeout(OPENING_S):
+            while True:
+                message = await line.receive()
+                if isinstance(message, ClientMessage):
+                    if message.type == "ping":
+                        await line.send("pong")
+                    if message.type == "close":
+                        await line.send("closed")
+                        return
+    except TimeoutError as error:
+        raise Idle(f"the probe was not closed for {OPENING_S:g} s", remedy="close it") from error
 
 
 async def _hang_up(socket: WebSocket, line: Line, error: SerError | None) -> None:

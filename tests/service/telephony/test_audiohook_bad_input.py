@@ -203,6 +203,28 @@ def test_what_is_no_duration(text: str) -> None:
         samples(text)
 
 
+def test_an_opening_is_not_waited_for_for_ever(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.telephony.audiohook.OPENING_S", 0.2)
+
+    async def nothing(client: AudioHookClient) -> None:
+        """Connects, and no more."""
+
+    async def probe(client: AudioHookClient) -> None:
+        await client.open(conversationId=NULL_ID, participant={"id": NULL_ID})
+        await client.receive("opened")
+
+    async def run(act: Act) -> str:
+        async with audiohook(server) as client:
+            await act(client)
+            message = json.loads(await client.connection.recv())
+            return message["parameters"]["info"]
+
+    for act in (nothing, probe):
+        assert "408 idle" in asyncio.run(run(act))
+
+
 def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
     async def run() -> None:
         async with good_session_beside(server.stream_url), audiohook(server) as client:

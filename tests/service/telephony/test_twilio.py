@@ -276,6 +276,15 @@ def test_a_call_that_cannot_begin_is_closed_with_the_cause(
     assert server.http.get("/v1/sessions").json() == {"sessions": []}
 
 
+def test_a_start_is_not_waited_for_for_ever(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.telephony.twilio.OPENING_S", 0.2)
+    code, reason = first_words(server, connected())
+    assert code == 4408
+    assert "no start came" in (reason or "")
+
+
 def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
     async def run(server: RunningServer) -> tuple[Transcript, int | None]:
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
