@@ -16,6 +16,7 @@ from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
 from glrf.training import crossval, embed, evaluate, export, train
+from glrf.worker import worker
 
 app = typer.Typer(
     name="glrf",
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: list[Callable[..., None]] = [
-    *(serve, analyze, stream, demo),
+    *(serve, worker, analyze, stream, demo),
     *(embed, train, crossval, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:

@@ -7,7 +7,9 @@
     │   ├── BadAudio          audio that cannot be decoded, or breaks the limits
     │   ├── CheckpointRejected    a stream cannot go on from this token
     │   ├── UnsupportedEncoding   an encoding or container that is not spoken here
-    │   └── TooLarge          more bytes or seconds than the limits allow
+    │   ├── TooLarge          more bytes or seconds than the limits allow
+    │   ├── NotFound          there is no such thing, or it is somebody else's
+    │   └── Conflict          not in the state that it is in
     ├── AccessError           who asks
     │   ├── Unauthenticated   no credentials, or none that are good here
     │   └── NotAllowed        from there, nobody is served
@@ -78,6 +80,14 @@ class UnsupportedEncoding(InputError):
 
 class TooLarge(InputError):
     code = "too_large"
+
+
+class NotFound(InputError):
+    code = "not_found"
+
+
+class Conflict(InputError):
+    code = "conflict"
 
 
 class AccessError(SerError):

@@ -186,6 +186,54 @@ class Settings(BaseSettings):
     upload_timeout_s: float = Field(
         default=300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
     )
+
+    jobs_url: SecretStr | None = Field(
+        default=None,
+        description="Where jobs are kept: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`. "
+        "Without it: SQLite in `GLRF_JOBS_DIR`, on a local disk.",
+    )
+    jobs_dir: Path = Field(
+        default=Path("glrf-jobs"),
+        description="Folder of the jobs' recordings; the same for all processes of one store.",
+    )
+    jobs_workers: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="Worker processes that `glrf serve` runs; 0: none, `glrf worker` elsewhere.",
+    )
+    jobs_at_a_time: int = Field(
+        default=2, ge=1, le=64, description="Jobs that one worker process scores side by side."
+    )
+    jobs_max: int = Field(
+        default=10_000,
+        ge=1,
+        description="Jobs that may wait or be scored; one more is refused with 503.",
+    )
+    jobs_max_bytes: int = Field(
+        default=2 * 2**30, ge=1, description="Largest body of `POST /v1/jobs`, in bytes."
+    )
+    jobs_max_s: float = Field(
+        default=43_200.0, gt=0, description="Longest audio of a job, in seconds after decoding."
+    )
+    jobs_upload_s: float = Field(
+        default=3600.0, gt=0, description="Time for the whole body of `POST /v1/jobs` to arrive."
+    )
+    jobs_chunk_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Audio, in seconds, after which a job's progress is stored: the most that a "
+        "crash repeats.",
+    )
+    jobs_keep_audio: bool = Field(
+        default=False,
+        description="Whether recordings are kept as long as results; else they are deleted once "
+        "they are scored.",
+    )
+    jobs_keep_days: float = Field(
+        default=7.0, gt=0, description="Days after its end that a job is deleted, with its result."
+    )
+
     shutdown_s: float = Field(
         default=20.0,
         gt=0,

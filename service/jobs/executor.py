@@ -1,0 +1,121 @@
+"""The workers' side of DBOS: the workflows, and this process's place among the executors.
+
+A workflow calls one step for each chunk. What a step does is decided by the store alone, so a
+step that is repeated after a crash does not score again what is stored.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import Literal
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+
+from ser_core.errors import InputError, ModelError, SerError
+from service.jobs.queue import (
+    APPLICATION,
+    APPLICATION_VERSION,
+    SCORING_QUEUE,
+    SCORING_WORKFLOW,
+)
+from service.jobs.scoring import GivenUp, Scoring
+from service.jobs.store import JobGone
+
+Outcome = Literal["more", "succeeded", "failed", "gone"]
+
+#: How often the queue is looked at.
+POLL_S = 0.5
+#: Between two attempts at a chunk, where neither the recording nor the model is to blame.
+RETRY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Executor:
+    """One of DBOS's executors: the process that makes it.
+
+    Scoring runs on the event loop on which this was made, workflows in DBOS's threads.
+    """
+
+    def __init__(self, scoring: Scoring, executor_id: str, n_jobs: int) -> None:
+        self.id = executor_id
+        self._loop = asyncio.get_running_loop()
+        self._scoring = scoring
+        self._n_jobs = n_jobs
+        self._is_stopping = threading.Event()
+        self._in_hand: set[Future[bool]] = set()
+
+    def launch(self, engine: sa.Engine) -> None:
+        """Begins to take jobs; returns when DBOS runs."""
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_engine": engine,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self.id,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+        DBOS(config=config)
+
+        @DBOS.step(name="score_chunk")
+        def score_chunk(job_id: str) -> Outcome:
+            return self._score_chunk(job_id)
+
+        # Deaths of executors are no reason to give up a job: attempts are counted by chunk.
+        @DBOS.workflow(name=SCORING_WORKFLOW, max_recovery_attempts=None)
+        def _(job_id: str) -> str:
+            while (outcome := score_chunk(job_id)) == "more":
+                pass
+            return outcome
+
+        DBOS.launch()
+        DBOS.register_queue(
+            SCORING_QUEUE,
+            worker_concurrency=self._n_jobs,
+            polling_interval_sec=POLL_S,
+            on_conflict="always_update",
+        )
+
+    def _score_chunk(self, job_id: str) -> Outcome:
+        self._pause_if_stopping()
+        work = asyncio.run_coroutine_threadsafe(self._scoring.next_chunk(job_id), self._loop)
+        self._in_hand.add(work)
+        try:
+            return "more" if work.result() else "succeeded"
+        except JobGone:
+            return "gone"
+        except (InputError, ModelError, GivenUp) as error:
+            return self._fail(job_id, error)
+        except Exception as error:
+            return self._try_again(job_id, error)
+        finally:
+            self._in_hand.discard(work)
+
+    def _try_again(self, job_id: str, error: Exception) -> Outcome:
+        """The job is not to blame, as far as is known: it is given up after some attempts only."""
+        log.warning("job %s: a chunk failed, and is tried again", job_id, exc_info=error)
+        time.sleep(RETRY_S)
+        return "more"
+
+    def _fail(self, job_id: str, error: SerError) -> Outcome:
+        try:
+            asyncio.run_coroutine_threadsafe(self._scoring.fail(job_id, error), self._loop).result()
+        except JobGone:
+            return "gone"
+        log.info("job %s failed: %s", job_id, error.code)
+        return "failed"
+
+    def _pause_if_stopping(self) -> None:
+        """Ends the workflow's thread here: another executor goes on with the job."""
+        while self._is_stopping.is_set():
+            time.sleep(3600)
+
+    def drain(self, timeout_s: float) -> None:
+        """Takes nothing new, and waits so long for the chunks in hand."""
+        self._is_stopping.set()
+        deadline_s = time.monotonic() + timeout_s
+        while self._in_hand and time.monotonic() < deadline_s:
+            time.sleep(0.05)
