@@ -23,7 +23,6 @@ from service.jobs.store import UNFINISHED, Job, JobStore, Status, now_ms
 from service.requests import JobQuery
 from service.settings import Settings
 
-
 _READ_BYTES = 2**20
 
 

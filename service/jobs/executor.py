@@ -22,7 +22,7 @@ from service.jobs.queue import (
     SCORING_WORKFLOW,
 )
 from service.jobs.scoring import GivenUp, Scoring
-from service.jobs.store import JobGone
+from service.jobs.store import JobGone, Overtaken
 
 Outcome = Literal["more", "succeeded", "failed", "gone"]
 
@@ -87,6 +87,8 @@ class Executor:
             return "more" if work.result() else "succeeded"
         except JobGone:
             return "gone"
+        except Overtaken:
+            return "more"
         except (InputError, ModelError, GivenUp) as error:
             return self._fail(job_id, error)
         except Exception as error:

@@ -47,7 +47,11 @@ class Job:
 
 
 class JobGone(Exception):
-    """The job was deleted, or another executor finished it meanwhile."""
+    """The job was deleted, or has ended."""
+
+
+class Overtaken(Exception):
+    """Another executor, which took this one for dead, has brought the job further."""
 
 
 class JobStore:
@@ -160,7 +164,10 @@ class JobStore:
         return FileChunk((), row.audio_from, json.loads(zlib.decompress(row.session)))
 
     def put_chunk(self, job: Job, chunk: FileChunk, model: str, progress: float) -> None:
-        """Stores one more chunk and where to go on after it, at once; raises `JobGone`."""
+        """Stores one more chunk and where to go on after it, at once.
+
+        Raises `JobGone` and `Overtaken`.
+        """
         with self.begin() as connection:
             self._advance(connection, job, model=model, progress=progress)
             self._upsert_chunk(connection, job, chunk)
@@ -175,7 +182,7 @@ class JobStore:
         summary: str,
         audio_ms: int,
     ) -> None:
-        """Stores the last chunk and the result, at once; raises `JobGone`."""
+        """Stores the last chunk and the result, at once; raises `JobGone` and `Overtaken`."""
         with self.begin() as connection:
             self._advance(
                 connection,
@@ -219,10 +226,7 @@ class JobStore:
             )
 
     def _advance(self, connection: sa.Connection, job: Job, **values: Any) -> None:
-        """Locks the job's row first: a job that is being deleted gets no chunk any more.
-
-        So does one that another executor, which took this one for dead, has brought further.
-        """
+        """Locks the job's row first: a job that is being deleted gets no chunk any more."""
         progress = sa.case(
             (jobs.c.progress > values["progress"], jobs.c.progress), else_=values.pop("progress")
         )
@@ -236,7 +240,10 @@ class JobStore:
             .values(n_chunks=job.n_chunks + 1, n_attempts=0, progress=progress, **values)
         ).rowcount
         if not changed:
-            raise JobGone(job.id)
+            is_there = sa.select(jobs.c.id).where(
+                jobs.c.id == job.id, jobs.c.status.in_(UNFINISHED)
+            )
+            raise (Overtaken if connection.execute(is_there).first() else JobGone)(job.id)
         self.count(connection, "chunks")
 
     def _upsert_chunk(self, connection: sa.Connection, job: Job, chunk: FileChunk) -> None:
