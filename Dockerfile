@@ -2,6 +2,7 @@
 
 # docker build --tag glrf .                           for the CPU
 # docker build --tag glrf:gpu --build-arg DEVICE=gpu .    for CUDA; run it with --gpus all
+# --build-arg COMMIT="$(git rev-parse HEAD)" has every result say what it was made with.
 #
 # One base for both: CUDA's libraries come as wheels, the driver from the host.
 
@@ -11,6 +12,8 @@ FROM python:${PYTHON_VERSION}-slim-bookworm AS build
 ARG DEVICE=cpu
 WORKDIR /src
 COPY . .
+ARG COMMIT=
+RUN test -z "${COMMIT}" || printf '%s\n' "${COMMIT}" > service/commit.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/glrf \
     && /opt/glrf/bin/pip install --disable-pip-version-check \

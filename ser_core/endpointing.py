@@ -23,9 +23,14 @@ DEFAULT_SILENCE_S = 0.7
 #: Speech begins where this much of a window is speech: a click or a cough of a chair is not.
 _ONSET_S, _ONSET_WINDOW_S = 0.1, 0.3
 #: An utterance begins this much before its first speech frame, and ends this much after its last.
-_PRE_ROLL_S, _HANGOVER_S = 0.2, 0.2
+PRE_ROLL_S, HANGOVER_S = 0.2, 0.2
 #: Who talks for longer than this without a pause is cut, and goes on in the next utterance.
 _MAX_UTTERANCE_S = 30.0
+
+
+def hangover_s(silence_s: float) -> float:
+    """How long after the last speech an utterance ends that `silence_s` of silence end."""
+    return min(HANGOVER_S, silence_s)
 
 
 def detector(name: DetectorName, features: FeatureSpec) -> Detector:
@@ -86,9 +91,9 @@ class Endpointer:
         self._step_samples = step_samples
         self._detector = detector
         self._silence_samples = round(silence_s * features.sample_rate_hz)
-        self._hangover_samples = round(min(_HANGOVER_S, silence_s) * features.sample_rate_hz)
+        self._hangover_samples = round(hangover_s(silence_s) * features.sample_rate_hz)
         self._max_samples = round(_MAX_UTTERANCE_S * features.sample_rate_hz)
-        self._pre_roll_frames = frames(_PRE_ROLL_S)
+        self._pre_roll_frames = frames(PRE_ROLL_S)
         self._n_onset, self._n_window = frames(_ONSET_S), frames(_ONSET_WINDOW_S)
         lookback_frames = self._pre_roll_frames + self._n_window
         # Two steps: one that an onset's frames may reach back into, one for `restore`.

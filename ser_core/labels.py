@@ -1,7 +1,7 @@
 """Emotion labels, how far apart they are, and the paper's pure criterion."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 NEUTRAL = "neutral"
 
@@ -31,6 +31,22 @@ def affect_distance(one: str, other: str) -> float:
     if one not in VALENCE_AROUSAL or other not in VALENCE_AROUSAL:
         return 1.0
     return math.dist(VALENCE_AROUSAL[one], VALENCE_AROUSAL[other])
+
+
+def affect_of(scores: Mapping[str, float]) -> tuple[float, float] | None:
+    """Valence and arousal, each -1..1, of scores 0..1 by label.
+
+    The centre of the labels' points on Russell's circle (`VALENCE_AROUSAL`), each weighted by its
+    score; `None` where no label that has a place there has a score.
+    """
+    placed = {label: score for label, score in scores.items() if label in VALENCE_AROUSAL}
+    total = sum(placed.values())
+    if total <= 0:
+        return None
+    weights = {label: score / total for label, score in placed.items()}
+    valence = sum(weight * VALENCE_AROUSAL[label][0] for label, weight in weights.items())
+    arousal = sum(weight * VALENCE_AROUSAL[label][1] for label, weight in weights.items())
+    return valence, arousal
 
 
 def is_pure(label: str, predictions: Iterable[str]) -> bool:

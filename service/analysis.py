@@ -26,10 +26,12 @@ from ser_core.speech import DetectorName
 from ser_core.stream_config import StreamConfig
 from service import wire
 from service.inference.batcher import Batcher
+from service.manifest import run_of
 from service.metrics import Metrics
 from service.pump import Pump, Told
 from service.quotas import AudioMeter
 from service.requests import FileQuery, Role
+from service.tally import CallTally, Margins
 
 MAX_FILE_RATE_HZ = 192_000
 BLOCK_S = 1.0
@@ -92,6 +94,9 @@ class FileAnalysis:
         self._duration_ms = 0
         self._summaries: list[wire.StreamSummary] = []
         self._roles: tuple[Role, ...] = ()
+        self._config = StreamConfig()
+        #: What the lines add up to. Who goes on with a file gives it those that were told before.
+        self.tally = CallTally(batcher.backend.spec.labels)
 
     async def lines(self) -> AsyncGenerator[Line]:
         """Everything told of the file, in order, as it is scored."""
@@ -99,6 +104,7 @@ class FileAnalysis:
         try:
             async for line in self._told(audio):
                 assert not isinstance(line, Checkpoint)
+                self.tally.accept(line)
                 yield line
         finally:
             audio.close()
@@ -120,6 +126,7 @@ class FileAnalysis:
             chunk_end = n_heard + chunk_samples
             async for told in self._told(audio, last, checkpoints=True):
                 if not isinstance(told, Checkpoint):
+                    self.tally.accept(told)
                     lines.append(told)
                 elif told.state["n_received"] >= chunk_end:
                     yield FileChunk(tuple(lines), told.resume_from, told.state)
@@ -135,6 +142,7 @@ class FileAnalysis:
         config = self._query.config(
             audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ, self._detector
         )
+        self._config = config
         self._roles = self._query.parsed_roles(audio.n_channels)
         narrator = wire.Narrator(spec, self._roles)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
@@ -234,6 +242,7 @@ class FileAnalysis:
                     segments=tuple(segments.get(index, ())),
                     utterances=tuple(utterances.get(index, ())),
                     alerts=tuple(alerts.get(index, ())),
+                    turning_points=self.tally.turning_points(index),
                     summary=summaries[index],
                 )
             )
@@ -242,8 +251,16 @@ class FileAnalysis:
             model=self.model,
             duration_ms=self._duration_ms,
             channels=tuple(channels),
+            call=self._call(),
             warnings=tuple(warnings),
+            run=self._run(),
         )
+
+    def _call(self) -> wire.Call:
+        return self.tally.call(self._roles, Margins.of(self._config), self._duration_ms)
+
+    def _run(self) -> wire.Run:
+        return run_of(self._batcher.backend, self._config, self._roles)
 
     def summary(self) -> wire.SummaryLine:
         """The last line of the answer that streams."""
@@ -256,8 +273,15 @@ class FileAnalysis:
             request_id=self._request_id,
             model=self.model,
             duration_ms=self._duration_ms,
-            channels=(*self._summaries, *unscored),
+            channels=(*self._channel_summaries(), *unscored),
+            call=self._call(),
+            run=self._run(),
         )
+
+    def _channel_summaries(self) -> Iterator[wire.FileChannelSummary]:
+        for summary in self._summaries:
+            turning_points = self.tally.turning_points(summary.channel)
+            yield wire.FileChannelSummary(**summary.model_dump(), turning_points=turning_points)
 
 
 async def analyze(

@@ -1,9 +1,12 @@
 """What `session.created` says: the stream's options as understood, and what it is held to."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from ser_core.stream_config import StreamConfig
 from service import wire
+from service.inference.backend import Backend
+from service.manifest import code, option_fields
 from service.requests import Role, StreamQuery
 from service.settings import Settings
 
@@ -13,25 +16,16 @@ def options(
 ) -> wire.StreamSettings:
     """The options, defaults included."""
     return wire.StreamSettings(
+        **option_fields(config, roles),
         encoding=config.encoding,
-        sample_rate=config.sample_rate_hz,
-        channels=config.n_channels,
-        roles=tuple(
-            wire.ChannelConfig(channel=index, role=role.name, scored=role.scored)
-            for index, role in enumerate(roles)
-        ),
-        endpointing=config.endpointing,
-        endpoint_silence_ms=round(config.endpoint_silence_s * 1000)
-        if config.endpointing == "vad"
-        else None,
-        smoothing=config.smoothing.kind,
-        hysteresis=config.smoothing.hold.hysteresis,
-        min_dwell_ms=round(config.smoothing.hold.min_dwell_s * 1000),
-        rules=tuple(rule.text for rule in config.rules),
-        partial=config.partial,
         start_offset_ms=query.start_offset_ms,
         on_overload=query.on_overload,
     )
+
+
+def maker(backend: Backend) -> dict[str, Any]:
+    """What makes the numbers: the members `model` and `code`."""
+    return {"model": wire.model_card(backend.spec, backend.sha256), "code": code()}
 
 
 def limits(settings: Settings) -> wire.Limits:

@@ -355,7 +355,7 @@ class Stream:
         await self._send(
             wire.SessionCreated,
             config=greeting.options(config, self._query, roles),
-            model=wire.model_card(backend.spec, backend.sha256),
+            **greeting.maker(backend),
             limits=greeting.limits(self._settings),
             expires_at=greeting.expires_at(self._settings, datetime.now(UTC)),
         )

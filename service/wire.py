@@ -12,30 +12,20 @@ from ser_core import events
 from ser_core.errors import BadMessage, SerError
 from ser_core.events import Abstain, Scores
 from ser_core.model_file import ModelSpec
+from service.call import Call, TurningPoint
 from service.clock import Clock
+from service.manifest import ChannelConfig as ChannelConfig
+from service.manifest import Code, ModelCard, Options, Run
+from service.manifest import model_card as model_card
 from service.problems import problem_of, retry_after_s
+from service.record import Record as _Object
 from service.requests import Role
 
 MAX_FRAME_BYTES = 2**20
 SCORE_DIGITS = 6
 
 
-class _Object(BaseModel):
-    """Base of what is sent; made here, so that nothing is coerced."""
-
-    model_config = ConfigDict(frozen=True)
-
-
 # --- what both transports tell ---------------------------------------------------------------
-
-
-class ModelCard(_Object):
-    """The model that answers; `labels` in the order of its outputs."""
-
-    name: str
-    version: str
-    sha256: str
-    labels: tuple[str, ...]
 
 
 class ModelDetails(ModelCard):
@@ -146,28 +136,10 @@ class Message(_Object):
     session_id: str
 
 
-class ChannelConfig(_Object):
-    """A channel as understood from `roles`; one that is not scored is dropped unheard."""
-
-    channel: int
-    role: str | None
-    scored: bool
-
-
-class StreamSettings(_Object):
+class StreamSettings(Options):
     """The stream's options as understood, defaults included."""
 
     encoding: str
-    sample_rate: int
-    channels: int
-    roles: tuple[ChannelConfig, ...]
-    endpointing: str
-    endpoint_silence_ms: int | None
-    smoothing: str
-    hysteresis: float
-    min_dwell_ms: int
-    rules: tuple[str, ...]
-    partial: bool
     start_offset_ms: int
     on_overload: str
 
@@ -188,6 +160,7 @@ class SessionCreated(Message):
     type: Literal["session.created"] = "session.created"
     config: StreamSettings
     model: ModelCard
+    code: Code
     limits: Limits
     expires_at: str | None = None
 
@@ -316,6 +289,7 @@ class ScoredChannel(_Object):
     segments: tuple[SegmentFields, ...]
     utterances: tuple[UtteranceFields, ...]
     alerts: tuple[AlertFields, ...]
+    turning_points: tuple[TurningPoint, ...]
     summary: ChannelSummary
 
 
@@ -334,7 +308,9 @@ class FileResult(_Object):
     model: ModelCard
     duration_ms: int
     channels: tuple[ScoredChannel | UnscoredChannel, ...]
+    call: Call
     warnings: tuple[WarningFields, ...]
+    run: Run
 
 
 class SegmentLine(SegmentFields):
@@ -361,6 +337,12 @@ class ErrorLine(ErrorFields):
     type: Literal["error"] = "error"
 
 
+class FileChannelSummary(StreamSummary):
+    """What a scored channel adds up to, where its segments have been told."""
+
+    turning_points: tuple[TurningPoint, ...]
+
+
 class SummaryLine(_Object):
     """The last line of the `application/x-ndjson` answer."""
 
@@ -368,7 +350,9 @@ class SummaryLine(_Object):
     request_id: str
     model: ModelCard
     duration_ms: int
-    channels: tuple[StreamSummary | UnscoredChannel, ...]
+    channels: tuple[FileChannelSummary | UnscoredChannel, ...]
+    call: Call
+    run: Run
 
 
 # --- from the core's events ------------------------------------------------------------------
@@ -447,11 +431,6 @@ class Narrator:
 def rounded(scores: Scores) -> Scores:
     """Scores as sent; 1e-6 is far below what any decision looks at."""
     return {label: round(score, SCORE_DIGITS) for label, score in scores.items()}
-
-
-def model_card(spec: ModelSpec, sha256: str) -> ModelCard:
-    """What every answer says of its model."""
-    return ModelCard(name=spec.name, version=spec.version, sha256=sha256, labels=spec.labels)
 
 
 def error_fields(error: SerError, request_id: str, *, fatal: bool) -> dict[str, Any]:

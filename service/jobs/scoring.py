@@ -19,7 +19,7 @@ from service import problems
 from service.analysis import FileAnalysis, FileChunk, FileLimits
 from service.inference.batcher import Batcher
 from service.jobs.audio import AudioFolder
-from service.jobs.result import result_document
+from service.jobs.result import parsed, result_document
 from service.jobs.store import Job, JobStore
 from service.registry import model_key
 from service.requests import FileQuery
@@ -127,10 +127,18 @@ class Scoring:
             detector=settings.vad,
             request_id=job.id,
         )
+        if last is not None:
+            await asyncio.to_thread(self._retell, analysis, job)
         chunks = analysis.chunks(settings.jobs_chunk_s, last)
         state = _Open(job.n_chunks, _identity(batcher), file, analysis, chunks)
         self._open[job.id] = state
         return job, state
+
+    def _retell(self, analysis: FileAnalysis, job: Job) -> None:
+        """What was told before adds up with what is to come."""
+        for chunk in self._store.lines(job.id, job.n_chunks):
+            for line in parsed(chunk):
+                analysis.tally.accept(line)
 
     async def _last_chunk(self, job: Job, batcher: Batcher) -> FileChunk | None:
         """Where to go on; nowhere if another model or detector scored what is there."""

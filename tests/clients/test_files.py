@@ -63,6 +63,13 @@ def test_a_file_by_path_and_by_bytes(server: Server, tmp_path: Path, is_path: bo
         analyze_file(server.url, path if is_path else audio, roles=["customer", "agent:off"])
     )
     assert result.channels[0].utterances[0].label == "angry"
+    (turn,) = result.channels[0].turning_points
+    assert (turn.from_label, turn.to_label, turn.lasted_ms) == ("neutral", "angry", 6400)
+    assert result.call is not None
+    assert result.call.overlap is None
+    assert [part.channels[0].label for part in result.call.arc] == ["neutral", "angry"]
+    assert result.run is not None
+    assert result.run.config["smoothing"] == "viterbi"
     assert server.body == audio
     assert server.request_line.startswith("POST /v1/files?roles=customer%2Cagent%3Aoff ")
 

@@ -1,4 +1,4 @@
-"""The full size of the job's kill test: `python -m tests.kills --jobs 400 --kills 60 [--postgres]`."""
+"""The full size of the jobs' kill test: `python -m tests.kills [--postgres]`."""
 
 import argparse
 import asyncio

@@ -22,7 +22,7 @@ class Process:
         self._code = code
         self._environment = {**os.environ, **environment}
         self._process: asyncio.subprocess.Process | None = None
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process lives
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(

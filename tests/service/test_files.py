@@ -33,18 +33,10 @@ def test_the_answer(server: RunningServer) -> None:
     body = answer.json()
     assert answer.status_code == 200
     assert answer.headers["X-Request-ID"] == body["request_id"]
-    assert list(body) == ["request_id", "model", "duration_ms", "channels", "warnings"]
+    assert list(body) == list(wire.FileResult.model_fields)
     assert body["duration_ms"] == 3000
     (channel,) = body["channels"]
-    assert list(channel) == [
-        "channel",
-        "role",
-        "scored",
-        "segments",
-        "utterances",
-        "alerts",
-        "summary",
-    ]
+    assert list(channel) == list(wire.ScoredChannel.model_fields)
     assert len(channel["segments"]) == 6
     assert list(channel["segments"][0]) == list(wire.SegmentFields.model_fields)
     assert list(channel["utterances"][0]) == list(wire.UtteranceFields.model_fields)
@@ -113,6 +105,9 @@ def test_ndjson_is_the_json_line_by_line(server: RunningServer) -> None:
             assert_same_document(told, [{**line, "type": kind} for line in channel[f"{kind}s"]])
         summary = lines[-1]["channels"][channel["channel"]]
         assert_same_document(channel["summary"], {k: summary[k] for k in channel["summary"]})
+        assert channel["turning_points"] == summary["turning_points"]
+    assert_same_document(lines[-1]["call"], whole["call"])
+    assert lines[-1]["run"] == whole["run"]
 
 
 def test_ndjson_comes_while_the_file_is_scored(settings: Settings) -> None:

@@ -76,6 +76,14 @@ class Model(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Code(Record):
+    """The server's version; `commit` is `None` where its installation does not tell."""
+
+    version: str
+    commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelDetails(Model):
     """What else a server tells of a model that it offers."""
 
@@ -130,6 +138,7 @@ class SessionCreated(Frame):
     config: dict[str, Any]
     model: Model
     limits: dict[str, Any]
+    code: Code | None = None
     expires_at: str | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Unpack
 import httpx
 
 from glrf_client.address import http_url, is_loopback, query_of
+from glrf_client.call import Call, Run, TurningPoint
 from glrf_client.errors import BadServerMessage, Refused, Unreachable
 from glrf_client.events import (
     Alert,
@@ -37,18 +38,21 @@ class ChannelResult(Record):
     segments: tuple[Segment, ...] = ()
     utterances: tuple[Utterance, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    turning_points: tuple[TurningPoint, ...] = ()
     summary: Summary | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult(Record):
-    """The answer to a file."""
+    """The answer to a file; a server of an earlier version tells neither `call` nor `run`."""
 
     request_id: str
     model: Model
     duration_ms: int
     channels: tuple[ChannelResult, ...]
+    call: Call | None = None
     warnings: tuple[StreamWarning, ...] = ()
+    run: Run | None = None
 
 
 async def analyze_file(

@@ -20,6 +20,12 @@ export interface Model {
   labels: string[];
 }
 
+/** The server's version; `commit` is `null` where its installation does not tell. */
+export interface Code {
+  version: string;
+  commit: string | null;
+}
+
 /** What else a server tells of a model that it offers. */
 export interface ModelDetails extends Model {
   default: boolean;
@@ -63,6 +69,8 @@ export interface SessionCreated extends Frame {
   type: "session.created";
   config: Record<string, unknown>;
   model: Model;
+  /** A server of an earlier version does not tell it. */
+  code?: Code;
   limits: Record<string, unknown>;
   expires_at: string | null;
 }

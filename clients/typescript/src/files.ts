@@ -5,13 +5,76 @@ import { BadServerMessage, Refused, Unreachable } from "./errors.ts";
 import {
   isObject,
   type AlertFields,
+  type Code,
   type Model,
   type ModelDetails,
+  type Scores,
   type SegmentFields,
   type Summary,
   type UtteranceFields,
   type WarningFields,
 } from "./events.ts";
+
+/** A stretch of the call. */
+export interface Interval {
+  start_ms: number;
+  end_ms: number;
+}
+
+/** A channel's emotion changed, and stayed changed. */
+export interface TurningPoint {
+  start_ms: number;
+  from_label: string;
+  to_label: string;
+  /** To the next one, or to the channel's last speech. */
+  lasted_ms: number;
+  /** How much of that was speech that said `to_label`. */
+  heard_ms: number;
+}
+
+/** How much one scored channel spoke; `talk_share` is of what all channels spoke. */
+export interface Talk {
+  channel: number;
+  role: string | null;
+  talk_ms: number | null;
+  talk_share: number | null;
+  n_utterances: number;
+}
+
+/** One scored channel in one part of the call: mean scores, and the largest's label. */
+export interface ArcChannel {
+  channel: number;
+  role: string | null;
+  talk_ms: number | null;
+  n_segments: number;
+  label: string | null;
+  scores: Scores;
+  /** Unpleasant -1 to pleasant 1; `null` where nothing was scored. */
+  valence: number | null;
+  /** Calm -1 to excited 1; `null` where nothing was scored. */
+  arousal: number | null;
+}
+
+/**
+ * The call as a whole. `null` stands where something cannot be known: who speaks is known with
+ * `endpointing=vad` only, and where a channel is off nothing is said that would tell of it.
+ */
+export interface Call {
+  talk: Talk[];
+  overlap: { total_ms: number; share: number; intervals: Interval[] } | null;
+  silence: { total_ms: number; share: number; longest: Interval | null } | null;
+  arc: (Interval & { channels: ArcChannel[] })[];
+}
+
+/** All that the numbers depend on besides the audio. */
+export interface Run {
+  schema_version: number;
+  model: Model;
+  code: Code;
+  /** The options as understood, defaults included. */
+  config: Record<string, unknown>;
+  engine: { device: string; providers: string[]; libraries: Record<string, string> };
+}
 
 /** One channel of a file, with the objects of a stream; one that is off has none of them. */
 export interface ChannelResult {
@@ -21,6 +84,7 @@ export interface ChannelResult {
   segments?: SegmentFields[];
   utterances?: UtteranceFields[];
   alerts?: AlertFields[];
+  turning_points?: TurningPoint[];
   summary?: Summary;
 }
 
@@ -30,7 +94,10 @@ export interface FileResult {
   model: Model;
   duration_ms: number;
   channels: ChannelResult[];
+  /** A server of an earlier version tells neither this nor `run`. */
+  call?: Call;
   warnings: WarningFields[];
+  run?: Run;
 }
 
 /** The contract's parameters by its own names, and what the request needs besides. */

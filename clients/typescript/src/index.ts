@@ -14,6 +14,7 @@ export {
   type Alert,
   type AlertFields,
   type Checkpoint,
+  type Code,
   type Decision,
   type Draining,
   type ErrorFrame,
@@ -35,9 +36,15 @@ export {
 export {
   analyzeFile,
   models,
+  type ArcChannel,
+  type Call,
   type ChannelResult,
   type FileOptions,
   type FileResult,
+  type Interval,
+  type Run,
+  type Talk,
+  type TurningPoint,
 } from "./files.ts";
 export {
   microphone,
