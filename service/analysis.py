@@ -14,9 +14,9 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
-from ser_core.containers import AudioSource, open_audio
+from ser_core.containers import open_audio
 from ser_core.errors import TooLarge
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from ser_core.features import Float32
@@ -45,11 +45,32 @@ class FileLimits:
     max_untold_events: int = 16
 
 
+class Audio(Protocol):
+    """Decoded audio of one file, decoded here or elsewhere; see `AudioSource`."""
+
+    rate_hz: int
+    n_channels: int
+    announced_samples: int | None
+
+    def blocks(self, n_samples: int) -> Iterator[Float32]:
+        """Blocks of `n_samples` samples, the last one shorter."""
+        ...
+
+    def close(self) -> None:
+        """Ends the decoding."""
+        ...
+
+
+OpenAudio = Callable[[BinaryIO | Path], Audio]
+
 Line = wire.SegmentLine | wire.UtteranceLine | wire.AlertLine | wire.WarningLine
 
 
 class FileAnalysis:
     """One file's analysis: iterate `lines` to its end, then read `result` or `summary`.
+
+    `decode` opens the file: in this process, or, for files of strangers, by
+    `service.decoding.Decoding.open` in another. Lines are not kept here.
 
     Raises, while iterating, `BadAudio`, `UnsupportedEncoding`, `BadParameter`, `TooLarge`, and
     `Overloaded` when the batcher is full.
@@ -61,6 +82,7 @@ class FileAnalysis:
         batcher: Batcher,
         query: FileQuery | None = None,
         *,
+        decode: OpenAudio = open_audio,
         limits: FileLimits | None = None,
         detector: DetectorName = "energy",
         metrics: Metrics | None = None,
@@ -68,6 +90,7 @@ class FileAnalysis:
         request_id: str | None = None,
     ) -> None:
         self._source = source
+        self._decode = decode
         self._batcher = batcher
         self._query = query or FileQuery()
         self._query.check()
@@ -82,19 +105,23 @@ class FileAnalysis:
 
     async def lines(self) -> AsyncGenerator[Line]:
         """Everything told of the file, in order, as it is scored."""
-        audio = await _in_thread(lambda: open_audio(self._source))
+        opened: list[Audio] = []
         try:
-            async for line in self._lines(audio):
+            await _in_thread(lambda: opened.append(self._decode(self._source)))
+            async for line in self._lines(opened[0]):
                 yield line
         finally:
-            audio.close()
+            for audio in opened:
+                await _in_thread(audio.close)
 
-    async def _lines(self, audio: AudioSource) -> AsyncIterator[Line]:
+    async def _lines(self, audio: Audio) -> AsyncIterator[Line]:
         spec = self._batcher.backend.spec
         config = self._query.config(
             audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ, self._detector
         )
         self._roles = self._query.parsed_roles(audio.n_channels)
+        if audio.announced_samples is not None:  # said at once, not after an hour of work
+            self._check_length(audio.announced_samples, audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)
         session = StreamSession(spec, config)
         pump = Pump(session, self._batcher, self._limits.max_untold_events)
@@ -107,7 +134,7 @@ class FileAnalysis:
             while is_open:
                 received_s = time.perf_counter()
                 is_open, features_s = await _in_thread(lambda: _step(session, blocks))
-                self._check_length(session, audio.rate_hz)
+                self._check_length(session.received_samples, audio.rate_hz)
                 if self._meter is not None:
                     await self._meter.hear((session.received_samples - n_metered) / audio.rate_hz)
                     n_metered = session.received_samples
@@ -122,8 +149,8 @@ class FileAnalysis:
         if self._metrics is not None:
             self._metrics.audio_s.labels("file").inc(self._duration_ms / 1000)
 
-    def _check_length(self, session: StreamSession, rate_hz: int) -> None:
-        if session.received_samples > self._limits.max_file_s * rate_hz:
+    def _check_length(self, n_samples: int, rate_hz: int) -> None:
+        if n_samples > self._limits.max_file_s * rate_hz:
             raise TooLarge(
                 f"the audio is longer than {self._limits.max_file_s:g} s",
                 remedy="send it in parts, or stream it",
