@@ -14,9 +14,9 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-from ser_core.containers import AudioSource, open_audio
+from ser_core.containers import open_audio
 from ser_core.errors import TooLarge
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from ser_core.features import Float32
@@ -47,6 +47,24 @@ class FileLimits:
     max_untold_events: int = 16
 
 
+class Audio(Protocol):
+    """Decoded audio of one file, decoded here or elsewhere; see `AudioSource`."""
+
+    rate_hz: int
+    n_channels: int
+    announced_samples: int | None
+
+    def blocks(self, n_samples: int) -> Iterator[Float32]:
+        """Blocks of `n_samples` samples, the last one shorter."""
+        ...
+
+    def close(self) -> None:
+        """Ends the decoding."""
+        ...
+
+
+OpenAudio = Callable[[BinaryIO | Path], Audio]
+
 Line = wire.SegmentLine | wire.UtteranceLine | wire.AlertLine | wire.WarningLine
 
 
@@ -66,6 +84,9 @@ class FileChunk:
 class FileAnalysis:
     """One file's analysis: iterate `lines` to its end, then read `result` or `summary`.
 
+    `decode` opens the file: in this process, or, for files of strangers, by
+    `service.decoding.Decoding.open` in another. Lines are not kept here.
+
     Raises, while iterating, `BadAudio`, `UnsupportedEncoding`, `BadParameter`, `TooLarge`, and
     `Overloaded` when the batcher is full.
     """
@@ -76,6 +97,7 @@ class FileAnalysis:
         batcher: Batcher,
         query: FileQuery | None = None,
         *,
+        decode: OpenAudio = open_audio,
         limits: FileLimits | None = None,
         detector: DetectorName = "energy",
         metrics: Metrics | None = None,
@@ -83,6 +105,7 @@ class FileAnalysis:
         request_id: str | None = None,
     ) -> None:
         self._source = source
+        self._decode = decode
         self._batcher = batcher
         self._query = query or FileQuery()
         self._query.check()
@@ -100,14 +123,11 @@ class FileAnalysis:
 
     async def lines(self) -> AsyncGenerator[Line]:
         """Everything told of the file, in order, as it is scored."""
-        audio = await _in_thread(lambda: open_audio(self._source))
-        try:
+        async with self._opened() as audio:
             async for line in self._told(audio):
                 assert not isinstance(line, Checkpoint)
                 self.tally.accept(line)
                 yield line
-        finally:
-            audio.close()
 
     async def chunks(
         self, chunk_s: float, last: FileChunk | None = None
@@ -118,8 +138,7 @@ class FileAnalysis:
         told then is what that one would have told. Raises besides `KeyError`, `TypeError` and
         `ValueError` for a state of another version or detector.
         """
-        audio = await _in_thread(lambda: open_audio(self._source))
-        try:
+        async with self._opened() as audio:
             lines: list[Line] = []
             chunk_samples = round(chunk_s * audio.rate_hz)
             n_heard = 0 if last is None or last.session is None else last.session["n_received"]
@@ -132,11 +151,19 @@ class FileAnalysis:
                     yield FileChunk(tuple(lines), told.resume_from, told.state)
                     lines, chunk_end = [], told.state["n_received"] + chunk_samples
             yield FileChunk(tuple(lines), 0, None)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Audio]:
+        opened: list[Audio] = []
+        try:
+            await _in_thread(lambda: opened.append(self._decode(self._source)))
+            yield opened[0]
         finally:
-            audio.close()
+            for audio in opened:
+                await _in_thread(audio.close)
 
     async def _told(
-        self, audio: AudioSource, last: FileChunk | None = None, *, checkpoints: bool = False
+        self, audio: Audio, last: FileChunk | None = None, *, checkpoints: bool = False
     ) -> AsyncIterator[Line | Checkpoint]:
         spec = self._batcher.backend.spec
         config = self._query.config(
@@ -144,6 +171,8 @@ class FileAnalysis:
         )
         self._config = config
         self._roles = self._query.parsed_roles(audio.n_channels)
+        if audio.announced_samples is not None:  # said at once, not after an hour of work
+            self._check_length(audio.announced_samples, audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
         narrowband = narrowband_warning(config, spec)
@@ -161,7 +190,7 @@ class FileAnalysis:
             while is_open:
                 received_s = time.perf_counter()
                 is_open, features_s = await _in_thread(lambda: _step(session, blocks))
-                self._check_length(session, audio.rate_hz)
+                self._check_length(session.received_samples, audio.rate_hz)
                 if self._meter is not None:
                     await self._meter.hear((session.received_samples - n_metered) / audio.rate_hz)
                     n_metered = session.received_samples
@@ -180,8 +209,8 @@ class FileAnalysis:
             n_samples = session.received_samples - n_before
             self._metrics.audio_s.labels("file").inc(n_samples / audio.rate_hz)
 
-    def _check_length(self, session: StreamSession, rate_hz: int) -> None:
-        if session.received_samples > self._limits.max_file_s * rate_hz:
+    def _check_length(self, n_samples: int, rate_hz: int) -> None:
+        if n_samples > self._limits.max_file_s * rate_hz:
             raise TooLarge(
                 f"the audio is longer than {self._limits.max_file_s:g} s",
                 remedy="send it in parts, or stream it",

@@ -61,6 +61,7 @@ async def files(request: Request) -> Response:
                 ),
                 batcher,
                 query,
+                decode=runtime.decoding.open,
                 limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
                 detector=runtime.settings.vad,
                 metrics=runtime.metrics,

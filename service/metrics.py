@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from ser_core.events import Segment
+from service.decoding import DecodeUsage
 from service.inference.backend import Backend
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -24,6 +25,7 @@ STAGES = ("features", "queue", "inference", "send")
 _STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 _HTTP_BUCKETS_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_DECODE_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 300)
 
 
 # A time of creation beside each counter doubles the scrape, and nothing here reads it.
@@ -51,6 +53,14 @@ class Metrics:
             "glrf_sessions_resumed", "Streams that went on from a checkpoint"
         )
         self.files = gauge("glrf_files", "Files under analysis")
+        self.decode_cpu_s = histogram(
+            "glrf_decode_cpu_seconds", "CPU time of one file's decoder", _DECODE_BUCKETS_S
+        )
+        self.decode_peak_bytes = histogram(
+            "glrf_decode_peak_bytes",
+            "Largest resident memory of one file's decoder",
+            tuple(n_mib * 2**20 for n_mib in (32, 48, 64, 96, 128, 192, 256, 512, 1024)),
+        )
         self.audio_s = counter(
             "glrf_audio_seconds", "Audio received, by source (stream, file)", "source"
         )
@@ -126,6 +136,11 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Counts a refusal."""
         self.refusals.labels(code).inc()
+
+    def decoded(self, usage: DecodeUsage) -> None:
+        """Observes what the decoder of one file took."""
+        self.decode_cpu_s.observe(usage.cpu_s)
+        self.decode_peak_bytes.observe(usage.peak_bytes)
 
     def loaded(self, backend: Backend) -> None:
         """Tells of a loaded model."""

@@ -106,6 +106,7 @@ CODES: dict[str, str] = {
     "checkpoint_unknown_key": "the checkpoint was sealed with a key that this replica lacks",
     "conflict": "what is asked for does not fit the state that it is in",
     "container_in_stream": "a stream's first frame is a file, not raw samples",
+    "decode_limit": "decoding the file needs more memory or CPU time than a file may take",
     "detector_unavailable": "the speech detector asked for is not installed, or not for this rate",
     "device_unavailable": "the accelerator asked for cannot be used",
     "empty_audio": "no body, or a file without one sample",

@@ -183,6 +183,18 @@ class Settings(BaseSettings):
     max_files: int = Field(
         default=4, ge=1, description="Files analysed at a time; one more is refused with 503."
     )
+    decode_memory_bytes: int = Field(
+        default=128 * 2**20,
+        ge=16 * 2**20,
+        description="Memory that decoding one file may take beyond an idle decoder's, in bytes; "
+        "more is refused (`decode_limit`).",
+    )
+    decode_cpu_s: float = Field(
+        default=10.0,
+        ge=1,
+        description="CPU time that decoding one file may take beyond a tenth of its length, in "
+        "seconds; more is refused (`decode_limit`).",
+    )
     upload_timeout_s: float = Field(
         default=300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
     )

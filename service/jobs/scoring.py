@@ -123,6 +123,7 @@ class Scoring:
             file,
             batcher,
             query,
+            decode=self._runtime.decoding.open,
             limits=FileLimits(settings.jobs_max_s, settings.max_untold_events),
             detector=settings.vad,
             request_id=job.id,
