@@ -49,6 +49,11 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
     )
     app.state.runtime = runtime
     app.state.jobs = desk
+
+    async def count_jobs() -> None:
+        await asyncio.to_thread(desk.count_into, runtime.metrics.jobs)
+
+    app.state.before_scrape = count_jobs
     for module in (stream, files, jobs, gate, ops, asyncapi, page):
         app.include_router(module.router)
     app.add_api_websocket_route("/{path:path}", _no_such_stream)

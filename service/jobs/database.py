@@ -4,12 +4,13 @@ DBOS keeps its own tables in the same database, so that a job and its workflow a
 transaction.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ser_core.errors import BadParameter
@@ -121,8 +122,7 @@ def open_engine(url: sa.URL) -> sa.Engine:
         # Writers one after the other, from their first statement on, as DBOS has it.
         connection.isolation_level = "IMMEDIATE"
         connection.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_MS}")
-        # Readers do not wait for writers; FULL: a commit is on disk before it is told.
-        connection.execute("PRAGMA journal_mode=WAL")
+        # A commit is on disk before it is told.
         connection.execute("PRAGMA synchronous=FULL")
 
     return engine
@@ -130,6 +130,8 @@ def open_engine(url: sa.URL) -> sa.Engine:
 
 def create_tables(engine: sa.Engine) -> None:
     """Makes what is missing of our tables; any number of processes may do it at a time."""
+    if engine.dialect.name == "sqlite":
+        _keep_readers_going(engine)
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.execute(sa.text("BEGIN IMMEDIATE"))
@@ -139,3 +141,22 @@ def create_tables(engine: sa.Engine) -> None:
             connection.execute(CreateTable(table, if_not_exists=True))
         for index in _job_indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _keep_readers_going(engine: sa.Engine) -> None:
+    """Turns on the write-ahead log, beside which readers need not wait for writers.
+
+    It stays on in the file. While another process opens or leaves the file this is refused at once,
+    whatever the busy timeout.
+    """
+    deadline_s = time.monotonic() + _SQLITE_WAIT_MS / 1000
+    while True:
+        try:
+            with engine.connect() as connection:
+                if connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except OperationalError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.05)

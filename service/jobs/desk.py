@@ -7,9 +7,11 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import threading
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
@@ -20,10 +22,13 @@ from service.jobs.audio import AudioFolder, Upload
 from service.jobs.database import create_tables, database_url, open_engine
 from service.jobs.queue import JobQueue, create_queue_tables
 from service.jobs.store import UNFINISHED, Job, JobStore, Status, now_ms
+from service.metrics import JobCounts
 from service.requests import JobQuery
 from service.settings import Settings
 
 _READ_BYTES = 2**20
+
+log = logging.getLogger(__name__)
 
 
 class JobDesk:
@@ -38,11 +43,6 @@ class JobDesk:
         self.audio = AudioFolder(settings.jobs_dir / "audio")
 
     @property
-    def is_open(self) -> bool:
-        """Whether anybody has asked for jobs since the start."""
-        return self._opened is not None
-
-    @property
     def store(self) -> JobStore:
         """The store, opened and made if need be."""
         return self._open()[0]
@@ -50,14 +50,7 @@ class JobDesk:
     def _open(self) -> tuple[JobStore, JobQueue]:
         with self._opening:
             if self._opened is None:
-                try:
-                    self._opened = open_store(self._settings, self._url)
-                except (SQLAlchemyError, OSError) as error:
-                    raise Unavailable(
-                        "the store of jobs cannot be reached",
-                        remedy="try again later; operators: see GLRF_JOBS_URL and GLRF_JOBS_DIR",
-                        code="jobs_unavailable",
-                    ) from error
+                self._opened = open_store(self._settings, self._url)
             return self._opened
 
     def close(self) -> None:
@@ -68,6 +61,21 @@ class JobDesk:
                 self._opened = None
                 queue.close()
                 store.engine.dispose()
+
+    @property
+    def _is_made(self) -> bool:
+        """Whether there may be a store already; a look at the metrics makes none."""
+        database = self._url.database
+        is_file = self._url.get_backend_name() == "sqlite"
+        return not is_file or (database is not None and Path(database).exists())
+
+    def count_into(self, counts: JobCounts) -> None:
+        """Tells how many jobs there are; what was told last stays where the store is away."""
+        if self._is_made:
+            try:
+                counts.by_status, counts.totals = self.store.by_status(), self.store.totals()
+            except (Unavailable, SQLAlchemyError) as error:
+                log.warning("jobs cannot be counted: %s", error)
 
     def check_room(self) -> None:
         """Raises `Overloaded` while as many jobs as may be are unfinished."""
@@ -150,12 +158,19 @@ class JobDesk:
 
 
 def open_store(settings: Settings, url: sa.URL) -> tuple[JobStore, JobQueue]:
-    """Makes the tables and connects; raises `SQLAlchemyError` and `OSError`."""
-    settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    create_queue_tables(url)
-    engine = open_engine(url)
-    create_tables(engine)
-    return JobStore(engine), JobQueue(engine)
+    """Makes the tables and connects; raises `Unavailable` (`jobs_unavailable`)."""
+    try:
+        settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = open_engine(url)
+        create_tables(engine)
+        create_queue_tables(url)
+        return JobStore(engine), JobQueue(engine)
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable(
+            f"the store of jobs cannot be reached ({type(error).__name__})",
+            remedy="try again later; operators: see GLRF_JOBS_URL and GLRF_JOBS_DIR",
+            code="jobs_unavailable",
+        ) from error
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
-from ser_core.errors import InputError, ModelError, SerError
+from ser_core.errors import InputError, ModelError
 from service.jobs.queue import (
     APPLICATION,
     APPLICATION_VERSION,
@@ -24,7 +25,9 @@ from service.jobs.queue import (
 from service.jobs.scoring import GivenUp, Scoring
 from service.jobs.store import JobGone, Overtaken
 
-Outcome = Literal["more", "succeeded", "failed", "gone"]
+Outcome = Literal["more", "ended"]
+
+T = TypeVar("T")
 
 #: How often the queue is looked at.
 POLL_S = 0.5
@@ -46,7 +49,7 @@ class Executor:
         self._scoring = scoring
         self._n_jobs = n_jobs
         self._is_stopping = threading.Event()
-        self._in_hand: set[Future[bool]] = set()
+        self._in_hand: set[Future[Any]] = set()
 
     def launch(self, engine: sa.Engine) -> None:
         """Begins to take jobs; returns when DBOS runs."""
@@ -66,10 +69,9 @@ class Executor:
 
         # Deaths of executors are no reason to give up a job: attempts are counted by chunk.
         @DBOS.workflow(name=SCORING_WORKFLOW, max_recovery_attempts=None)
-        def _(job_id: str) -> str:
-            while (outcome := score_chunk(job_id)) == "more":
+        def _(job_id: str) -> None:
+            while score_chunk(job_id) == "more":
                 pass
-            return outcome
 
         DBOS.launch()
         DBOS.register_queue(
@@ -81,34 +83,32 @@ class Executor:
 
     def _score_chunk(self, job_id: str) -> Outcome:
         self._pause_if_stopping()
-        work = asyncio.run_coroutine_threadsafe(self._scoring.next_chunk(job_id), self._loop)
-        self._in_hand.add(work)
         try:
-            return "more" if work.result() else "succeeded"
+            try:
+                return "more" if self._done(self._scoring.next_chunk(job_id)) else "ended"
+            except (InputError, ModelError, GivenUp) as error:
+                log.info("job %s failed: %s", job_id, error.code)
+                self._done(self._scoring.fail(job_id, error))
+                return "ended"
         except JobGone:
-            return "gone"
+            return "ended"
         except Overtaken:
             return "more"
-        except (InputError, ModelError, GivenUp) as error:
-            return self._fail(job_id, error)
-        except Exception as error:
-            return self._try_again(job_id, error)
-        finally:
-            self._in_hand.discard(work)
+        except Exception:
+            # Neither the recording nor the model is to blame, as far as is known: the job is
+            # given up after some attempts only.
+            log.exception("job %s: a chunk failed, and is tried again", job_id)
+            time.sleep(RETRY_S)
+            return "more"
 
-    def _try_again(self, job_id: str, error: Exception) -> Outcome:
-        """The job is not to blame, as far as is known: it is given up after some attempts only."""
-        log.warning("job %s: a chunk failed, and is tried again", job_id, exc_info=error)
-        time.sleep(RETRY_S)
-        return "more"
-
-    def _fail(self, job_id: str, error: SerError) -> Outcome:
+    def _done(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which the event loop of the scoring does."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._in_hand.add(future)
         try:
-            asyncio.run_coroutine_threadsafe(self._scoring.fail(job_id, error), self._loop).result()
-        except JobGone:
-            return "gone"
-        log.info("job %s failed: %s", job_id, error.code)
-        return "failed"
+            return future.result()
+        finally:
+            self._in_hand.discard(future)
 
     def _pause_if_stopping(self) -> None:
         """Ends the workflow's thread here: another executor goes on with the job."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -72,6 +73,7 @@ class Scoring:
 
         Raises `SerError` for what ends the job, and `JobGone` where there is none any more.
         """
+        began_s = time.perf_counter()
         try:
             job = await asyncio.to_thread(self._store.take, job_id)
             if job.n_attempts > MAX_ATTEMPTS:
@@ -84,10 +86,15 @@ class Scoring:
             if chunk.session is not None:
                 state.n_chunks += 1
                 await asyncio.to_thread(
-                    self._store.put_chunk, job, chunk, state.model, state.progress
+                    self._store.put_chunk,
+                    job,
+                    chunk,
+                    state.model,
+                    progress=state.progress,
+                    elapsed_s=time.perf_counter() - began_s,
                 )
                 return True
-            await asyncio.to_thread(self._finish, job, state, chunk)
+            await asyncio.to_thread(self._finish, job, state, chunk, began_s)
         except BaseException:
             await self._forget(job_id)
             raise
@@ -150,7 +157,7 @@ class Scoring:
             return None
         return last if last.session["detector"] == self._runtime.settings.vad else None
 
-    def _finish(self, job: Job, state: _Open, chunk: FileChunk) -> None:
+    def _finish(self, job: Job, state: _Open, chunk: FileChunk, began_s: float) -> None:
         document, summary = result_document(
             state.analysis, lambda: self._store.lines(job.id, job.n_chunks), chunk.lines
         )
@@ -161,6 +168,7 @@ class Scoring:
             document=document,
             summary=summary.model_dump_json(),
             audio_ms=summary.duration_ms,
+            elapsed_s=time.perf_counter() - began_s,
         )
         if not self._runtime.settings.jobs_keep_audio:
             self._audio.remove(job.id)

@@ -163,13 +163,15 @@ class JobStore:
             return None
         return FileChunk((), row.audio_from, json.loads(zlib.decompress(row.session)))
 
-    def put_chunk(self, job: Job, chunk: FileChunk, model: str, progress: float) -> None:
-        """Stores one more chunk and where to go on after it, at once.
+    def put_chunk(
+        self, job: Job, chunk: FileChunk, model: str, *, progress: float, elapsed_s: float
+    ) -> None:
+        """Stores one more chunk, scored in `elapsed_s`, and where to go on after it, at once.
 
         Raises `JobGone` and `Overtaken`.
         """
         with self.begin() as connection:
-            self._advance(connection, job, model=model, progress=progress)
+            self._advance(connection, job, elapsed_s, model=model, progress=progress)
             self._upsert_chunk(connection, job, chunk)
 
     def succeed(
@@ -181,12 +183,14 @@ class JobStore:
         document: bytes,
         summary: str,
         audio_ms: int,
+        elapsed_s: float,
     ) -> None:
         """Stores the last chunk and the result, at once; raises `JobGone` and `Overtaken`."""
         with self.begin() as connection:
             self._advance(
                 connection,
                 job,
+                elapsed_s,
                 model=model,
                 progress=1.0,
                 status="succeeded",
@@ -225,7 +229,9 @@ class JobStore:
                 .values(n_chunks=0, progress=0.0, model=None)
             )
 
-    def _advance(self, connection: sa.Connection, job: Job, **values: Any) -> None:
+    def _advance(
+        self, connection: sa.Connection, job: Job, elapsed_s: float, **values: Any
+    ) -> None:
         """Locks the job's row first: a job that is being deleted gets no chunk any more."""
         progress = sa.case(
             (jobs.c.progress > values["progress"], jobs.c.progress), else_=values.pop("progress")
@@ -245,6 +251,7 @@ class JobStore:
             )
             raise (Overtaken if connection.execute(is_there).first() else JobGone)(job.id)
         self.count(connection, "chunks")
+        self.count(connection, "chunk_seconds", elapsed_s)
 
     def _upsert_chunk(self, connection: sa.Connection, job: Job, chunk: FileChunk) -> None:
         session = None
@@ -302,6 +309,19 @@ class JobStore:
         with self.engine.connect() as connection:
             found = dict(connection.execute(query).tuples().all())
         return {status: found.get(status, 0) for status in STATUSES}
+
+    # --- what died ---------------------------------------------------------------------------
+
+    def begun_before(self, before_ms: int, limit: int = 1000) -> list[str]:
+        """Ids of unfinished jobs that were accepted before a time."""
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.status.in_(UNFINISHED), jobs.c.created_ms < before_ms)
+            .order_by(jobs.c.created_ms)
+            .limit(limit)
+        )
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
 
     # --- executors -----------------------------------------------------------------------------
 

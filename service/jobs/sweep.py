@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from dbos import DBOS
 
 from service.jobs.audio import AudioFolder
-from service.jobs.queue import SCORING_QUEUE, SCORING_WORKFLOW
+from service.jobs.queue import SCORING_QUEUE, SCORING_WORKFLOW, JobQueue
 from service.jobs.store import JobStore, now_ms
 from service.settings import Settings
 
@@ -20,6 +20,7 @@ CLEAR_EVERY_S = 60.0
 #: Files whose job is not there may belong to one that is about to be accepted.
 STRAY_AFTER_S = 2 * 3600.0
 _DAY_S = 86_400.0
+_ALIVE = ("ENQUEUED", "DELAYED", "PENDING")
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,15 @@ class Sweep:
     """A thread of one executor; the first of the living sweeps for all."""
 
     def __init__(
-        self, store: JobStore, audio: AudioFolder, settings: Settings, executor_id: str
+        self,
+        store: JobStore,
+        queue: JobQueue,
+        audio: AudioFolder,
+        settings: Settings,
+        executor_id: str,
     ) -> None:
         self._store = store
+        self._queue = queue
         self._audio = audio
         self._settings = settings
         self._id = executor_id
@@ -58,6 +65,7 @@ class Sweep:
                     self.take_up_orphans(living)
                     if time.monotonic() - cleared_s > CLEAR_EVERY_S:
                         cleared_s = time.monotonic()
+                        self.mend()
                         self.clear()
             except Exception:  # the database is away: nothing else is lost by waiting
                 log.exception("the sweep of jobs failed, and is tried again")
@@ -71,6 +79,22 @@ class Sweep:
             if workflow.executor_id not in living:
                 log.warning("job %s is taken up from a dead worker", workflow.workflow_id)
                 DBOS.resume_workflow(workflow.workflow_id, queue_name=SCORING_QUEUE)
+
+    def mend(self) -> None:
+        """Queues again what is unfinished though its workflow has ended, or was never there.
+
+        It should not happen; but what was accepted is scored, whatever went wrong.
+        """
+        waiting = self._store.begun_before(now_ms() - round(CLEAR_EVERY_S * 1000))
+        if not waiting:
+            return
+        found = DBOS.list_workflows(workflow_ids=waiting, load_input=False, load_output=False)
+        alive = {workflow.workflow_id for workflow in found if workflow.status in _ALIVE}
+        for job_id in set(waiting) - alive:
+            log.error("job %s had no workflow any more, and is queued again", job_id)
+            self._queue.forget([job_id])
+            with self._store.begin() as connection:
+                self._queue.add(connection, job_id)
 
     def clear(self) -> None:
         """Deletes jobs whose time is over, and files that belong to none."""

@@ -51,7 +51,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
     if is_child:
         threading.Thread(target=_await_parent, args=(loop, ended), daemon=True).start()
     url = settings.jobs_url
-    store, _ = await asyncio.to_thread(
+    store, queue = await asyncio.to_thread(
         open_store,
         settings,
         database_url(None if url is None else url.get_secret_value(), settings.jobs_dir),
@@ -62,7 +62,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
     executor = Executor(
         Scoring(runtime, store, audio), f"worker-{uuid.uuid4().hex}", settings.jobs_at_a_time
     )
-    sweep = Sweep(store, audio, settings, executor.id)
+    sweep = Sweep(store, queue, audio, settings, executor.id)
     await asyncio.to_thread(sweep.start)
     await asyncio.to_thread(executor.launch, store.engine)
     log.info("scoring jobs, %d at a time", settings.jobs_at_a_time)
