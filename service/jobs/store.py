@@ -303,7 +303,7 @@ class JobStore:
             rows = connection.execute(sa.select(totals.c.name, totals.c.value)).tuples()
             return dict(rows.all())
 
-    def by_status(self) -> dict[Status, int]:
+    def by_status(self) -> dict[str, int]:
         """How many jobs there are of each status."""
         query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
         with self.engine.connect() as connection:
