@@ -61,6 +61,15 @@ class JobCounts:
             "Time that chunks of jobs took, their storing included",
             self.totals.get("chunk_seconds", 0),
         )
+        attempts = CounterMetricFamily(
+            "glrf_webhook_attempts",
+            "Attempts to deliver webhooks, by outcome (delivered, failed, given_up)",
+            None,
+            ["outcome"],
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            attempts.add_metric([outcome], self.totals.get(f"webhook_{outcome}", 0))
+        yield attempts
 
 
 # A time of creation beside each counter doubles the scrape, and nothing here reads it.

@@ -149,6 +149,7 @@ CODES: dict[str, str] = {
     "truncated_audio": "the file announces more audio than it holds",
     "unauthenticated": "no API key or token, or one that is wrong, expired or used already",
     "unavailable": "try again later",
+    "webhook_not_found": "there is no such webhook of this API key; it is deleted with its job",
     "upgrade_required": "the path is a WebSocket, not an HTTP resource",
     "unsupported_container": "not an audio file of a kind that is read here",
     "unsupported_encoding": "an encoding or container that is not spoken here",

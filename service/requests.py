@@ -154,6 +154,12 @@ class JobsQuery(_Query):
     cursor: str | None = Field(default=None, description="`next_cursor` of the answer before.")
 
 
+class DeadQuery(_Query):
+    """Query parameters of `GET /v1/webhooks/dead`."""
+
+    limit: int = Field(default=100, ge=1, le=500, description="Webhooks in the answer.")
+
+
 class StreamQuery(_Told):
     """Query parameters of `WS /v1/stream`."""
 

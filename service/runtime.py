@@ -85,6 +85,7 @@ class Runtime:
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
+        self.webhooks = settings.webhook_sender()
         self._models = models
         self._failure: SerError | None = None
         self._batchers: dict[str, Batcher] = {}

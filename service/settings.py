@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ser_core.errors import BadParameter
 from ser_core.speech import DetectorName
 from service.checkpoint import MIN_KEY_BYTES
+from service.webhooks import Schedule, Sender, Signer, Targets
+from service.webhooks.signing import check_secret
 
 PREFIX = "GLRF_"
 #: What our command line reads as a client; no setting of a server.
@@ -246,6 +248,24 @@ class Settings(BaseSettings):
         default=7.0, gt=0, description="Days after its end that a job is deleted, with its result."
     )
 
+    webhook_secrets: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated secrets (`whsec_` and base64 of 24 to 64 bytes) that webhooks "
+        "are signed with, each by all of them; none: no webhooks.",
+    )
+    webhook_allowed_hosts: str = Field(
+        default="",
+        description="Comma-separated `host` or `host:port` that webhooks may go to although they "
+        "are private or speak no TLS.",
+    )
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=300, description="Time for one attempt to deliver a webhook."
+    )
+    webhook_retry_s: str = Field(
+        default="5,300,1800,7200,18000,36000,50400,72000,86400",
+        description="Comma-separated waits between attempts to deliver a webhook, in seconds; "
+        "after the last it is given up.",
+    )
     shutdown_s: float = Field(
         default=20.0,
         gt=0,
@@ -258,6 +278,33 @@ class Settings(BaseSettings):
         if any(len(key) < MIN_KEY_BYTES for key in _split(keys)):
             raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes")
         return keys
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_webhook_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
+        for secret in _split(secrets):
+            try:
+                check_secret(secret.decode())
+            except BadParameter as error:
+                raise ValueError(error.detail) from None
+        return secrets
+
+    @field_validator("webhook_retry_s")
+    @classmethod
+    def _check_waits(cls, waits: str) -> str:
+        for wait in filter(None, waits.split(",")):
+            if not wait.strip().replace(".", "", 1).isdecimal():
+                raise ValueError(f"{wait!r} is no number of seconds")
+        return waits
+
+    def webhook_sender(self) -> Sender | None:
+        """What delivers webhooks; `None` where there is no secret to sign them with."""
+        signer = Signer([secret.decode() for secret in _split(self.webhook_secrets)])
+        if not signer:
+            return None
+        hosts = [host.strip() for host in self.webhook_allowed_hosts.split(",") if host.strip()]
+        waits_s = tuple(float(wait) for wait in self.webhook_retry_s.split(",") if wait)
+        return Sender(signer, Targets(hosts), Schedule(waits_s), timeout_s=self.webhook_timeout_s)
 
     def checkpoint_key_bytes(self) -> tuple[bytes, ...]:
         """The keys, the one that seals first."""

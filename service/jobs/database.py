@@ -48,7 +48,7 @@ jobs = sa.Table(
     sa.Column("error", sa.Text),  # JSON: title, status, detail, code, remedy
     sa.UniqueConstraint("caller", "idempotency_key"),
 )
-_job_indexes = [
+_indexes = [
     sa.Index("glrf_jobs_by_caller", jobs.c.caller, jobs.c.created_ms, jobs.c.id),
     sa.Index("glrf_jobs_by_status", jobs.c.status, jobs.c.finished_ms),
 ]
@@ -69,6 +69,22 @@ results = sa.Table(
     sa.Column("job_id", sa.String(32), primary_key=True),
     sa.Column("document", sa.LargeBinary, nullable=False),  # zlib of JSON
     sa.Column("summary", sa.Text, nullable=False),  # the NDJSON answer's last line
+)
+
+messages = sa.Table(
+    "glrf_job_messages",
+    _metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("job_id", sa.String(32), nullable=False),
+    sa.Column("caller", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),  # counts replays
+    sa.Column("n_attempts", sa.Integer, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("tried_ms", sa.BigInteger),
+    sa.Column("cause", sa.Text),  # of the last failure
 )
 
 executors = sa.Table(
@@ -139,7 +155,7 @@ def create_tables(engine: sa.Engine) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
         for table in _metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-        for index in _job_indexes:
+        for index in _indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
 
 

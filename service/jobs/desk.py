@@ -20,11 +20,13 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
 from service.jobs.audio import AudioFolder, Upload
 from service.jobs.database import create_tables, database_url, open_engine
+from service.jobs.outbox import Outbox
 from service.jobs.queue import JobQueue, create_queue_tables
 from service.jobs.store import UNFINISHED, Job, JobStore, Status, now_ms
 from service.metrics import JobCounts
 from service.requests import JobQuery
 from service.settings import Settings
+from service.webhooks import Sender
 
 _READ_BYTES = 2**20
 
@@ -128,11 +130,7 @@ class JobDesk:
         """Raises `NotFound` for a job that is not there, or not the caller's."""
         job = self.store.find(job_id, caller)
         if job is None:
-            raise NotFound(
-                "there is no such job of this API key",
-                remedy="see GET /v1/jobs; a job is deleted some days after its end",
-                code="job_not_found",
-            )
+            raise no_such_job()
         return job
 
     def page(
@@ -146,6 +144,12 @@ class JobDesk:
         found = self.store.page(caller, status, limit + 1, before)
         return found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None
 
+    @property
+    def outbox(self) -> Outbox:
+        """The webhooks of these jobs."""
+        store, queue = self._open()
+        return Outbox(store, queue.add_attempt, self._settings.jobs_keep_days)
+
     def delete(self, job_id: str, caller: str) -> None:
         """Cancels a job that is not finished, and deletes all of it; raises `NotFound`."""
         job = self.find(job_id, caller)
@@ -155,6 +159,25 @@ class JobDesk:
         with store.begin() as connection:
             store.delete(connection, job_id)
         self.audio.remove(job_id)
+
+
+def no_such_job() -> NotFound:
+    """It was never there, or is another caller's, or is there no more."""
+    return NotFound(
+        "there is no such job of this API key",
+        remedy="see GET /v1/jobs; a job is deleted some days after its end",
+        code="job_not_found",
+    )
+
+
+def check_webhook(sender: Sender | None, url: str) -> None:
+    """Raises `BadParameter` for an address that nothing will be sent to."""
+    if sender is None:
+        raise BadParameter(
+            "webhook_url: this service has no secret to sign webhooks with",
+            remedy="ask for the job's status; operators: set GLRF_WEBHOOK_SECRETS",
+        )
+    sender.targets.check(url)
 
 
 def open_store(settings: Settings, url: sa.URL) -> tuple[JobStore, JobQueue]:

@@ -11,6 +11,8 @@ APPLICATION = "glrf"
 APPLICATION_VERSION = f"jobs-{JOB_SCHEMA}"
 SCORING_QUEUE = "glrf-jobs"
 SCORING_WORKFLOW = "score"
+WEBHOOK_QUEUE = "glrf-webhooks"
+WEBHOOK_WORKFLOW = "deliver"
 
 
 class JobQueue:
@@ -34,6 +36,25 @@ class JobQueue:
             "app_version": APPLICATION_VERSION,
         }
         self._client.enqueue_in_transaction(connection, options, job_id)
+
+    def add_attempt(
+        self,
+        connection: sa.Connection,
+        message_id: str,
+        round_: int,
+        n_failed: int,
+        wait_s: float,
+    ) -> None:
+        """Queues an attempt at a webhook for `wait_s` from now, when `connection` commits."""
+        options: Any = {
+            "workflow_name": WEBHOOK_WORKFLOW,
+            "queue_name": WEBHOOK_QUEUE,
+            "workflow_id": f"{message_id}-{round_}-{n_failed}",
+            "app_version": APPLICATION_VERSION,
+        }
+        if wait_s > 0:
+            options["delay_seconds"] = wait_s
+        self._client.enqueue_in_transaction(connection, options, message_id, round_, n_failed)
 
     def cancel(self, job_id: str) -> None:
         """The job is not begun any more, or ends before its next chunk."""

@@ -6,61 +6,32 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from ser_core.errors import BadParameter, Conflict, NotFound
 from service import problems, wire
 from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS, CSV, NDJSON, answer_kind
-from service.jobs.desk import JobDesk
+from service.jobs.desk import JobDesk, check_webhook, no_such_job
+from service.jobs.outbox import Delivery, Letter
 from service.jobs.result import parsed
-from service.jobs.store import Job, JobGone, Status
-from service.requests import FileQuery, JobQuery, JobsQuery, NoQuery, described, parse_query
+from service.jobs.state import JobState, state_of, time_of
+from service.jobs.store import Job, JobGone
+from service.requests import DeadQuery, JobQuery, JobsQuery, NoQuery, described, parse_query
 from service.runtime import Runtime
 from service.segment_table import segment_table
 from service.uploads import BODY, receive_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ID = re.compile(r"[0-9a-f]{32}")
+_MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
 _READ_BYTES = 2**16
 
 router = APIRouter(tags=["jobs"])
-
-
-class JobError(BaseModel):
-    """Why a job failed: the members of a problem document (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    remedy: str
-
-
-class JobState(BaseModel):
-    """A job as its maker sees it; times are ISO 8601 in UTC."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    status: Status
-    progress: float
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-    expires_at: str | None
-    duration_ms: int | None
-    options: dict[str, Any]
-    webhook_url: str | None
-    error: JobError | None
 
 
 class JobPage(BaseModel):
@@ -96,6 +67,8 @@ async def submit(request: Request) -> Response:
     query = parse_query(JobQuery, request.query_params.multi_items())
     query.check()
     runtime.batcher(query.model)
+    if query.webhook_url is not None:
+        check_webhook(runtime.webhooks, query.webhook_url)
     key = _idempotency_key(request)
     caller = caller_of(request.scope).name
     await asyncio.to_thread(desk.check_room)
@@ -114,7 +87,7 @@ async def submit(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     return Response(
-        _state(job, settings.jobs_keep_days).model_dump_json(),
+        state_of(job, settings.jobs_keep_days).model_dump_json(),
         202,
         {"Location": f"/v1/jobs/{job.id}"},
         "application/json",
@@ -136,7 +109,7 @@ async def listed(request: Request) -> JobPage:
         desk.page, caller, query.status, query.limit, query.cursor
     )
     keep_days = runtime.settings.jobs_keep_days
-    return JobPage(jobs=tuple(_state(job, keep_days) for job in jobs), next_cursor=cursor)
+    return JobPage(jobs=tuple(state_of(job, keep_days) for job in jobs), next_cursor=cursor)
 
 
 @router.get(
@@ -148,7 +121,7 @@ async def state(request: Request, job_id: str) -> JobState:
     """`progress` is the share of the recording that was scored."""
     runtime, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
-    return _state(await _job(request, desk, job_id), runtime.settings.jobs_keep_days)
+    return state_of(await _job(request, desk, job_id), runtime.settings.jobs_keep_days)
 
 
 @router.delete(
@@ -184,7 +157,7 @@ async def result(request: Request, job_id: str) -> Response:
     _check_succeeded(job)
     found = await asyncio.to_thread(desk.store.result, job_id)
     if found is None:
-        raise _no_such_job()
+        raise no_such_job()
     document, summary = found
     match answer_kind(request.headers.get("accept", "")):
         case "application/x-ndjson":
@@ -202,7 +175,7 @@ def _service(request: Request) -> tuple[Runtime, JobDesk]:
 
 async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
     if not _ID.fullmatch(job_id):
-        raise _no_such_job()
+        raise no_such_job()
     return await asyncio.to_thread(desk.find, job_id, caller_of(request.scope).name)
 
 
@@ -219,7 +192,7 @@ def _table(desk: JobDesk, job: Job, summary: str) -> str:
         lines = (line for chunk in desk.store.lines(job.id, job.n_chunks) for line in parsed(chunk))
         return segment_table(labels, (x for x in lines if isinstance(x, wire.SegmentLine)))
     except JobGone as error:
-        raise _no_such_job() from error
+        raise no_such_job() from error
 
 
 async def _decompressed(document: bytes) -> AsyncIterator[bytes]:
@@ -258,32 +231,71 @@ def _idempotency_key(request: Request) -> str | None:
     return keys[0]
 
 
-def _no_such_job() -> NotFound:
-    return NotFound(
-        "there is no such job of this API key",
-        remedy="see GET /v1/jobs; a job is deleted some days after its end",
-        code="job_not_found",
+class Webhook(BaseModel):
+    """A message about a job; `cause` is that of its last failure."""
+
+    id: str
+    job_id: str
+    url: str
+    status: Delivery
+    attempts: int
+    created_at: str
+    tried_at: str | None
+    cause: str | None
+
+
+class DeadWebhooks(BaseModel):
+    """The last ones first."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+@router.get(
+    "/v1/webhooks/dead",
+    summary="Messages that could not be delivered",
+    responses=problems.described(400, 401, 403, 429, 503),
+    openapi_extra={"parameters": described(DeadQuery)},
+)
+async def dead_webhooks(request: Request) -> DeadWebhooks:
+    """Those of your jobs, until the jobs are deleted."""
+    _, desk = _service(request)
+    query = parse_query(DeadQuery, request.query_params.multi_items())
+    caller = caller_of(request.scope).name
+    letters = await asyncio.to_thread(lambda: desk.outbox.dead(caller, query.limit))
+    return DeadWebhooks(webhooks=tuple(map(_webhook, letters)))
+
+
+@router.post(
+    "/v1/webhooks/{message_id}/replay",
+    summary="Send a message again",
+    status_code=202,
+    responses=problems.described(400, 401, 403, 404, 429, 503),
+)
+async def replayed(request: Request, message_id: str) -> Webhook:
+    """It has the same id and all its attempts anew. One that still waits stays as it is."""
+    _, desk = _service(request)
+    parse_query(NoQuery, request.query_params.multi_items())
+    caller = caller_of(request.scope).name
+    letter = None
+    if _MESSAGE_ID.fullmatch(message_id):
+        letter = await asyncio.to_thread(lambda: desk.outbox.replay(caller, message_id))
+    if letter is None:
+        raise NotFound(
+            "there is no such webhook of this API key",
+            remedy="see GET /v1/webhooks/dead; a webhook is deleted with its job",
+            code="webhook_not_found",
+        )
+    return _webhook(letter)
+
+
+def _webhook(letter: Letter) -> Webhook:
+    return Webhook(
+        id=letter.id,
+        job_id=letter.job_id,
+        url=letter.url,
+        status=letter.status,
+        attempts=letter.n_attempts,
+        created_at=time_of(letter.created_ms),
+        tried_at=None if letter.tried_ms is None else time_of(letter.tried_ms),
+        cause=letter.cause,
     )
-
-
-def _state(job: Job, keep_days: float) -> JobState:
-    expires_ms = None
-    if job.finished_ms is not None:
-        expires_ms = job.finished_ms + round(keep_days * 86_400_000)
-    return JobState(
-        id=job.id,
-        status=job.status,
-        progress=round(job.progress, 4),
-        created_at=_time(job.created_ms),
-        started_at=None if job.started_ms is None else _time(job.started_ms),
-        finished_at=None if job.finished_ms is None else _time(job.finished_ms),
-        expires_at=None if expires_ms is None else _time(expires_ms),
-        duration_ms=job.audio_ms,
-        options=FileQuery(**json.loads(job.query)).model_dump(exclude_defaults=True),
-        webhook_url=job.webhook_url,
-        error=None if job.error is None else JobError(**json.loads(job.error)),
-    )
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

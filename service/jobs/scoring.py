@@ -32,7 +32,7 @@ MAX_ATTEMPTS = 10
 log = logging.getLogger(__name__)
 
 
-class GivenUp(SerError):
+class Hopeless(SerError):
     """A chunk ended the process, or failed for reasons of its own, again and again."""
 
     code = "job_crashed"
@@ -77,7 +77,7 @@ class Scoring:
         try:
             job = await asyncio.to_thread(self._store.take, job_id)
             if job.n_attempts > MAX_ATTEMPTS:
-                raise GivenUp(
+                raise Hopeless(
                     f"{MAX_ATTEMPTS} attempts at chunk {job.n_chunks} came to nothing",
                     remedy="report the job's id to the operator: the log has the causes",
                 )

@@ -7,7 +7,7 @@ with store.begin() as connection:
 import json
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import sqlalchemy as sa
 
 from service.analysis import FileChunk, Line
-from service.jobs.database import chunks, executors, jobs, results, totals
+from service.jobs.database import chunks, executors, jobs, messages, results, totals
 
 Status = Literal["queued", "running", "succeeded", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -55,10 +55,15 @@ class Overtaken(Exception):
 
 
 class JobStore:
-    """The store behind one engine."""
+    """The store behind one engine; `on_end` is called in the transaction that ends a job."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        on_end: Callable[[sa.Connection, Job], None] = lambda *_: None,
+    ) -> None:
         self.engine = engine
+        self.on_end = on_end
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """A transaction."""
@@ -104,7 +109,7 @@ class JobStore:
     def delete(self, connection: sa.Connection, job_id: str) -> None:
         """All that is kept of a job. A worker that scores it notices at its next chunk."""
         connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
-        for table in (chunks, results):
+        for table in (chunks, results, messages):
             connection.execute(sa.delete(table).where(table.c.job_id == job_id))
 
     def n_unfinished(self) -> int:
@@ -205,6 +210,7 @@ class JobStore:
                 {"document": document, "summary": summary},
             )
             self.count(connection, "succeeded")
+            self._end(connection, job.id)
 
     def fail(self, job_id: str, error: dict[str, Any]) -> None:
         """Ends a job by a problem; nothing changes for one that has ended. Raises `JobGone`."""
@@ -218,6 +224,11 @@ class JobStore:
                 raise JobGone(job_id)
             connection.execute(sa.delete(chunks).where(chunks.c.job_id == job_id))
             self.count(connection, "failed")
+            self._end(connection, job_id)
+
+    def _end(self, connection: sa.Connection, job_id: str) -> None:
+        row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one()
+        self.on_end(connection, _job(row))
 
     def begin_anew(self, job: Job) -> None:
         """Forgets what was scored of a job: by a model that is no longer served."""

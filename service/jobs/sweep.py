@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from dbos import DBOS
 
 from service.jobs.audio import AudioFolder
-from service.jobs.queue import SCORING_QUEUE, SCORING_WORKFLOW, JobQueue
+from service.jobs.queue import JobQueue
 from service.jobs.store import JobStore, now_ms
 from service.settings import Settings
 
@@ -72,13 +72,11 @@ class Sweep:
 
     def take_up_orphans(self, living: list[str]) -> None:
         """Queues again what executors had in hand that are no longer there."""
-        pending = DBOS.list_workflows(
-            status="PENDING", name=SCORING_WORKFLOW, load_input=False, load_output=False
-        )
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
         for workflow in pending:
             if workflow.executor_id not in living:
-                log.warning("job %s is taken up from a dead worker", workflow.workflow_id)
-                DBOS.resume_workflow(workflow.workflow_id, queue_name=SCORING_QUEUE)
+                log.warning("%s is taken up from a dead worker", workflow.workflow_id)
+                DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
 
     def mend(self) -> None:
         """Queues again what is unfinished though its workflow has ended, or was never there.

@@ -14,6 +14,7 @@ from service.jobs.audio import AudioFolder
 from service.jobs.database import database_url
 from service.jobs.desk import open_store
 from service.jobs.executor import Executor
+from service.jobs.outbox import Outbox
 from service.jobs.scoring import Scoring
 from service.jobs.sweep import Sweep
 from service.registry import ModelRegistry
@@ -59,8 +60,14 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
     audio = AudioFolder(settings.jobs_dir / "audio")
     runtime = Runtime(settings, models)
     await runtime.start()
+    outbox = Outbox(store, queue.add_attempt, settings.jobs_keep_days)
+    store.on_end = outbox.announce
     executor = Executor(
-        Scoring(runtime, store, audio), f"worker-{uuid.uuid4().hex}", settings.jobs_at_a_time
+        Scoring(runtime, store, audio),
+        outbox,
+        runtime.webhooks,
+        f"worker-{uuid.uuid4().hex}",
+        settings.jobs_at_a_time,
     )
     sweep = Sweep(store, queue, audio, settings, executor.id)
     await asyncio.to_thread(sweep.start)
