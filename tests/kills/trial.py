@@ -71,12 +71,12 @@ class Recording:
 
 def recordings() -> list[Recording]:
     """Synthesised audio of several rates, channels and options."""
-    stereo = np.stack([voice(8_000 * 30, 8_000), voice(8_000 * 30, 8_000, seed=2)], axis=1)
+    stereo = np.stack([voice(8_000 * 9, 8_000), voice(8_000 * 9, 8_000, seed=2)], axis=1)
     return [
-        Recording(wav(voice(16_000 * 45)), {}),
+        Recording(wav(voice(16_000 * 13)), {}),
         Recording(wav(stereo, 8_000), {"roles": "customer,agent:off"}),
-        Recording(wav(voice(44_100 * 20, 44_100), 44_100), {"endpointing": "off"}),
-        Recording(wav(voice(16_000 * 35, seed=5)), {"rules": "angry>=0.1:1s,happy>=0.1:2s"}),
+        Recording(wav(voice(44_100 * 6, 44_100), 44_100), {"endpointing": "off"}),
+        Recording(wav(voice(16_000 * 11, seed=5)), {"rules": "angry>=0.1:1s,happy>=0.1:2s"}),
         Recording(wav(stereo[:, ::-1], 8_000), {"smoothing": "ema"}),
     ]
 
