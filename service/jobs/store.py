@@ -311,14 +311,14 @@ class JobStore:
     def totals(self) -> dict[str, float]:
         """All totals by name."""
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(totals.c.name, totals.c.value)).tuples()
-            return dict(rows.all())
+            rows = connection.execute(sa.select(totals.c.name, totals.c.value))
+            return {name: value for name, value in rows}
 
     def by_status(self) -> dict[str, int]:
         """How many jobs there are of each status."""
         query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
         with self.engine.connect() as connection:
-            found = dict(connection.execute(query).tuples().all())
+            found = {status: n_jobs for status, n_jobs in connection.execute(query)}
         return {status: found.get(status, 0) for status in STATUSES}
 
     # --- what died ---------------------------------------------------------------------------

@@ -150,7 +150,12 @@ class Trial:
 
     async def _kill(self) -> None:
         for _ in range(self._n_kills):
-            await asyncio.sleep(self._chance.uniform(0.5, 4.0))
+            # Only who works has something to lose: a chunk was begun since the last kill.
+            n_begun = await asyncio.to_thread(self._n_begun)
+            async with asyncio.timeout(_PATIENCE_S):
+                while await asyncio.to_thread(self._n_begun) == n_begun:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(self._chance.uniform(0.0, 0.5))
             if await self.service.kill_one(self._chance):
                 self.report.n_worker_kills += 1
             else:
