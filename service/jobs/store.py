@@ -312,13 +312,13 @@ class JobStore:
         """All totals by name."""
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(totals.c.name, totals.c.value))
-            return {name: value for name, value in rows}
+            return {row.name: row.value for row in rows}
 
     def by_status(self) -> dict[str, int]:
         """How many jobs there are of each status."""
-        query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
+        query = sa.select(jobs.c.status, sa.func.count().label("n_jobs")).group_by(jobs.c.status)
         with self.engine.connect() as connection:
-            found = {status: n_jobs for status, n_jobs in connection.execute(query)}
+            found = {row.status: row.n_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in STATUSES}
 
     # --- what died ---------------------------------------------------------------------------
