@@ -54,6 +54,17 @@ from glrf_client.events import (
 )
 from glrf_client.files import ChannelResult, FileResult, analyze_file, models
 from glrf_client.format import AudioFormat
+from glrf_client.jobs import (
+    Job,
+    JobFailed,
+    JobPage,
+    cancel_job,
+    job,
+    job_result,
+    jobs,
+    submit_job,
+    wait_for_job,
+)
 from glrf_client.session import Session, connect, stream
 from glrf_client.sources import FLUSH, Flush, Source, file_source, microphone, reader_source
 
@@ -77,6 +88,9 @@ __all__ = [
     "FileResult",
     "Flush",
     "Interval",
+    "Job",
+    "JobFailed",
+    "JobPage",
     "Model",
     "ModelDetails",
     "Overlap",
@@ -101,11 +115,17 @@ __all__ = [
     "Usage",
     "Utterance",
     "analyze_file",
+    "cancel_job",
     "connect",
     "file_source",
+    "job",
+    "job_result",
+    "jobs",
     "microphone",
     "models",
     "parse_event",
     "reader_source",
     "stream",
+    "submit_job",
+    "wait_for_job",
 ]

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from standardwebhooks import Webhook
 
+import glrf_client.sync as client
+from glrf_client import JobFailed, Refused
 from service.keys import hashed
 from service.settings import Settings
 from tests.service.jobs.conftest import SECRET
@@ -51,7 +53,7 @@ def unnamed(document: dict[str, Any]) -> dict[str, Any]:
 class TestResult:
     @pytest.mark.parametrize("query", [{}, {"roles": "a,b:off", "rules": "angry>=0.1:1s"}])
     def test_a_job_tells_what_files_tells(self, service: RunningServer, query: dict[str, str]):
-        job = finished(service.http, submitted(service.http, **query)["id"])
+        job = finished(service.http, submitted(service.http, STEREO, **query)["id"])
         assert job["status"] == "succeeded"
         assert job["progress"] == 1
         assert job["duration_ms"] == 7000
@@ -294,3 +296,29 @@ class TestWebhooks:
         answer = service.http.post(f"/v1/webhooks/{message_id}/replay")
         assert answer.status_code == 404
         assert answer.json()["code"] == "webhook_not_found"
+
+
+class TestClient:
+    def test_the_python_client_hands_in_waits_and_reads(self, service: RunningServer):
+        url = f"http://127.0.0.1:{service.port}"
+        job = client.submit_job(url, STEREO, roles=["a", "b:off"], idempotency_key="client")
+        assert client.submit_job(
+            url, STEREO, roles=["a", "b:off"], idempotency_key="client"
+        ).id == (job.id)
+        done = client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
+        assert (done.status, done.progress, done.duration_ms) == ("succeeded", 1, 7000)
+        assert client.job(url, job.id) == done
+        result = client.job_result(url, job.id)
+        assert [channel.scored for channel in result.channels] == [True, False]
+        assert job.id in [each.id for each in client.jobs(url, status="succeeded").jobs]
+        client.cancel_job(url, job.id)
+        with pytest.raises(Refused, match="no such job"):
+            client.job(url, job.id)
+
+    def test_a_failed_job_raises_its_cause(self, service: RunningServer):
+        url = f"http://127.0.0.1:{service.port}"
+        job = client.submit_job(url, b"no audio")
+        client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
+        with pytest.raises(JobFailed, match=job.id) as raised:
+            client.job_result(url, job.id)
+        assert (raised.value.job.error or {})["code"] == "unsupported_container"
