@@ -22,6 +22,17 @@ from glrf_client.call import (
     Talk,
     TurningPoint,
 )
+from glrf_client.durable import (
+    Job,
+    JobFailed,
+    JobPage,
+    cancel_job,
+    job,
+    job_result,
+    jobs,
+    submit_job,
+    wait_for_job,
+)
 from glrf_client.errors import (
     BadServerMessage,
     ClientError,
@@ -54,17 +65,6 @@ from glrf_client.events import (
 )
 from glrf_client.files import ChannelResult, FileResult, analyze_file, models
 from glrf_client.format import AudioFormat
-from glrf_client.jobs import (
-    Job,
-    JobFailed,
-    JobPage,
-    cancel_job,
-    job,
-    job_result,
-    jobs,
-    submit_job,
-    wait_for_job,
-)
 from glrf_client.session import Session, connect, stream
 from glrf_client.sources import FLUSH, Flush, Source, file_source, microphone, reader_source
 

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Final, TypeVar, Unpack
 
-from glrf_client import files, session
-from glrf_client import jobs as _jobs
+from glrf_client import durable, files, session
 from glrf_client.backoff import Backoff
+from glrf_client.durable import Job, JobPage
 from glrf_client.events import Event, ModelDetails
 from glrf_client.files import FileResult
-from glrf_client.jobs import Job, JobPage
 from glrf_client.parameters import FileParameters, RestOptions, StreamParameters
 from glrf_client.sources import Chunks, Source
 
@@ -85,7 +84,7 @@ def submit_job(
     """`glrf_client.submit_job`."""
     with _EventLoop() as loop:
         return loop.run(
-            _jobs.submit_job(
+            durable.submit_job(
                 url,
                 audio,
                 idempotency_key=idempotency_key,
@@ -99,7 +98,7 @@ def submit_job(
 def job(url: str, job_id: str, **options: Unpack[RestOptions]) -> Job:
     """`glrf_client.job`."""
     with _EventLoop() as loop:
-        return loop.run(_jobs.job(url, job_id, **options))
+        return loop.run(durable.job(url, job_id, **options))
 
 
 def wait_for_job(
@@ -107,13 +106,13 @@ def wait_for_job(
 ) -> Job:
     """`glrf_client.wait_for_job`."""
     with _EventLoop() as loop:
-        return loop.run(_jobs.wait_for_job(url, job_id, poll_s=poll_s, **options))
+        return loop.run(durable.wait_for_job(url, job_id, poll_s=poll_s, **options))
 
 
 def job_result(url: str, job_id: str, **options: Unpack[RestOptions]) -> FileResult:
     """`glrf_client.job_result`."""
     with _EventLoop() as loop:
-        return loop.run(_jobs.job_result(url, job_id, **options))
+        return loop.run(durable.job_result(url, job_id, **options))
 
 
 def jobs(
@@ -126,13 +125,13 @@ def jobs(
 ) -> JobPage:
     """`glrf_client.jobs`."""
     with _EventLoop() as loop:
-        return loop.run(_jobs.jobs(url, status=status, limit=limit, cursor=cursor, **options))
+        return loop.run(durable.jobs(url, status=status, limit=limit, cursor=cursor, **options))
 
 
 def cancel_job(url: str, job_id: str, **options: Unpack[RestOptions]) -> None:
     """`glrf_client.cancel_job`."""
     with _EventLoop() as loop:
-        loop.run(_jobs.cancel_job(url, job_id, **options))
+        loop.run(durable.cancel_job(url, job_id, **options))
 
 
 class Session:
