@@ -70,7 +70,8 @@ class _Child:
                     stdin=subprocess.PIPE,
                     start_new_session=True,  # Ctrl-C is ours; the child is told to end
                 )
-            status = self._process.wait()
+            with self._process:  # closes the pipe
+                status = self._process.wait()
             if self._is_over.is_set():
                 return
             is_steady = time.monotonic() - began_s > _STEADY_S
@@ -94,8 +95,6 @@ class _Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
         self._thread.join()
 
 
