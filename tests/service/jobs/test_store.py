@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ser_core.errors import BadParameter
 from service import wire
@@ -125,7 +126,7 @@ class TestEnd:
 
 def test_an_idempotency_key_is_of_one_caller(store: JobStore):
     added(store, idempotency_key="k")
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(IntegrityError):
         added(store, "two", idempotency_key="k")
     other = Job("three", "you", "{}", "0", now_ms(), idempotency_key="k")
     with store.begin() as connection:
