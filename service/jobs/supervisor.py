@@ -26,9 +26,17 @@ log = logging.getLogger(__name__)
 def workers(settings: Settings) -> Iterator[None]:
     """Runs `settings.jobs_workers` workers meanwhile.
 
-    SIGTERM, which the server raises once more when it has ended, then unwinds as Ctrl-C does.
+    SIGTERM, which the server raises once more when it has ended, unwinds as Ctrl-C does; then the
+    process ends by it.
     """
-    before = signal.signal(signal.SIGTERM, _unwind)
+    is_told = False
+
+    def unwind(*_: object) -> None:
+        nonlocal is_told
+        is_told = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, unwind)
     children = [_Child(settings, number) for number in range(settings.jobs_workers)]
     try:
         yield
@@ -38,10 +46,8 @@ def workers(settings: Settings) -> Iterator[None]:
             child.begin_stop()
         for child in children:
             child.stop()
-
-
-def _unwind(*_: object) -> None:
-    sys.exit(128 + signal.SIGTERM)
+        if is_told:
+            signal.raise_signal(signal.SIGTERM)
 
 
 class _Child:
