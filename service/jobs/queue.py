@@ -1,5 +1,6 @@
 """The names that the API's side and the workers' side of DBOS share, and the API's side itself."""
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,4 +74,6 @@ def create_queue_tables(url: sa.URL) -> None:
     """Makes or migrates the tables of DBOS; any number of processes may do it at a time."""
     from dbos import DBOS
 
+    # It tells each start what our own log tells, and where else its workflows could be watched.
+    logging.getLogger("dbos").setLevel(logging.WARNING)
     DBOS.migrate(url.render_as_string(hide_password=False))
