@@ -36,7 +36,8 @@ ENV PATH=/opt/glrf/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     GLRF_HOST=0.0.0.0 \
-    GLRF_API_KEYS_FILE=/var/lib/glrf/keys.json
+    GLRF_API_KEYS_FILE=/var/lib/glrf/keys.json \
+    GLRF_JOBS_DIR=/var/lib/glrf/jobs
 VOLUME /var/lib/glrf
 USER 10001:10001
 WORKDIR /

@@ -19,7 +19,7 @@ OUT    ?= runs/glrf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-ts test-browser check train export bench clean
+.PHONY: help setup demo serve test test-ts test-browser test-postgres check train export bench clean
 
 help:
 	@echo "make setup    install the service into $(VENV) (EXTRA=gpu: for CUDA)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test     all tests (installs PyTorch too)"
 	@echo "make test-ts       the TypeScript client's tests (installs npm packages into $(TS))"
 	@echo "make test-browser  the page at / in chromium (apt-get installs that if it is missing)"
+	@echo "make test-postgres jobs on PostgreSQL (apt-get installs that if it is missing)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
@@ -67,6 +68,19 @@ chromium:
 	      apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || { \
 	        echo "Error: there is no chromium, and apt-get could not install it." >&2; \
 	        echo "Remedy: install chromium or google-chrome, or run this as root." >&2; exit 1; }; }
+
+test-postgres: $(DEV) postgresql
+	@echo "==> Jobs on PostgreSQL"
+	@$(BIN)/python -m pytest -m postgres tests/kills $(ARGS)
+
+.PHONY: postgresql
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	    echo "==> Installing PostgreSQL"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || { \
+	        echo "Error: there is no PostgreSQL, and apt-get could not install it." >&2; \
+	        echo "Remedy: install postgresql, or run this as root." >&2; exit 1; }; }
 
 check: $(DEV)
 	@echo "==> ruff format"

@@ -41,7 +41,7 @@ def local_server(
     with tempfile.TemporaryFile() as log, ExitStack() as stack:
         process = subprocess.Popen(
             [sys.executable, "-m", "glrf", "serve", "--host", HOST, "--port", str(port)],
-            env={**os.environ, **(settings or {})},
+            env={**os.environ, "GLRF_JOBS_WORKERS": "0", **(settings or {})},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
 from glrf.training import crossval, embed, evaluate, export, train
+from glrf.worker import worker
 
 app = typer.Typer(
     name="glrf",
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: list[Callable[..., None]] = [
-    *(serve, analyze, batch, stream, demo),
+    *(serve, worker, analyze, batch, stream, demo),
     *(embed, train, crossval, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:

@@ -21,6 +21,8 @@ _M4A_BOXES = frozenset(
 
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFFF000
+#: PCM, float, A-law, mu-law, and what `WAVE_FORMAT_EXTENSIBLE` mostly is: a block is a sample.
+_WAV_PLAIN_FORMATS = frozenset((1, 3, 6, 7, 0xFFFE))
 
 
 @dataclass(frozen=True)
@@ -147,16 +149,17 @@ def _is_mpeg_frame(head: bytes) -> bool:
     return version != 1 and layer == 1 and bitrate != 15 and rate != 3
 
 
-def check_layout(body: Body, container: Container, limits: Limits) -> None:
+def check_layout(body: Body, container: Container, limits: Limits) -> int | None:
     """Compares announced sizes with the body; raises `BadAudio`, mostly `truncated_audio`.
 
     A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes.
+    Returns how many samples a channel the header announces, where a WAV or FLAC does.
     """
     match container:
         case "WAV":
-            _check_wav(body, limits)
+            return _check_wav(body, limits)
         case "FLAC":
-            _check_flac(body)
+            return _check_flac(body)
         case "Ogg":
             _check_ogg(body)
         case "M4A":
@@ -165,15 +168,16 @@ def check_layout(body: Body, container: Container, limits: Limits) -> None:
             _check_webm(body)
         case "MP3" | "AAC":  # a row of frames that announces nothing
             pass
+    return None
 
 
 # A position beyond the body reads as empty, which ends each walk.
 
 
-def _check_wav(body: Body, limits: Limits) -> None:
+def _check_wav(body: Body, limits: Limits) -> int | None:
     """Walks the RIFF chunks up to `data` (Microsoft RIFF specification; RF64: EBU Tech 3306)."""
     order: Literal["big", "little"] = "big" if body.at(0, 4) == b"RIFX" else "little"
-    position, long_size = 12, 0
+    position, long_size, frame_bytes = 12, 0, 0
     for _ in range(_MAX_CHUNKS):
         header = body.at(position, 8)
         name, size = header[:4], int.from_bytes(header[4:], order)
@@ -181,31 +185,37 @@ def _check_wav(body: Body, limits: Limits) -> None:
         if position > body.size:
             raise truncated("WAV")
         if name == b"data":
-            _check_wav_data(body, position, size, long_size, order)
-            return
+            n_bytes = _check_wav_data(body, position, size, long_size, order)
+            return n_bytes // frame_bytes if n_bytes and frame_bytes else None
         if position + size > body.size:
             raise truncated("WAV")
         if name == b"ds64":
             long_size = int.from_bytes(body.at(position + 8, 8), order)
         elif name == b"fmt " and size >= 8:
-            fmt = body.at(position, 8)
+            fmt = body.at(position, 14)
             limits.check(int.from_bytes(fmt[2:4], order), int.from_bytes(fmt[4:8], order))
+            if int.from_bytes(fmt[:2], order) in _WAV_PLAIN_FORMATS:
+                frame_bytes = int.from_bytes(fmt[12:14], order)
         position += size + size % 2
+    return None
 
 
 def _check_wav_data(
     body: Body, position: int, size: int, long_size: int, order: Literal["big", "little"]
-) -> None:
+) -> int | None:
+    """The size of the samples in bytes, where it is known."""
     n_held = body.size - position
     if size == 0xFFFFFFFF and long_size:
         size = long_size
     elif size >= _WAV_UNKNOWN_SIZE:
-        return
+        return None
     if size > n_held:
         raise truncated("WAV")
     # Zero: no samples, or never filled in? Other chunks may follow, to the very end.
     if size == 0 and not _ends_in_chunks(body, position, order):
         body.replace(position - 4, min(n_held, 0xFFFFFFFF).to_bytes(4, order))
+        return n_held
+    return size
 
 
 def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) -> bool:
@@ -220,8 +230,10 @@ def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) 
     return False
 
 
-def _check_flac(body: Body) -> None:
+def _check_flac(body: Body) -> int | None:
     """Walks the metadata blocks (RFC 9639, Section 8.1): 1 bit last, 7 bits type, 24 bits size."""
+    # STREAMINFO comes first (Section 8.2); the last 36 bits before its checksum; 0: unknown.
+    n_samples = int.from_bytes(body.at(21, 5), "big") % 2**36
     position = 4
     for _ in range(_MAX_CHUNKS):
         header = body.at(position, 4)
@@ -229,7 +241,8 @@ def _check_flac(body: Body) -> None:
         if len(header) < 4 or position > body.size:
             raise truncated("FLAC")
         if header[0] >= 0x80:  # the last one
-            return
+            break
+    return n_samples or None
 
 
 def _check_ogg(body: Body) -> None:

@@ -14,7 +14,7 @@ memory does not grow with the length.
 """
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
@@ -57,6 +57,8 @@ _READ_BY_PYAV: frozenset[Container] = frozenset({"M4A", "WebM", "AAC"})
 #: What libsndfile rejects of these may be a codec that FFmpeg has (G.722 in WAV, Ogg FLAC).
 _RETRIED_BY_PYAV: frozenset[Container] = frozenset({"WAV", "Ogg"})
 
+_SNDFILE_MALLOC_FAILED = 17  # SFE_MALLOC_FAILED of libsndfile
+
 _READ_SAMPLES = 8_192  # at a time from libsndfile, per channel
 
 
@@ -70,11 +72,19 @@ def _damaged(container: Container, cause: str) -> BadAudio:
 class AudioSource:
     """Decoded audio of one file; a context manager, read once.
 
-    `rate_hz` is the file's own rate, `container` its format's name. Made by `open_audio`.
+    `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
+    a WAV or FLAC says it is. Made by `open_audio`.
     """
 
-    def __init__(self, container: Container, blocks: "_Blocks", own_file: BinaryIO | None) -> None:
-        self.container = container
+    def __init__(
+        self,
+        container: Container,
+        blocks: "_Blocks",
+        own_file: BinaryIO | None,
+        announced_samples: int | None = None,
+    ) -> None:
+        self.container: Container = container
+        self.announced_samples = announced_samples
         self._blocks = blocks
         self._own_file = own_file
         first = next(blocks, None)
@@ -94,23 +104,13 @@ class AudioSource:
         `ser_core.decode.sanitize` takes care of. Raises `BadAudio` where the data end before
         their announced length (`truncated_audio`), are damaged, or change their rate or channels.
         """
-        if n_samples < 1:
-            raise ValueError("n_samples must be at least 1")
-        held, n_held = [self._first], len(self._first)
-        self._first = self._first[:0]
-        while True:
-            while n_held < n_samples and (samples := self._next()) is not None:
-                held.append(samples)
-                n_held += len(samples)
-            joined = np.concatenate(held)
-            n_whole = n_held - n_held % n_samples
-            for start in range(0, n_whole, n_samples):
-                yield joined[start : start + n_samples]
-            if n_held < n_samples:  # the end
-                if n_held:
-                    yield joined
-                return
-            held, n_held = [joined[n_whole:]], n_held - n_whole
+        return in_blocks(self._parts(), n_samples)
+
+    def _parts(self) -> Iterator[Float32]:
+        first, self._first = self._first, self._first[:0]
+        yield first
+        while (samples := self._next()) is not None:
+            yield samples
 
     def _next(self) -> Float32 | None:
         rate_hz, samples = next(self._blocks, (self.rate_hz, None))
@@ -140,6 +140,32 @@ class AudioSource:
         self.close()
 
 
+def in_blocks(parts: Iterable[Float32], n_samples: int) -> Iterator[Float32]:
+    """Parts of any lengths as blocks of `n_samples`, the last one shorter."""
+    if n_samples < 1:
+        raise ValueError("n_samples must be at least 1")
+    return _in_blocks(iter(parts), n_samples)
+
+
+def _in_blocks(parts: Iterator[Float32], n_samples: int) -> Iterator[Float32]:
+    held: list[Float32] = []
+    n_held = 0
+    while True:
+        while n_held < n_samples and (samples := next(parts, None)) is not None:
+            held.append(samples)
+            n_held += len(samples)
+        if not n_held:
+            return
+        joined = held[0] if len(held) == 1 else np.concatenate(held)
+        n_whole = n_held - n_held % n_samples
+        for start in range(0, n_whole, n_samples):
+            yield joined[start : start + n_samples]
+        if n_held < n_samples:  # the end
+            yield joined
+            return
+        held, n_held = [joined[n_whole:]], n_held - n_whole
+
+
 #: What each decoder yields: rate in Hz and float32 `(n, n_channels)`, n >= 1.
 _Blocks = Generator[tuple[int, Float32], None, None]
 
@@ -158,15 +184,16 @@ def open_audio(
     Raises `BadAudio` with code `empty_audio` (no bytes, or no samples), `truncated_audio`,
     `too_many_channels`, `rate_out_of_range`, or `bad_audio` (damaged);
     `UnsupportedEncoding` with code `unsupported_container` for what is not audio in one of the
-    containers read here, or needs the extra `media`; `OSError` for a path that cannot be read.
+    containers read here, or needs the extra `media`; `OSError` for a path that cannot be read;
+    `MemoryError` where a decoder got none.
     """
     own_file = source.open("rb") if isinstance(source, Path) else None
     try:
         body = Body(own_file or cast(BinaryIO, source))
         container = sniff(body)
         limits = Limits(max_channels, min_rate_hz, max_rate_hz)
-        check_layout(body, container, limits)
-        return AudioSource(container, _decoded(body, container, limits), own_file)
+        n_samples = check_layout(body, container, limits)
+        return AudioSource(container, _decoded(body, container, limits), own_file, n_samples)
     except BaseException:
         if own_file is not None:
             own_file.close()
@@ -178,6 +205,7 @@ def _decoded(body: Body, container: Container, limits: Limits) -> _Blocks:
         try:
             file = _ForwardSoundFile(cast(BinaryIO, body))
         except sf.LibsndfileError as error:
+            _check_memory(error)
             if container not in _RETRIED_BY_PYAV:
                 raise _damaged(container, error.error_string) from error
         else:
@@ -213,11 +241,18 @@ def _read_soundfile(file: sf.SoundFile, container: Container, limits: Limits) ->
                 n_read += len(block)
                 yield file.samplerate, cast(Float32, block)
         except sf.LibsndfileError as error:
+            _check_memory(error)
             if container == "FLAC" and n_read < file.frames:
                 raise truncated(container) from error
             raise _damaged(container, error.error_string) from error
         if container == "FLAC" and n_read < file.frames < 2**36:  # 36 bits, 0: unknown
             raise truncated(container)
+
+
+def _check_memory(error: sf.LibsndfileError) -> None:
+    """Raises `MemoryError` where this is what it is about: nothing is wrong with the file then."""
+    if error.code == _SNDFILE_MALLOC_FAILED:
+        raise MemoryError(error.error_string) from error
 
 
 def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
@@ -257,6 +292,8 @@ def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
                 if frame.samples:
                     limits.check(frame.layout.nb_channels, frame.sample_rate)
                     yield frame.sample_rate, _samples(frame)
+    except MemoryError:  # FFmpeg's too; nothing is wrong with the file then
+        raise
     except FFmpegError as error:
         raise _damaged(container, error.strerror or "unknown error") from error
 

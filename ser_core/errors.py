@@ -8,7 +8,9 @@
     │   ├── CheckpointRejected    a stream cannot go on from this token
     │   ├── SessionUnknown    no live session of that id
     │   ├── UnsupportedEncoding   an encoding or container that is not spoken here
-    │   └── TooLarge          more bytes or seconds than the limits allow
+    │   ├── TooLarge          more bytes or seconds than the limits allow
+    │   ├── NotFound          there is no such thing, or it is somebody else's
+    │   └── Conflict          not in the state that it is in
     ├── AccessError           who asks
     │   ├── Unauthenticated   no credentials, or none that are good here
     │   └── NotAllowed        from there, nobody is served
@@ -83,6 +85,14 @@ class UnsupportedEncoding(InputError):
 
 class TooLarge(InputError):
     code = "too_large"
+
+
+class NotFound(InputError):
+    code = "not_found"
+
+
+class Conflict(InputError):
+    code = "conflict"
 
 
 class AccessError(SerError):

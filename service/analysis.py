@@ -14,9 +14,9 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-from ser_core.containers import AudioSource, open_audio
+from ser_core.containers import open_audio
 from ser_core.errors import TooLarge
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from ser_core.features import Float32
@@ -47,11 +47,45 @@ class FileLimits:
     max_untold_events: int = 16
 
 
+class Audio(Protocol):
+    """Decoded audio of one file, decoded here or elsewhere; see `AudioSource`."""
+
+    rate_hz: int
+    n_channels: int
+    announced_samples: int | None
+
+    def blocks(self, n_samples: int) -> Iterator[Float32]:
+        """Blocks of `n_samples` samples, the last one shorter."""
+        ...
+
+    def close(self) -> None:
+        """Ends the decoding."""
+        ...
+
+
+OpenAudio = Callable[[BinaryIO | Path], Audio]
+
 Line = wire.SegmentLine | wire.UtteranceLine | wire.AlertLine | wire.WarningLine
+
+
+@dataclass(frozen=True, slots=True)
+class FileChunk:
+    """Some of a file's lines, and where another analysis goes on after them.
+
+    `audio_from` is the first sample of the file that it is to be given, `session` the state of
+    its `StreamSession`, `None` after the last chunk.
+    """
+
+    lines: tuple[Line, ...]
+    audio_from: int
+    session: dict[str, Any] | None
 
 
 class FileAnalysis:
     """One file's analysis: iterate `lines` to its end, then read `result` or `summary`.
+
+    `decode` opens the file: in this process, or, for files of strangers, by
+    `service.decoding.Decoding.open` in another. Lines are not kept here.
 
     Raises, while iterating, `BadAudio`, `UnsupportedEncoding`, `BadParameter`, `TooLarge`, and
     `Overloaded` when the batcher is full.
@@ -63,6 +97,7 @@ class FileAnalysis:
         batcher: Batcher,
         query: FileQuery | None = None,
         *,
+        decode: OpenAudio = open_audio,
         limits: FileLimits | None = None,
         detector: DetectorName = "energy",
         metrics: Metrics | None = None,
@@ -70,6 +105,7 @@ class FileAnalysis:
         request_id: str | None = None,
     ) -> None:
         self._source = source
+        self._decode = decode
         self._batcher = batcher
         self._query = query or FileQuery()
         self._query.check()
@@ -87,50 +123,94 @@ class FileAnalysis:
 
     async def lines(self) -> AsyncGenerator[Line]:
         """Everything told of the file, in order, as it is scored."""
-        audio = await _in_thread(lambda: open_audio(self._source))
-        try:
-            async for line in self._lines(audio):
+        async with self._opened() as audio:
+            async for line in self._told(audio):
+                assert not isinstance(line, Checkpoint)
                 self.tally.accept(line)
                 yield line
-        finally:
-            audio.close()
 
-    async def _lines(self, audio: AudioSource) -> AsyncIterator[Line]:
+    async def chunks(
+        self, chunk_s: float, last: FileChunk | None = None
+    ) -> AsyncGenerator[FileChunk]:
+        """The same lines in chunks of some `chunk_s` of audio, each with where to go on after it.
+
+        After `last`, a chunk of an earlier analysis of the same file, model and query: what is
+        told then is what that one would have told. Raises besides `KeyError`, `TypeError` and
+        `ValueError` for a state of another version or detector.
+        """
+        async with self._opened() as audio:
+            lines: list[Line] = []
+            chunk_samples = round(chunk_s * audio.rate_hz)
+            n_heard = 0 if last is None or last.session is None else last.session["n_received"]
+            chunk_end = n_heard + chunk_samples
+            async for told in self._told(audio, last, checkpoints=True):
+                if not isinstance(told, Checkpoint):
+                    self.tally.accept(told)
+                    lines.append(told)
+                elif told.state["n_received"] >= chunk_end:
+                    yield FileChunk(tuple(lines), told.resume_from, told.state)
+                    lines, chunk_end = [], told.state["n_received"] + chunk_samples
+            yield FileChunk(tuple(lines), 0, None)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Audio]:
+        opened: list[Audio] = []
+        try:
+            await _in_thread(lambda: opened.append(self._decode(self._source)))
+            yield opened[0]
+        finally:
+            for audio in opened:
+                await _in_thread(audio.close)
+
+    async def _told(
+        self, audio: Audio, last: FileChunk | None = None, *, checkpoints: bool = False
+    ) -> AsyncIterator[Line | Checkpoint]:
         spec = self._batcher.backend.spec
         config = self._query.config(
             audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ, self._detector
         )
         self._config = config
         self._roles = self._query.parsed_roles(audio.n_channels)
+        if audio.announced_samples is not None:  # said at once, not after an hour of work
+            self._check_length(audio.announced_samples, audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)
-        session = StreamSession(spec, config)
-        pump = Pump(session, self._batcher, self._limits.max_untold_events)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
         narrowband = narrowband_warning(config, spec)
-        if narrowband is not None:
-            yield wire.WarningLine(**narrowband.model_dump())
+        if last is not None and last.session is not None:
+            session = StreamSession.resumed(spec, config, last.session, last.audio_from)
+            blocks = _from_sample(blocks, last.audio_from)
+        else:
+            session = StreamSession(spec, config, checkpoints=checkpoints)
+            if narrowband is not None:
+                yield wire.WarningLine(**narrowband.model_dump())
+        n_before = session.received_samples
+        pump = Pump(session, self._batcher, self._limits.max_untold_events)
         try:
-            is_open, n_metered = True, 0
+            is_open, n_metered = True, n_before
             while is_open:
                 received_s = time.perf_counter()
                 is_open, features_s = await _in_thread(lambda: _step(session, blocks))
-                self._check_length(session, audio.rate_hz)
+                self._check_length(session.received_samples, audio.rate_hz)
                 if self._meter is not None:
                     await self._meter.hear((session.received_samples - n_metered) / audio.rate_hz)
                     n_metered = session.received_samples
                 pump.submit(received_s, features_s)
                 leave = self._limits.max_untold_events if is_open else 0
                 async for told in pump.told(leave):
-                    yield self._line(narrator, told)
+                    if isinstance(told.event, Checkpoint):
+                        yield told.event
+                    else:
+                        yield self._line(narrator, told)
         finally:
             pump.cancel()
         self._duration_ms = round(session.received_samples * 1000 / audio.rate_hz)
         self._summaries = [narrator.summary(summary) for summary in session.summaries()]
         if self._metrics is not None:
-            self._metrics.audio_s.labels("file").inc(self._duration_ms / 1000)
+            n_samples = session.received_samples - n_before
+            self._metrics.audio_s.labels("file").inc(n_samples / audio.rate_hz)
 
-    def _check_length(self, session: StreamSession, rate_hz: int) -> None:
-        if session.received_samples > self._limits.max_file_s * rate_hz:
+    def _check_length(self, n_samples: int, rate_hz: int) -> None:
+        if n_samples > self._limits.max_file_s * rate_hz:
             raise TooLarge(
                 f"the audio is longer than {self._limits.max_file_s:g} s",
                 remedy="send it in parts, or stream it",
@@ -155,7 +235,7 @@ class FileAnalysis:
                     channel=warning.channel, code=warning.code, message=warning.message
                 )
             case Checkpoint():
-                raise AssertionError("the session of a file tells no checkpoints")
+                raise AssertionError("a checkpoint is no line")
 
     @property
     def model(self) -> wire.ModelCard:
@@ -258,13 +338,24 @@ def narrowband_warning(config: StreamConfig, spec: ModelSpec) -> wire.WarningFie
     )
 
 
+def _from_sample(blocks: Iterator[Float32], first: int) -> Iterator[Float32]:
+    """The blocks without their first samples; those before it are empty.
+
+    They are decoded all the same: only from its start does a file give the same samples.
+    """
+    for block in blocks:
+        n_skipped = min(first, len(block))
+        first -= n_skipped
+        yield block[n_skipped:]
+
+
 def _step(session: StreamSession, blocks: Iterator[Float32]) -> tuple[bool, float]:
     """Feeds one block, or closes after the last: whether more is to come, and seconds of work."""
     block = next(blocks, None)
     began_s = time.perf_counter()
     if block is None:
         session.close()
-    else:
+    elif len(block):
         session.receive_samples(block)
     return block is not None, time.perf_counter() - began_s
 

@@ -1,5 +1,6 @@
 """The ASGI application: routes, lifespan, request ids, and errors as problem documents."""
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
 from service import asyncapi, files, gate, ops, page, problems, sessions, stream
+from service.jobs import routes as jobs
+from service.jobs.desk import JobDesk
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -29,12 +32,14 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastAPI:
     """The application; without `models` it loads them after its start, and is not ready before."""
     runtime = Runtime(settings, models)
+    desk = JobDesk(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
         yield
         await runtime.stop()
+        await asyncio.to_thread(desk.close)
 
     app = FastAPI(
         title="GLRF",
@@ -44,7 +49,13 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
         redoc_url=None,
     )
     app.state.runtime = runtime
-    for module in (stream, sessions, twilio, audiohook, files, gate, ops, asyncapi, page):
+    app.state.jobs = desk
+
+    async def count_jobs() -> None:
+        await asyncio.to_thread(desk.count_into, runtime.metrics.jobs)
+
+    app.state.before_scrape = count_jobs
+    for module in (stream, sessions, twilio, audiohook, files, jobs, gate, ops, asyncapi, page):
         app.include_router(module.router)
     app.add_api_websocket_route("/{path:path}", _no_such_stream)
     app.add_exception_handler(SerError, _tell_error)

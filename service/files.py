@@ -3,49 +3,30 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, cast
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
-from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from ser_core.errors import BadAudio, BadParameter, SerError, SlowClient, TooLarge
+from ser_core.errors import SerError
 from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
 from service.auth import caller_of
+from service.file_json import result_parts, segment_json
 from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
 from service.segment_table import segment_table
-from service.settings import Settings
+from service.uploads import BODY, receive_body
 
-#: A body up to this size stays in memory, a larger one goes to a temporary file.
-SPOOL_BYTES = 2**20
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 #: nginx's word for a client that left before its answer; nobody reads it, but metrics count it.
 CLIENT_LEFT_STATUS = 499
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["files"])
-
-_BODY = {
-    "required": True,
-    "content": {
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
-            }
-        },
-    },
-}
 
 
 @router.post(
@@ -56,7 +37,7 @@ _BODY = {
         200: {"content": {NDJSON: {}, CSV: {}}},
         **problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503),
     },
-    openapi_extra={"requestBody": _BODY, "parameters": described(FileQuery)},
+    openapi_extra={"requestBody": BODY, "parameters": described(FileQuery)},
 )
 async def files(request: Request) -> Response:
     """The body is the audio itself, or a multipart field `file`.
@@ -72,9 +53,15 @@ async def files(request: Request) -> Response:
         stack.enter_context(runtime.file_admitted())
         try:
             analysis = FileAnalysis(
-                await _receive_body(request, runtime.settings, stack),
+                await receive_body(
+                    request,
+                    stack,
+                    max_bytes=runtime.settings.max_file_bytes,
+                    timeout_s=runtime.settings.upload_timeout_s,
+                ),
                 batcher,
                 query,
+                decode=runtime.decoding.open,
                 limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
                 detector=runtime.settings.vad,
                 metrics=runtime.metrics,
@@ -82,7 +69,7 @@ async def files(request: Request) -> Response:
                 request_id=request.state.request_id,
             )
             lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))
-            match _answer_kind(request.headers.get("accept", "")):
+            match answer_kind(request.headers.get("accept", "")):
                 case "application/x-ndjson":
                     # What is wrong with a file shows mostly at its first line: then there is a
                     # status to send yet.
@@ -116,30 +103,16 @@ async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> Asyn
 
 
 async def _json(analysis: FileAnalysis, lines: AsyncIterator[Line]) -> bytes:
-    """`analysis.result` of all lines as JSON, its segments encoded as they come.
-
-    Those of an hour, encoded at once, would hold the event loop for tenths of a second.
-    """
+    """`analysis.result` of all lines as JSON, its segments encoded as they come."""
     segments: dict[int, list[str]] = {}
     others: list[Line] = []
     async for line in lines:
         if isinstance(line, wire.SegmentLine):
-            text = line.model_dump_json(exclude={"type"})
-            segments.setdefault(line.channel, []).append(text)
+            segments.setdefault(line.channel, []).append(segment_json(line))
         else:
             others.append(line)
-    result = analysis.result(others)
-    channels = [
-        _filled(channel, "segments", segments.get(channel.channel, ()))
-        for channel in result.channels
-    ]
-    return _filled(result.model_copy(update={"channels": ()}), "channels", channels).encode()
-
-
-def _filled(shell: BaseModel, member: str, items: Iterable[str]) -> str:
-    """JSON of `shell`, with encoded items put into its empty list `member`."""
-    empty = f'"{member}":[]'  # cannot stand inside a JSON string, where quotes are escaped
-    return shell.model_dump_json().replace(empty, f'"{member}":[{",".join(items)}]', 1)
+    parts = result_parts(analysis.result(others), lambda channel: segments.get(channel, ()))
+    return "".join(parts).encode()
 
 
 class LinesResponse(StreamingResponse):
@@ -166,7 +139,7 @@ class LinesResponse(StreamingResponse):
             await self._lines.aclose()  # frees the place now, not when it is garbage
 
 
-def _answer_kind(accept: str) -> str:
+def answer_kind(accept: str) -> str:
     """The first of our media types that the client names; JSON for anything else (RFC 9110)."""
     for part in accept.split(","):
         media_type = part.split(";")[0].strip().lower()
@@ -204,73 +177,3 @@ async def _ndjson(
 
 def _line(line: Line | wire.SummaryLine | wire.ErrorLine) -> bytes:
     return line.model_dump_json().encode() + b"\n"
-
-
-async def _receive_body(
-    request: Request, settings: Settings, stack: contextlib.AsyncExitStack
-) -> BinaryIO:
-    """The audio as a seekable file, in memory or on disk; `stack` closes it.
-
-    Raises `TooLarge`, `SlowClient`, `BadParameter` for another form field, `BadAudio` for a
-    form without a file, and `ClientDisconnect`.
-    """
-    limit = settings.max_file_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    limited = Request(request.scope, _limited(request.receive, limit))
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                return await _form_file(limited, stack)
-            return await _raw_file(limited, stack)
-    except TimeoutError as error:
-        raise SlowClient(
-            f"the body did not arrive within {settings.upload_timeout_s:g} s",
-            remedy="send a smaller file, or over a faster line",
-        ) from error
-
-
-async def _raw_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:
-    spool = stack.enter_context(SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
-    upload = UploadFile(cast(BinaryIO, spool))  # writes to disk in a thread
-    async for chunk in request.stream():
-        await upload.write(chunk)
-    spool.seek(0)
-    return cast(BinaryIO, spool)
-
-
-async def _form_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:
-    form = await stack.enter_async_context(request.form(max_files=1, max_fields=1))
-    for name in form:
-        if name != "file":
-            raise BadParameter(
-                f"unknown form field {name[:64]!r}",
-                remedy="send the audio as the field file, and options as query parameters",
-            )
-    upload = form.get("file")
-    if not isinstance(upload, UploadFile):
-        raise BadAudio(
-            "the form has no file", remedy="send the audio as the field file", code="empty_audio"
-        )
-    return upload.file
-
-
-def _limited(receive: Receive, limit: int) -> Receive:
-    n_bytes = 0
-
-    async def counted() -> Message:
-        nonlocal n_bytes
-        message = await receive()
-        n_bytes += len(message.get("body", b""))
-        if n_bytes > limit:
-            raise _too_large(limit)
-        return message
-
-    return counted
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"the body is larger than {limit} bytes", remedy="compress it (FLAC, Opus), or send parts"
-    )

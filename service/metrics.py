@@ -3,7 +3,7 @@
 One registry for each app: several can live in one process, as in the tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,8 +14,10 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ser_core.events import Segment
+from service.decoding import DecodeUsage
 from service.inference.backend import Backend
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -24,6 +26,50 @@ STAGES = ("features", "queue", "inference", "send")
 _STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 _HTTP_BUCKETS_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_DECODE_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 300)
+
+
+class JobCounts:
+    """What the store of jobs last said; it knows of all processes, and outlives them."""
+
+    def __init__(self) -> None:
+        self.by_status: Mapping[str, int] = {}
+        self.totals: Mapping[str, float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as `prometheus_client` asks for them."""
+        jobs = GaugeMetricFamily("glrf_jobs", "Jobs in the store, by status", labels=["status"])
+        for status, n_jobs in self.by_status.items():
+            jobs.add_metric([status], n_jobs)
+        yield jobs
+        finished = CounterMetricFamily(
+            "glrf_jobs_finished",
+            "Jobs that ended, by outcome (succeeded, failed)",
+            None,
+            ["outcome"],
+        )
+        for outcome in ("succeeded", "failed"):
+            finished.add_metric([outcome], self.totals.get(outcome, 0))
+        yield finished
+        yield CounterMetricFamily(
+            "glrf_jobs_chunks",
+            "Chunks of jobs that were scored and stored",
+            self.totals.get("chunks", 0),
+        )
+        yield CounterMetricFamily(
+            "glrf_jobs_chunk_seconds",
+            "Time that chunks of jobs took, their storing included",
+            self.totals.get("chunk_seconds", 0),
+        )
+        attempts = CounterMetricFamily(
+            "glrf_webhook_attempts",
+            "Attempts to deliver webhooks, by outcome (delivered, failed, given_up)",
+            None,
+            ["outcome"],
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            attempts.add_metric([outcome], self.totals.get(f"webhook_{outcome}", 0))
+        yield attempts
 
 
 # A time of creation beside each counter doubles the scrape, and nothing here reads it.
@@ -57,6 +103,14 @@ class Metrics:
             "glrf_sessions_resumed", "Streams that went on from a checkpoint"
         )
         self.files = gauge("glrf_files", "Files under analysis")
+        self.decode_cpu_s = histogram(
+            "glrf_decode_cpu_seconds", "CPU time of one file's decoder", _DECODE_BUCKETS_S
+        )
+        self.decode_peak_bytes = histogram(
+            "glrf_decode_peak_bytes",
+            "Largest resident memory of one file's decoder",
+            tuple(n_mib * 2**20 for n_mib in (32, 48, 64, 96, 128, 192, 256, 512, 1024)),
+        )
         self.audio_s = counter(
             "glrf_audio_seconds",
             "Audio received, by source (stream, twilio, audiohook, file)",
@@ -104,6 +158,8 @@ class Metrics:
         self.http_s = histogram(
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
+        self.jobs = JobCounts()
+        self.registry.register(self.jobs)
         # A labelled child is found by a locked look-up: keep those of the hot path.
         self._stages = {stage: self.stage_s.labels(stage) for stage in STAGES}
 
@@ -138,6 +194,11 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Counts a refusal."""
         self.refusals.labels(code).inc()
+
+    def decoded(self, usage: DecodeUsage) -> None:
+        """Observes what the decoder of one file took."""
+        self.decode_cpu_s.observe(usage.cpu_s)
+        self.decode_peak_bytes.observe(usage.peak_bytes)
 
     def loaded(self, backend: Backend) -> None:
         """Tells of a loaded model."""

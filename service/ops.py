@@ -37,6 +37,7 @@ async def readyz(request: Request) -> dict[str, str]:
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     runtime: Runtime = request.app.state.runtime
+    await request.app.state.before_scrape()
     return Response(runtime.metrics.exposition(), media_type=MEDIA_TYPE)
 
 

@@ -133,6 +133,35 @@ class FileQuery(_Told):
         return roles_of(self.roles, n_channels)
 
 
+class JobQuery(FileQuery):
+    """Query parameters of `POST /v1/jobs`."""
+
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Where to tell that the job has ended: an https address on the internet.",
+    )
+
+    @property
+    def scoring(self) -> str:
+        """What decides the numbers, as JSON of a `FileQuery`, defaults left out."""
+        return self.model_dump_json(exclude={"webhook_url"}, exclude_defaults=True)
+
+
+class JobsQuery(_Query):
+    """Query parameters of `GET /v1/jobs`."""
+
+    status: Literal["queued", "running", "succeeded", "failed"] | None = None
+    limit: int = Field(default=50, ge=1, le=500, description="Jobs in one answer.")
+    cursor: str | None = Field(default=None, description="`next_cursor` of the answer before.")
+
+
+class DeadQuery(_Query):
+    """Query parameters of `GET /v1/webhooks/dead`."""
+
+    limit: int = Field(default=100, ge=1, le=500, description="Webhooks in the answer.")
+
+
 class StreamQuery(_Told):
     """Query parameters of `WS /v1/stream`."""
 

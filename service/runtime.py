@@ -21,6 +21,7 @@ from service.audience import Audience
 from service.auth import Access, Caller
 from service.capacity import Capacity
 from service.checkpoint import CheckpointSeal
+from service.decoding import DecodeLimits, Decoding
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
@@ -101,6 +102,10 @@ class Runtime:
         self.quotas = Quotas(settings)
         self.capacity = Capacity(settings.max_load, settings.max_queue_wait_s, settings.n_workers)
         self.metrics.load.set_function(self.capacity.load)
+        self.decoding = Decoding(
+            DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
+        )
+        self.webhooks = settings.webhook_sender()
         self._models = models
         self._failure: SerError | None = None
         self._batchers: dict[str, Batcher] = {}
@@ -114,6 +119,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Begins to serve: at once with models, else as soon as a thread has loaded them."""
+        self.decoding.start()
         if self._models is not None:
             self._serve(self._models)
         else:
@@ -162,7 +168,7 @@ class Runtime:
         self.capacity.batch_scored(n_segments, inference_s)
 
     async def stop(self) -> None:
-        """Ends the batchers, with what they have queued."""
+        """Ends the batchers, with what they have queued, and the decoders."""
         if self._watching is not None:
             self._watching.cancel()
         if self._loading is not None:
@@ -171,6 +177,7 @@ class Runtime:
         self.metrics.ready.set(0)
         for batcher in self._batchers.values():
             await batcher.stop()
+        await asyncio.to_thread(self.decoding.close)
 
     def models(self) -> ModelRegistry:
         """The models; raises what keeps the service from being ready."""

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ser_core.errors import BadParameter
 from ser_core.speech import DetectorName
 from service.checkpoint import MIN_KEY_BYTES
+from service.webhooks import Schedule, Sender, Signer, Targets
+from service.webhooks.signing import check_secret
 
 PREFIX = "GLRF_"
 #: What our command line reads as a client; no setting of a server.
@@ -215,8 +217,86 @@ class Settings(BaseSettings):
     max_files: int = Field(
         default=4, ge=1, description="Files analysed at a time; one more is refused with 503."
     )
+    decode_memory_bytes: int = Field(
+        default=128 * 2**20,
+        ge=16 * 2**20,
+        description="Memory that decoding one file may take beyond an idle decoder's, in bytes; "
+        "more is refused (`decode_limit`).",
+    )
+    decode_cpu_s: float = Field(
+        default=10.0,
+        ge=1,
+        description="CPU time that decoding one file may take beyond a tenth of its length, in "
+        "seconds; more is refused (`decode_limit`).",
+    )
     upload_timeout_s: float = Field(
         default=300.0, gt=0, description="Time for the whole body of `POST /v1/files` to arrive."
+    )
+
+    jobs_url: SecretStr | None = Field(
+        default=None,
+        description="Where jobs are kept: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`. "
+        "Without it: SQLite in `GLRF_JOBS_DIR`, on a local disk.",
+    )
+    jobs_dir: Path = Field(
+        default=Path("glrf-jobs"),
+        description="Folder of the jobs' recordings; the same for all processes of one store.",
+    )
+    jobs_workers: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="Worker processes that `glrf serve` runs; 0: none, `glrf worker` elsewhere.",
+    )
+    jobs_at_a_time: int = Field(
+        default=2, ge=1, le=64, description="Jobs that one worker process scores side by side."
+    )
+    jobs_max: int = Field(
+        default=10_000,
+        ge=1,
+        description="Jobs that may wait or be scored; one more is refused with 503.",
+    )
+    jobs_max_bytes: int = Field(
+        default=2 * 2**30, ge=1, description="Largest body of `POST /v1/jobs`, in bytes."
+    )
+    jobs_max_s: float = Field(
+        default=43_200.0, gt=0, description="Longest audio of a job, in seconds after decoding."
+    )
+    jobs_upload_s: float = Field(
+        default=3600.0, gt=0, description="Time for the whole body of `POST /v1/jobs` to arrive."
+    )
+    jobs_chunk_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Audio, in seconds, after which a job's progress is stored: the most that a "
+        "crash repeats.",
+    )
+    jobs_keep_audio: bool = Field(
+        default=False,
+        description="Whether recordings are kept as long as results; else they are deleted once "
+        "they are scored.",
+    )
+    jobs_keep_days: float = Field(
+        default=7.0, gt=0, description="Days after its end that a job is deleted, with its result."
+    )
+
+    webhook_secrets: SecretStr | None = Field(
+        default=None,
+        description="Comma-separated secrets (`whsec_` and base64 of 24 to 64 bytes) that webhooks "
+        "are signed with, each by all of them; none: no webhooks.",
+    )
+    webhook_allowed_hosts: str = Field(
+        default="",
+        description="Comma-separated `host` or `host:port` that webhooks may go to although they "
+        "are private or speak no TLS.",
+    )
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=300, description="Time for one attempt to deliver a webhook."
+    )
+    webhook_retry_s: str = Field(
+        default="5,300,1800,7200,18000,36000,50400,72000,86400",
+        description="Comma-separated waits between attempts to deliver a webhook, in seconds; "
+        "after the last it is given up.",
     )
     shutdown_s: float = Field(
         default=20.0,
@@ -253,6 +333,33 @@ class Settings(BaseSettings):
     def audiohook_secret_bytes(self) -> tuple[bytes, ...]:
         """The client secrets, any of which may sign."""
         return tuple(map(base64.b64decode, _split(self.audiohook_secret)))
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_webhook_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
+        for secret in _split(secrets):
+            try:
+                check_secret(secret.decode())
+            except BadParameter as error:
+                raise ValueError(error.detail) from None
+        return secrets
+
+    @field_validator("webhook_retry_s")
+    @classmethod
+    def _check_waits(cls, waits: str) -> str:
+        for wait in filter(None, waits.split(",")):
+            if not wait.strip().replace(".", "", 1).isdecimal():
+                raise ValueError(f"{wait!r} is no number of seconds")
+        return waits
+
+    def webhook_sender(self) -> Sender | None:
+        """What delivers webhooks; `None` where there is no secret to sign them with."""
+        signer = Signer([secret.decode() for secret in _split(self.webhook_secrets)])
+        if not signer:
+            return None
+        hosts = [host.strip() for host in self.webhook_allowed_hosts.split(",") if host.strip()]
+        waits_s = tuple(float(wait) for wait in self.webhook_retry_s.split(",") if wait)
+        return Sender(signer, Targets(hosts), Schedule(waits_s), timeout_s=self.webhook_timeout_s)
 
     def checkpoint_key_bytes(self) -> tuple[bytes, ...]:
         """The keys, the one that seals first."""

@@ -34,6 +34,7 @@ class Replica:
             **self._settings,
             "GLRF_PORT": str(self.port),
             "GLRF_DEVICE": "cpu",
+            "GLRF_JOBS_WORKERS": "0",
             "GLRF_LOG_LEVEL": "warning",
             # Batches of other sizes may round otherwise, and equal is to mean equal.
             "GLRF_MAX_BATCH": "1",

@@ -150,3 +150,20 @@ def test_a_webm_of_unknown_length() -> None:
 def test_a_long_row_of_empty_chunks_ends() -> None:
     head, tail = wav(b"")[:12], wav(b"")[12:]
     check_layout(_body(head + b"JUNK\0\0\0\0" * 150_000 + tail), "WAV", LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_samples"),
+    [("wav", 8_000), ("wav_float", 8_000), ("wav_mulaw", 4_000), ("flac", 8_000), ("m4a", None)],
+)
+def test_how_long_a_header_says_the_audio_is(name: str, n_samples: int | None) -> None:
+    body = _body(containers()[name])
+    assert check_layout(body, sniff(body), LIMITS) == n_samples
+
+
+def test_a_wav_of_unknown_length_says_nothing() -> None:
+    assert check_layout(_body(wav(bytes(320), data_size=0xFFFF_FFFF)), "WAV", LIMITS) is None
+    assert check_layout(_body(wav(bytes(320), data_size=0)), "WAV", LIMITS) == 160
+    flac = bytearray(containers()["flac"])
+    flac[21:26] = bytes([flac[21] & 0xF0, 0, 0, 0, 0])  # no total in STREAMINFO
+    assert check_layout(_body(bytes(flac)), "FLAC", LIMITS) is None

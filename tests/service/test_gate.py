@@ -241,6 +241,7 @@ def test_no_secret_is_logged(path: Path, model_dir: Path) -> None:
         **os.environ,
         "GLRF_PORT": "0",
         "GLRF_DEVICE": "cpu",
+        "GLRF_JOBS_WORKERS": "0",
         "GLRF_LOG_LEVEL": "debug",
         "GLRF_MODEL_DIR": str(model_dir),
         "GLRF_API_KEYS_FILE": str(path),

@@ -24,7 +24,13 @@ SERVE = [sys.executable, "-W", "error", "-c", "from service.server import run; r
 
 
 def environment(**settings: str) -> dict[str, str]:
-    return {**os.environ, "GLRF_PORT": "0", "GLRF_DEVICE": "cpu", **settings}
+    return {
+        **os.environ,
+        "GLRF_PORT": "0",
+        "GLRF_DEVICE": "cpu",
+        "GLRF_JOBS_WORKERS": "0",
+        **settings,
+    }
 
 
 @pytest.fixture

@@ -39,3 +39,24 @@ def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadParameter, match="GLRF_MAX_FILE is not a setting") as caught:
         Settings.from_environment()
     assert "GLRF_MAX_FILES" in caught.value.remedy
+
+
+def test_webhooks_need_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.from_environment().webhook_sender() is None
+    monkeypatch.setenv("GLRF_WEBHOOK_SECRETS", "whsec_c2hvcnQ=")
+    with pytest.raises(BadParameter) as caught:
+        Settings.from_environment()
+    assert "GLRF_WEBHOOK_SECRETS" in str(caught.value)
+    assert "c2hvcnQ" not in caught.value.detail
+    monkeypatch.setenv("GLRF_WEBHOOK_SECRETS", f"whsec_{'A' * 43}=,whsec_{'B' * 43}=")
+    monkeypatch.setenv("GLRF_WEBHOOK_ALLOWED_HOSTS", "hooks.internal, 10.0.0.1:80")
+    sender = Settings.from_environment().webhook_sender()
+    assert sender is not None
+    assert sender.targets.check("http://10.0.0.1/").host == "10.0.0.1"
+
+
+@pytest.mark.parametrize("waits", ["soon", "5,x", "-1", "5;6"])
+def test_waits_between_attempts_are_numbers(monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
+    monkeypatch.setenv("GLRF_WEBHOOK_RETRY_S", waits)
+    with pytest.raises(BadParameter, match="GLRF_WEBHOOK_RETRY_S"):
+        Settings.from_environment()

@@ -1,17 +1,13 @@
 """Whole files over REST: `POST /v1/files` and `GET /v1/models`."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Unpack
 
-import httpx
-
-from glrf_client.address import http_url, is_loopback, query_of
+from glrf_client.address import http_url, query_of
 from glrf_client.call import Call, Run, TurningPoint
-from glrf_client.errors import BadServerMessage, Refused, Unreachable
+from glrf_client.errors import BadServerMessage
 from glrf_client.events import (
     Alert,
     Model,
@@ -23,9 +19,7 @@ from glrf_client.events import (
     Utterance,
 )
 from glrf_client.parameters import FileParameters, query_parameters, request_headers
-from glrf_client.problem import problem_from
-
-_READ_BYTES: Final = 1 << 16
+from glrf_client.rest import body_of, request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +57,14 @@ async def analyze_file(
     Raises `Refused` with the server's problem (`retry_after_s`: when to try again, if it helps),
     `Unreachable` when there is no server, and `OSError` for a file that cannot be read.
     """
-    content: bytes | AsyncIterator[bytes]
-    if isinstance(audio, bytes):
-        content, n_bytes = audio, len(audio)
-    else:
-        path = Path(audio)
-        content, n_bytes = _read(path), _size(path)
+    content, body_headers = body_of(audio)
     headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
-    answer = await _request(
+    answer = await request(
         "POST",
         http_url(url, "/v1/files"),
         params=query_of(query_parameters(parameters)),
         content=content,
-        headers={
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(n_bytes),
-            **headers,
-        },
+        headers={**body_headers, **headers},
         timeout_s=parameters.get("timeout_s", 300.0),
     )
     return FileResult.parse(answer)
@@ -93,7 +78,7 @@ async def models(
     timeout_s: float = 10.0,
 ) -> list[ModelDetails]:
     """The models that the server offers. Raises as `analyze_file` does."""
-    answer = await _request(
+    answer = await request(
         "GET",
         http_url(url, "/v1/models"),
         headers=request_headers(api_key, headers),
@@ -102,37 +87,3 @@ async def models(
     if not isinstance(answer, dict) or not isinstance(answer.get("models"), list):
         raise BadServerMessage("/v1/models: no list of models")
     return [ModelDetails.parse(item) for item in answer["models"]]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while data := await asyncio.to_thread(file.read, _READ_BYTES):
-            yield data
-
-
-async def _request(
-    method: str,
-    url: str,
-    *,
-    timeout_s: float,
-    headers: Mapping[str, str],
-    params: Mapping[str, str] | None = None,
-    content: bytes | AsyncIterator[bytes] | None = None,
-) -> Any:
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
-        try:
-            response = await client.request(
-                method, url, params=params, content=content, headers=headers
-            )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
-    if response.status_code != 200:
-        raise Refused(*problem_from(response.status_code, response.headers, response.content))
-    try:
-        return response.json()
-    except ValueError as error:
-        raise BadServerMessage(f"{url}: not JSON: {response.text[:80]!r}") from error

@@ -88,6 +88,14 @@ class FileParameters(TypedDict, total=False):
     timeout_s: float
 
 
+class RestOptions(TypedDict, total=False):
+    """Of one request over HTTP; `timeout_s` is for its whole answer."""
+
+    api_key: str | None
+    headers: Mapping[str, str] | None
+    timeout_s: float
+
+
 def query_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Those that the server is told in the address."""
     return {name: value for name, value in parameters.items() if name not in CLIENT_OPTIONS}

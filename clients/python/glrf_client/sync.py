@@ -1,4 +1,4 @@
-"""The same client without `async`: `stream`, `connect`, `analyze_file`, `models`.
+"""The same client without `async`: `stream`, `connect`, `analyze_file`, jobs, `models`.
 
     for event in stream("http://127.0.0.1:8000", file_source("call.wav")):
         ...
@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Final, TypeVar, Unpack
 
-from glrf_client import files, session
+from glrf_client import durable, files, session
+from glrf_client.backoff import Backoff
+from glrf_client.durable import Job, JobPage
 from glrf_client.events import Event, ModelDetails
 from glrf_client.files import FileResult
-from glrf_client.parameters import FileParameters, StreamParameters
+from glrf_client.parameters import FileParameters, RestOptions, StreamParameters
 from glrf_client.sources import Chunks, Source
 
 #: A cancelled call ends at once, but for a goodbye to the server.
@@ -68,6 +70,68 @@ def models(
     """`glrf_client.models`."""
     with _EventLoop() as loop:
         return loop.run(files.models(url, api_key=api_key, headers=headers, timeout_s=timeout_s))
+
+
+def submit_job(
+    url: str,
+    audio: bytes | str | PathLike[str],
+    *,
+    idempotency_key: str | None = None,
+    webhook_url: str | None = None,
+    backoff: Backoff | None = None,
+    **parameters: Unpack[FileParameters],
+) -> Job:
+    """`glrf_client.submit_job`."""
+    with _EventLoop() as loop:
+        return loop.run(
+            durable.submit_job(
+                url,
+                audio,
+                idempotency_key=idempotency_key,
+                webhook_url=webhook_url,
+                backoff=backoff,
+                **parameters,
+            )
+        )
+
+
+def job(url: str, job_id: str, **options: Unpack[RestOptions]) -> Job:
+    """`glrf_client.job`."""
+    with _EventLoop() as loop:
+        return loop.run(durable.job(url, job_id, **options))
+
+
+def wait_for_job(
+    url: str, job_id: str, *, poll_s: float = 1.0, **options: Unpack[RestOptions]
+) -> Job:
+    """`glrf_client.wait_for_job`."""
+    with _EventLoop() as loop:
+        return loop.run(durable.wait_for_job(url, job_id, poll_s=poll_s, **options))
+
+
+def job_result(url: str, job_id: str, **options: Unpack[RestOptions]) -> FileResult:
+    """`glrf_client.job_result`."""
+    with _EventLoop() as loop:
+        return loop.run(durable.job_result(url, job_id, **options))
+
+
+def jobs(
+    url: str,
+    *,
+    status: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+    **options: Unpack[RestOptions],
+) -> JobPage:
+    """`glrf_client.jobs`."""
+    with _EventLoop() as loop:
+        return loop.run(durable.jobs(url, status=status, limit=limit, cursor=cursor, **options))
+
+
+def cancel_job(url: str, job_id: str, **options: Unpack[RestOptions]) -> None:
+    """`glrf_client.cancel_job`."""
+    with _EventLoop() as loop:
+        loop.run(durable.cancel_job(url, job_id, **options))
 
 
 class Session:

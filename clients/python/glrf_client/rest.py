@@ -1,0 +1,60 @@
+"""One request over HTTP: its body from bytes or a file, its answer as JSON, its refusal raised."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from glrf_client.address import is_loopback
+from glrf_client.errors import BadServerMessage, Refused, Unreachable
+from glrf_client.problem import problem_from
+
+_READ_BYTES: Final = 1 << 16
+
+
+def body_of(
+    audio: bytes | str | PathLike[str],
+) -> tuple[bytes | AsyncIterator[bytes], dict[str, str]]:
+    """Audio as a request's body, a file read as it is sent, and its headers; raises `OSError`."""
+    if isinstance(audio, bytes):
+        content, n_bytes = audio, len(audio)
+    else:
+        path = Path(audio)
+        content, n_bytes = _read(path), path.stat().st_size
+    return content, {"Content-Type": "application/octet-stream", "Content-Length": str(n_bytes)}
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while data := await asyncio.to_thread(file.read, _READ_BYTES):
+            yield data
+
+
+async def request(
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
+    content: bytes | AsyncIterator[bytes] | None = None,
+) -> Any:
+    """The answer's JSON, `None` for one without content; raises `Refused` and `Unreachable`."""
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
+        try:
+            response = await client.request(
+                method, url, params=params, content=content, headers=headers
+            )
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
+    if response.status_code == 204:
+        return None
+    if response.status_code not in (200, 202):
+        raise Refused(*problem_from(response.status_code, response.headers, response.content))
+    try:
+        return response.json()
+    except ValueError as error:
+        raise BadServerMessage(f"{url}: not JSON: {response.text[:80]!r}") from error

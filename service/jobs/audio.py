@@ -1,0 +1,81 @@
+"""The recordings of jobs, as files: whole and on disk before a job is accepted.
+
+with folder.receiving() as upload:
+    ...                      # write to upload.file
+    upload.keep(folder.path(job_id))
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY_PREFIX = "receiving-"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A body on its way to the disk, under a temporary name."""
+
+    file: BinaryIO
+    path: Path
+
+    def keep(self, kept: Path) -> None:
+        """Gives it its name, once its bytes are on the disk; then the name is on the disk too."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.path.replace(kept)
+        _sync_folder(kept.parent)
+
+
+class AudioFolder:
+    """Audio by job id. All methods block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def path(self, job_id: str) -> Path:
+        """Where a job's recording is, if it has one yet."""
+        return self._path / job_id
+
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[Upload]:
+        """A temporary file of this folder, gone at the end unless it was kept."""
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._path, prefix=_TEMPORARY_PREFIX)
+        with os.fdopen(descriptor, "w+b") as file:
+            try:
+                yield Upload(file, Path(name))
+            finally:
+                Path(name).unlink(missing_ok=True)
+
+    def remove(self, job_id: str) -> None:
+        """Deletes a job's recording, if there is one."""
+        self.path(job_id).unlink(missing_ok=True)
+
+    def strays(self, older_than_s: float) -> list[str]:
+        """Names of files that nobody touched for so long: recordings, and uploads that broke off.
+
+        Whose job is no longer there may be removed.
+        """
+        if not self._path.is_dir():
+            return []
+        before_s = time.time() - older_than_s
+        names: list[str] = []
+        for path in self._path.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before_s:
+                    names.append(path.name)
+        return names
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,238 @@
+"""Where jobs are handed in and asked for: the API's side of the store, opened when it is needed.
+
+Its calls block on the database and the disk; the routes make them in threads.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import logging
+import threading
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
+from service.jobs.audio import AudioFolder, Upload
+from service.jobs.database import create_tables, database_url, open_engine
+from service.jobs.outbox import Outbox
+from service.jobs.queue import JobQueue, create_queue_tables
+from service.jobs.store import UNFINISHED, Job, JobStore, Status, now_ms
+from service.metrics import JobCounts
+from service.requests import JobQuery
+from service.settings import Settings
+from service.webhooks import Sender
+
+_READ_BYTES = 2**20
+
+log = logging.getLogger(__name__)
+
+
+class JobDesk:
+    """The jobs of one service. Raises `BadParameter` for a `GLRF_JOBS_URL` that is none."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.jobs_url
+        self._url = database_url(None if url is None else url.get_secret_value(), settings.jobs_dir)
+        self._settings = settings
+        self._opening = threading.Lock()
+        self._opened: tuple[JobStore, JobQueue] | None = None
+        self.audio = AudioFolder(settings.jobs_dir / "audio")
+
+    @property
+    def store(self) -> JobStore:
+        """The store, opened and made if need be."""
+        return self._open()[0]
+
+    def _open(self) -> tuple[JobStore, JobQueue]:
+        with self._opening:
+            if self._opened is None:
+                self._opened = open_store(self._settings, self._url)
+            return self._opened
+
+    def close(self) -> None:
+        """Ends the connections."""
+        with self._opening:
+            if self._opened is not None:
+                store, queue = self._opened
+                self._opened = None
+                queue.close()
+                store.engine.dispose()
+
+    @property
+    def _is_made(self) -> bool:
+        """Whether there may be a store already; a look at the metrics makes none."""
+        database = self._url.database
+        is_file = self._url.get_backend_name() == "sqlite"
+        return not is_file or (database is not None and Path(database).exists())
+
+    def count_into(self, counts: JobCounts) -> None:
+        """Tells how many jobs there are; what was told last stays where the store is away."""
+        if self._is_made:
+            try:
+                counts.by_status, counts.totals = self.store.by_status(), self.store.totals()
+            except (Unavailable, SQLAlchemyError) as error:
+                log.warning("jobs cannot be counted: %s", error)
+
+    def check_room(self) -> None:
+        """Raises `Overloaded` while as many jobs as may be are unfinished."""
+        if self.store.n_unfinished() >= self._settings.jobs_max:
+            raise Overloaded(
+                f"{self._settings.jobs_max} jobs wait or are being scored already",
+                remedy="try again when some have ended",
+                retry_after_s=60.0,
+            )
+
+    def accept(
+        self, upload: Upload, query: JobQuery, caller: str, idempotency_key: str | None
+    ) -> Job:
+        """The job of a whole upload, on disk and queued, or the first job of its key.
+
+        Raises `BadAudio` for no bytes, and `Conflict` for a key that was used for something else.
+        """
+        digest, n_bytes = _digest(upload.file)
+        if not n_bytes:
+            raise BadAudio("the body is empty", remedy="send audio", code="empty_audio")
+        job = Job(
+            id=uuid.uuid4().hex,
+            caller=caller,
+            query=query.scoring,
+            body_sha256=digest,
+            created_ms=now_ms(),
+            idempotency_key=idempotency_key,
+            webhook_url=query.webhook_url,
+        )
+        store, queue = self._open()
+        if idempotency_key is not None:
+            first = store.of_key(caller, idempotency_key)
+            if first is not None:
+                return _same(first, job)
+        upload.keep(self.audio.path(job.id))
+        try:
+            with store.begin() as connection:
+                store.add(connection, job)
+                queue.add(connection, job.id)
+        except IntegrityError:
+            self.audio.remove(job.id)
+            # Somebody with the same key was faster.
+            first = None if idempotency_key is None else store.of_key(caller, idempotency_key)
+            if first is None:
+                raise
+            return _same(first, job)
+        return job
+
+    def find(self, job_id: str, caller: str) -> Job:
+        """Raises `NotFound` for a job that is not there, or not the caller's."""
+        job = self.store.find(job_id, caller)
+        if job is None:
+            raise no_such_job()
+        return job
+
+    def page(
+        self, caller: str, status: Status | None, limit: int, cursor: str | None
+    ) -> tuple[list[Job], str | None]:
+        """Some of a caller's jobs, the newest first, and the cursor of what comes after them.
+
+        Raises `BadParameter` for a cursor that is none.
+        """
+        before = None if cursor is None else _parse_cursor(cursor)
+        found = self.store.page(caller, status, limit + 1, before)
+        return found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None
+
+    @property
+    def outbox(self) -> Outbox:
+        """The webhooks of these jobs."""
+        store, queue = self._open()
+        return Outbox(store, queue.add_attempt, self._settings.jobs_keep_days)
+
+    def delete(self, job_id: str, caller: str) -> None:
+        """Cancels a job that is not finished, and deletes all of it; raises `NotFound`."""
+        job = self.find(job_id, caller)
+        store, queue = self._open()
+        if job.status in UNFINISHED:
+            queue.cancel(job_id)
+        with store.begin() as connection:
+            store.delete(connection, job_id)
+        self.audio.remove(job_id)
+
+
+def no_such_job() -> NotFound:
+    """It was never there, or is another caller's, or is there no more."""
+    return NotFound(
+        "there is no such job of this API key",
+        remedy="see GET /v1/jobs; a job is deleted some days after its end",
+        code="job_not_found",
+    )
+
+
+def check_webhook(sender: Sender | None, url: str) -> None:
+    """Raises `BadParameter` for an address that nothing will be sent to."""
+    if sender is None:
+        raise BadParameter(
+            "webhook_url: this service has no secret to sign webhooks with",
+            remedy="ask for the job's status; operators: set GLRF_WEBHOOK_SECRETS",
+        )
+    sender.targets.check(url)
+
+
+def open_store(settings: Settings, url: sa.URL) -> tuple[JobStore, JobQueue]:
+    """Makes the tables and connects; raises `Unavailable` (`jobs_unavailable`)."""
+    try:
+        settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = open_engine(url)
+        create_tables(engine)
+        create_queue_tables(url)
+        return JobStore(engine), JobQueue(engine)
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable(
+            f"the store of jobs cannot be reached ({type(error).__name__})",
+            remedy="try again later; operators: see GLRF_JOBS_URL and GLRF_JOBS_DIR",
+            code="jobs_unavailable",
+        ) from error
+
+
+def _digest(file: BinaryIO) -> tuple[str, int]:
+    """SHA-256 of a file, hexadecimal, and its size in bytes."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while data := file.read(_READ_BYTES):
+        digest.update(data)
+    return digest.hexdigest(), file.tell()
+
+
+def _same(first: Job, again: Job) -> Job:
+    """The first job of an idempotency key, if the second request asks for the same."""
+    for name in ("body_sha256", "query", "webhook_url"):
+        if getattr(first, name) != getattr(again, name):
+            what = "another recording" if name == "body_sha256" else "other parameters"
+            raise Conflict(
+                f"this Idempotency-Key was used with {what}",
+                remedy="use a new key for each recording; repeat a request exactly",
+                code="idempotency_key_reused",
+            )
+    return first
+
+
+def _cursor(job: Job) -> str:
+    text = json.dumps([job.created_ms, job.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    parsed: Any = None
+    with suppress(ValueError, binascii.Error):
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        parsed = json.loads(base64.b64decode(padded, b"-_", validate=True))
+    match parsed:
+        case [int(created_ms), str(job_id)] if abs(created_ms) < 2**53:
+            return created_ms, job_id
+        case _:
+            raise BadParameter(
+                "cursor is none of this service",
+                remedy="send the next_cursor that came, as it came",
+            )

@@ -1,0 +1,153 @@
+"""Webhooks of jobs: kept with the jobs, delivered by the workers, the dead ones for a look.
+
+A message is written in the transaction that ends its job, together with the first attempt, which
+is a workflow of its own. Each failed attempt queues the next one for its time, in the transaction
+that notes the failure: nothing sleeps meanwhile, and nothing is forgotten when processes die. An
+attempt whose process died is repeated; receivers know a message by its id.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from service.jobs.database import messages
+from service.jobs.state import state_of, time_of
+from service.jobs.store import Job, JobStore, now_ms
+from service.webhooks import Delivered, GivenUp, Message, Outcome, RetryAt
+
+Delivery = Literal["waiting", "delivered", "dead"]
+
+#: Queues attempt `n_failed` at a message, some seconds from now, when the transaction commits.
+QueueAttempt = Callable[[sa.Connection, str, int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A row of `glrf_job_messages`; times are milliseconds since 1970."""
+
+    id: str
+    job_id: str
+    caller: str
+    url: str
+    body: str
+    status: Delivery
+    round: int
+    n_attempts: int
+    created_ms: int
+    tried_ms: int | None
+    cause: str | None
+
+
+class Outbox:
+    """The messages of one store. All methods block."""
+
+    def __init__(self, store: JobStore, queue_attempt: QueueAttempt, keep_days: float) -> None:
+        self._store = store
+        self._queue_attempt = queue_attempt
+        self._keep_days = keep_days
+
+    def announce(self, connection: sa.Connection, job: Job) -> None:
+        """Tells that a job has ended, where it has a webhook."""
+        if job.webhook_url is None:
+            return
+        document = {
+            "type": f"job.{job.status}",
+            "timestamp": time_of(job.finished_ms or now_ms()),
+            "data": state_of(job, self._keep_days).model_dump(mode="json"),
+        }
+        letter = Letter(
+            id=f"msg_{job.id}",
+            job_id=job.id,
+            caller=job.caller,
+            url=job.webhook_url,
+            body=json.dumps(document, separators=(",", ":")),
+            status="waiting",
+            round=0,
+            n_attempts=0,
+            created_ms=now_ms(),
+            tried_ms=None,
+            cause=None,
+        )
+        row = {name: getattr(letter, name) for name in Letter.__slots__}
+        connection.execute(sa.insert(messages).values(**row))
+        self._queue_attempt(connection, letter.id, 0, 0, 0.0)
+
+    def waiting(self, message_id: str, round_: int) -> Message | None:
+        """What is to be sent, unless it was delivered, deleted or begun anew meanwhile."""
+        query = sa.select(messages).where(
+            messages.c.id == message_id,
+            messages.c.status == "waiting",
+            messages.c.round == round_,
+        )
+        with self._store.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Message(row.id, row.url, row.body.encode())
+
+    def note(self, message_id: str, round_: int, n_failed: int, outcome: Outcome) -> None:
+        """What an attempt came to; queues the next one where there is to be one."""
+        values: dict[str, Any]
+        match outcome:
+            case Delivered():
+                values = {"status": "delivered", "cause": None}
+            case RetryAt():
+                values = {"cause": outcome.cause}
+            case GivenUp():
+                values = {"status": "dead", "cause": outcome.cause}
+        with self._store.begin() as connection:
+            changed = connection.execute(
+                sa.update(messages)
+                .where(
+                    messages.c.id == message_id,
+                    messages.c.status == "waiting",
+                    messages.c.round == round_,
+                )
+                .values(n_attempts=messages.c.n_attempts + 1, tried_ms=now_ms(), **values)
+            ).rowcount
+            if not changed:
+                return
+            self._store.count(connection, f"webhook_{_word(outcome)}")
+            if isinstance(outcome, RetryAt):
+                wait_s = max(0.0, outcome.at_s - now_ms() / 1000)
+                self._queue_attempt(connection, message_id, round_, n_failed + 1, wait_s)
+
+    def dead(self, caller: str, limit: int) -> list[Letter]:
+        """A caller's messages that were given up, the last ones first."""
+        query = (
+            sa.select(messages)
+            .where(messages.c.caller == caller, messages.c.status == "dead")
+            .order_by(messages.c.tried_ms.desc(), messages.c.id)
+            .limit(limit)
+        )
+        with self._store.engine.connect() as connection:
+            return [Letter(**row._mapping) for row in connection.execute(query)]
+
+    def replay(self, caller: str, message_id: str) -> Letter | None:
+        """Begins anew with a message that was delivered or given up; `None`: it is not there.
+
+        One that still waits is left to its own times.
+        """
+        with self._store.begin() as connection:
+            mine = (messages.c.id == message_id, messages.c.caller == caller)
+            round_ = connection.execute(
+                sa.update(messages)
+                .where(*mine, messages.c.status != "waiting")
+                .values(status="waiting", round=messages.c.round + 1)
+                .returning(messages.c.round)
+            ).scalar_one_or_none()
+            if round_ is not None:
+                self._queue_attempt(connection, message_id, round_, 0, 0.0)
+            row = connection.execute(sa.select(messages).where(*mine)).one_or_none()
+        return None if row is None else Letter(**row._mapping)
+
+
+def _word(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case RetryAt():
+            return "failed"
+        case GivenUp():
+            return "given_up"

@@ -1,0 +1,301 @@
+"""`/v1/jobs`: recordings whose results can wait, and must not be lost."""
+
+import asyncio
+import contextlib
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from ser_core.errors import BadParameter, Conflict, NotFound
+from service import problems, wire
+from service.auth import caller_of
+from service.files import CLIENT_LEFT_STATUS, CSV, NDJSON, answer_kind
+from service.jobs.desk import JobDesk, check_webhook, no_such_job
+from service.jobs.outbox import Delivery, Letter
+from service.jobs.result import parsed
+from service.jobs.state import JobState, state_of, time_of
+from service.jobs.store import Job, JobGone
+from service.requests import DeadQuery, JobQuery, JobsQuery, NoQuery, described, parse_query
+from service.runtime import Runtime
+from service.segment_table import segment_table
+from service.uploads import BODY, receive_body
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_ID = re.compile(r"[0-9a-f]{32}")
+_MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
+_READ_BYTES = 2**16
+
+router = APIRouter(tags=["jobs"])
+
+
+class JobPage(BaseModel):
+    """Jobs, the newest first; `next_cursor` is `null` after the last."""
+
+    jobs: tuple[JobState, ...]
+    next_cursor: str | None
+
+
+@router.post(
+    "/v1/jobs",
+    summary="Accept one recording, and score it whatever happens",
+    status_code=202,
+    response_model=JobState,
+    responses=problems.described(400, 401, 403, 408, 409, 413, 422, 429, 503),
+    openapi_extra={
+        "requestBody": BODY,
+        "parameters": [
+            *described(JobQuery),
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "Any word of your own: a repeated request makes no second job.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            },
+        ],
+    },
+)
+async def submit(request: Request) -> Response:
+    """The body is that of `POST /v1/files`. 202 comes once it is on disk and queued."""
+    runtime, desk = _service(request)
+    query = parse_query(JobQuery, request.query_params.multi_items())
+    query.check()
+    runtime.batcher(query.model)
+    if query.webhook_url is not None:
+        check_webhook(runtime.webhooks, query.webhook_url)
+    key = _idempotency_key(request)
+    caller = caller_of(request.scope).name
+    await asyncio.to_thread(desk.check_room)
+    settings = runtime.settings
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            upload = stack.enter_context(desk.audio.receiving())
+            await receive_body(
+                request,
+                stack,
+                max_bytes=settings.jobs_max_bytes,
+                timeout_s=settings.jobs_upload_s,
+                sink=upload.file,
+            )
+            job = await asyncio.to_thread(desk.accept, upload, query, caller, key)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_LEFT_STATUS)
+    return Response(
+        state_of(job, settings.jobs_keep_days).model_dump_json(),
+        202,
+        {"Location": f"/v1/jobs/{job.id}"},
+        "application/json",
+    )
+
+
+@router.get(
+    "/v1/jobs",
+    summary="Your jobs, the newest first",
+    responses=problems.described(400, 401, 403, 429, 503),
+    openapi_extra={"parameters": described(JobsQuery)},
+)
+async def listed(request: Request) -> JobPage:
+    """Those made with the same API key."""
+    runtime, desk = _service(request)
+    query = parse_query(JobsQuery, request.query_params.multi_items())
+    caller = caller_of(request.scope).name
+    jobs, cursor = await asyncio.to_thread(
+        desk.page, caller, query.status, query.limit, query.cursor
+    )
+    keep_days = runtime.settings.jobs_keep_days
+    return JobPage(jobs=tuple(state_of(job, keep_days) for job in jobs), next_cursor=cursor)
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    summary="How far is it?",
+    responses=problems.described(400, 401, 403, 404, 429, 503),
+)
+async def state(request: Request, job_id: str) -> JobState:
+    """`progress` is the share of the recording that was scored."""
+    runtime, desk = _service(request)
+    parse_query(NoQuery, request.query_params.multi_items())
+    return state_of(await _job(request, desk, job_id), runtime.settings.jobs_keep_days)
+
+
+@router.delete(
+    "/v1/jobs/{job_id}",
+    summary="Cancel it, and delete its recording and result",
+    status_code=204,
+    response_class=Response,
+    responses=problems.described(400, 401, 403, 404, 429, 503),
+)
+async def deleted(request: Request, job_id: str) -> Response:
+    """Nothing is kept of it."""
+    _, desk = _service(request)
+    parse_query(NoQuery, request.query_params.multi_items())
+    await _job(request, desk, job_id)
+    await asyncio.to_thread(desk.delete, job_id, caller_of(request.scope).name)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/result",
+    summary="What was told of the recording",
+    response_model=wire.FileResult,
+    responses={
+        200: {"content": {NDJSON: {}, CSV: {}}},
+        **problems.described(400, 401, 403, 404, 409, 429, 503),
+    },
+)
+async def result(request: Request, job_id: str) -> Response:
+    """The answer of `POST /v1/files`, in the form that `Accept` asks for."""
+    _, desk = _service(request)
+    parse_query(NoQuery, request.query_params.multi_items())
+    job = await _job(request, desk, job_id)
+    _check_succeeded(job)
+    found = await asyncio.to_thread(desk.store.result, job_id)
+    if found is None:
+        raise no_such_job()
+    document, summary = found
+    match answer_kind(request.headers.get("accept", "")):
+        case "application/x-ndjson":
+            return StreamingResponse(_ndjson(desk, job, summary), media_type=NDJSON)
+        case "text/csv":
+            table = await asyncio.to_thread(_table, desk, job, summary)
+            return Response(table, media_type=CSV)
+        case media_type:
+            return StreamingResponse(_decompressed(document), media_type=media_type)
+
+
+def _service(request: Request) -> tuple[Runtime, JobDesk]:
+    return request.app.state.runtime, request.app.state.jobs
+
+
+async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
+    if not _ID.fullmatch(job_id):
+        raise no_such_job()
+    return await asyncio.to_thread(desk.find, job_id, caller_of(request.scope).name)
+
+
+async def _ndjson(desk: JobDesk, job: Job, summary: str) -> AsyncIterator[bytes]:
+    chunks = desk.store.lines(job.id, job.n_chunks)
+    while (lines := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield lines
+    yield summary.encode() + b"\n"
+
+
+def _table(desk: JobDesk, job: Job, summary: str) -> str:
+    labels = wire.SummaryLine.model_validate_json(summary).model.labels
+    try:
+        lines = (line for chunk in desk.store.lines(job.id, job.n_chunks) for line in parsed(chunk))
+        return segment_table(labels, (x for x in lines if isinstance(x, wire.SegmentLine)))
+    except JobGone as error:
+        raise no_such_job() from error
+
+
+async def _decompressed(document: bytes) -> AsyncIterator[bytes]:
+    inflater = zlib.decompressobj()
+    data = document
+    while data:
+        yield inflater.decompress(data, _READ_BYTES)
+        data = inflater.unconsumed_tail
+    yield inflater.flush()
+
+
+def _check_succeeded(job: Job) -> None:
+    if job.status == "failed":
+        raise Conflict(
+            f"the job failed: {json.loads(job.error or '{}').get('detail', 'no reason is known')}",
+            remedy="see `error` of GET /v1/jobs/{id}",
+            code="job_failed",
+        )
+    if job.status != "succeeded":
+        raise Conflict(
+            f"the job is {job.status}, {job.progress:.0%} are scored",
+            remedy="ask again when its status is succeeded",
+            code="job_not_ready",
+        )
+
+
+def _idempotency_key(request: Request) -> str | None:
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise BadParameter(
+            "the Idempotency-Key is not 1 to 255 visible ASCII characters, given once",
+            remedy="send one, a UUID for example",
+        )
+    return keys[0]
+
+
+class Webhook(BaseModel):
+    """A message about a job; `cause` is that of its last failure."""
+
+    id: str
+    job_id: str
+    url: str
+    status: Delivery
+    attempts: int
+    created_at: str
+    tried_at: str | None
+    cause: str | None
+
+
+class DeadWebhooks(BaseModel):
+    """The last ones first."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+@router.get(
+    "/v1/webhooks/dead",
+    summary="Messages that could not be delivered",
+    responses=problems.described(400, 401, 403, 429, 503),
+    openapi_extra={"parameters": described(DeadQuery)},
+)
+async def dead_webhooks(request: Request) -> DeadWebhooks:
+    """Those of your jobs, until the jobs are deleted."""
+    _, desk = _service(request)
+    query = parse_query(DeadQuery, request.query_params.multi_items())
+    caller = caller_of(request.scope).name
+    letters = await asyncio.to_thread(lambda: desk.outbox.dead(caller, query.limit))
+    return DeadWebhooks(webhooks=tuple(map(_webhook, letters)))
+
+
+@router.post(
+    "/v1/webhooks/{message_id}/replay",
+    summary="Send a message again",
+    status_code=202,
+    responses=problems.described(400, 401, 403, 404, 429, 503),
+)
+async def replayed(request: Request, message_id: str) -> Webhook:
+    """It has the same id and all its attempts anew. One that still waits stays as it is."""
+    _, desk = _service(request)
+    parse_query(NoQuery, request.query_params.multi_items())
+    caller = caller_of(request.scope).name
+    letter = None
+    if _MESSAGE_ID.fullmatch(message_id):
+        letter = await asyncio.to_thread(lambda: desk.outbox.replay(caller, message_id))
+    if letter is None:
+        raise NotFound(
+            "there is no such webhook of this API key",
+            remedy="see GET /v1/webhooks/dead; a webhook is deleted with its job",
+            code="webhook_not_found",
+        )
+    return _webhook(letter)
+
+
+def _webhook(letter: Letter) -> Webhook:
+    return Webhook(
+        id=letter.id,
+        job_id=letter.job_id,
+        url=letter.url,
+        status=letter.status,
+        attempts=letter.n_attempts,
+        created_at=time_of(letter.created_ms),
+        tried_at=None if letter.tried_ms is None else time_of(letter.tried_ms),
+        cause=letter.cause,
+    )

@@ -1,0 +1,115 @@
+"""Worker processes as children of the server: started again when they die, gone when it goes."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+
+from service.settings import PREFIX, Settings
+
+_WORKER = "from service.jobs.worker import run; run(is_child=True)"
+#: A worker that ended sooner than this after its start is started again ever later.
+_STEADY_S = 30.0
+_MAX_PAUSE_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def workers(settings: Settings) -> Iterator[None]:
+    """Runs `settings.jobs_workers` workers meanwhile.
+
+    SIGTERM, which the server raises once more when it has ended, unwinds as Ctrl-C does; then the
+    process ends by it.
+    """
+    is_told = False
+
+    def unwind(*_: object) -> None:
+        nonlocal is_told
+        is_told = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    children = [_Child(settings, number) for number in range(settings.jobs_workers)]
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for child in children:
+            child.begin_stop()
+        for child in children:
+            child.stop()
+        if is_told:
+            signal.raise_signal(signal.SIGTERM)
+
+
+class _Child:
+    """One worker, and the thread that watches it."""
+
+    def __init__(self, settings: Settings, number: int) -> None:
+        self._environment = environment(settings)
+        self._shutdown_s = settings.shutdown_s
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name=f"worker-{number}", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        pause_s = 0.5
+        while True:
+            began_s = time.monotonic()
+            with self._lock:
+                if self._is_over.is_set():
+                    return
+                # Its standard input is a pipe from here, which ends with this process.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _WORKER],
+                    env=self._environment,
+                    stdin=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is ours; the child is told to end
+                )
+            with self._process:  # closes the pipe
+                status = self._process.wait()
+            if self._is_over.is_set():
+                return
+            is_steady = time.monotonic() - began_s > _STEADY_S
+            pause_s = 0.5 if is_steady else min(2 * pause_s, _MAX_PAUSE_S)
+            log.error("a worker ended with status %d; the next starts in %g s", status, pause_s)
+            if self._is_over.wait(pause_s):
+                return
+
+    def begin_stop(self) -> None:
+        """SIGTERM: it finishes the chunks in hand."""
+        with self._lock:
+            self._is_over.set()
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """Waits for its end, and makes it so."""
+        if self._process is not None:
+            try:
+                self._process.wait(self._shutdown_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._thread.join()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a child with these settings: what options changed is in it too."""
+    given: dict[str, str] = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if value is not None:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            given[PREFIX + name.upper()] = text
+    return {**os.environ, **given}

@@ -1,0 +1,117 @@
+"""What a worker does beside its jobs: says that it lives, takes up dead ones' work, clears away."""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+
+from dbos import DBOS
+
+from service.jobs.audio import AudioFolder
+from service.jobs.queue import JobQueue
+from service.jobs.store import JobStore, now_ms
+from service.settings import Settings
+
+BEAT_S = 2.0
+#: An executor that was not heard of for so long is dead. One that is slow only is not hurt: its
+#: next chunk is refused, as another has brought the job further.
+DEAD_AFTER_S = 12.0
+CLEAR_EVERY_S = 60.0
+#: Files whose job is not there may belong to one that is about to be accepted.
+STRAY_AFTER_S = 2 * 3600.0
+_DAY_S = 86_400.0
+_ALIVE = ("ENQUEUED", "DELAYED", "PENDING")
+
+log = logging.getLogger(__name__)
+
+
+class Sweep:
+    """A thread of one executor; the first of the living sweeps for all."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        queue: JobQueue,
+        audio: AudioFolder,
+        settings: Settings,
+        executor_id: str,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._audio = audio
+        self._settings = settings
+        self._id = executor_id
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        """The first sign of life, then the thread."""
+        self._store.beat(self._id)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The last sign: others may take up what is left."""
+        self._is_over.set()
+        self._thread.join(BEAT_S)
+        self._store.leave(self._id)
+
+    def _run(self) -> None:
+        cleared_s = time.monotonic()
+        while not self._is_over.wait(BEAT_S):
+            try:
+                self._store.beat(self._id)
+                living = self._store.live_executors(DEAD_AFTER_S)
+                if living[:1] == [self._id]:
+                    self.take_up_orphans(living)
+                    if time.monotonic() - cleared_s > CLEAR_EVERY_S:
+                        cleared_s = time.monotonic()
+                        self.mend()
+                        self.clear()
+            except Exception:  # the database is away: nothing else is lost by waiting
+                log.exception("the sweep of jobs failed, and is tried again")
+
+    def take_up_orphans(self, living: list[str]) -> None:
+        """Queues again what executors had in hand that are no longer there."""
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        for workflow in pending:
+            if workflow.executor_id not in living:
+                log.warning("%s is taken up from a dead worker", workflow.workflow_id)
+                DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+
+    def mend(self) -> None:
+        """Queues again what is unfinished though its workflow has ended, or was never there.
+
+        It should not happen; but what was accepted is scored, whatever went wrong.
+        """
+        waiting = self._store.begun_before(now_ms() - round(CLEAR_EVERY_S * 1000))
+        if not waiting:
+            return
+        found = DBOS.list_workflows(workflow_ids=waiting, load_input=False, load_output=False)
+        alive = {workflow.workflow_id for workflow in found if workflow.status in _ALIVE}
+        for job_id in set(waiting) - alive:
+            log.error("job %s had no workflow any more, and is queued again", job_id)
+            self._queue.forget([job_id])
+            with self._store.begin() as connection:
+                self._queue.add(connection, job_id)
+
+    def clear(self) -> None:
+        """Deletes jobs whose time is over, and files that belong to none."""
+        keep_s = self._settings.jobs_keep_days * _DAY_S
+        before_ms = now_ms() - round(keep_s * 1000)
+        for job_id in self._store.expired(before_ms):
+            with self._store.begin() as connection:
+                self._store.delete(connection, job_id)
+            self._audio.remove(job_id)
+        done = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"],
+            completed_before=datetime.fromtimestamp(time.time() - keep_s, UTC).isoformat(),
+            limit=1000,
+            load_input=False,
+            load_output=False,
+        )
+        if done:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in done])
+        strays = self._audio.strays(STRAY_AFTER_S)
+        kept = self._store.with_audio(strays, finished_too=self._settings.jobs_keep_audio)
+        for name in set(strays) - kept:
+            self._audio.remove(name)

@@ -1,0 +1,86 @@
+"""The process that scores jobs: `glrf worker`, or a child of `glrf serve`."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+
+from ser_core.errors import SerError
+from service.jobs.audio import AudioFolder
+from service.jobs.database import database_url
+from service.jobs.desk import open_store
+from service.jobs.executor import Executor
+from service.jobs.outbox import Outbox
+from service.jobs.scoring import Scoring
+from service.jobs.sweep import Sweep
+from service.registry import ModelRegistry
+from service.runtime import Runtime, load_models
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings | None = None, *, is_child: bool = False) -> None:
+    """Scores jobs until SIGTERM or SIGINT; as a child until its standard input ends, too.
+
+    Whose end is not told, by `kill -9`, ends the pipe all the same. Where a setting is wrong or
+    the store or the model cannot be had, the process ends with status 1 and one line.
+    """
+    try:
+        settings = settings or Settings.from_environment()
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+        )
+        models = load_models(settings)
+        asyncio.run(_work(settings, models, is_child=is_child))
+    except SerError as error:
+        sys.exit(f"glrf: {error.code}: {error.detail}")
+    # DBOS's threads wait for ever on what they are not to begin any more.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    if is_child:
+        threading.Thread(target=_await_parent, args=(loop, ended), daemon=True).start()
+    url = settings.jobs_url
+    store, queue = await asyncio.to_thread(
+        open_store,
+        settings,
+        database_url(None if url is None else url.get_secret_value(), settings.jobs_dir),
+    )
+    audio = AudioFolder(settings.jobs_dir / "audio")
+    runtime = Runtime(settings, models)
+    await runtime.start()
+    outbox = Outbox(store, queue.add_attempt, settings.jobs_keep_days)
+    store.on_end = outbox.announce
+    executor = Executor(
+        Scoring(runtime, store, audio),
+        outbox,
+        runtime.webhooks,
+        f"worker-{uuid.uuid4().hex}",
+        settings.jobs_at_a_time,
+    )
+    sweep = Sweep(store, queue, audio, settings, executor.id)
+    await asyncio.to_thread(sweep.start)
+    await asyncio.to_thread(executor.launch, store.engine)
+    log.info("scoring jobs, %d at a time", settings.jobs_at_a_time)
+    await ended.wait()
+    log.info("finishing the chunks in hand")
+    await asyncio.to_thread(executor.drain, settings.shutdown_s)
+    await asyncio.to_thread(sweep.stop)
+
+
+def _await_parent(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    loop.call_soon_threadsafe(ended.set)

@@ -1,0 +1,114 @@
+"""The body of a request that brings a recording: the audio itself, or multipart field `file`."""
+
+import asyncio
+import contextlib
+import shutil
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.types import Message, Receive
+
+from ser_core.errors import BadAudio, BadParameter, SlowClient, TooLarge
+
+#: A body up to this size stays in memory, a larger one goes to a temporary file.
+SPOOL_BYTES = 2**20
+
+#: What OpenAPI is told of it.
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+
+
+async def receive_body(
+    request: Request,
+    stack: contextlib.AsyncExitStack,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    sink: BinaryIO | None = None,
+) -> BinaryIO:
+    """The audio as a seekable file at its start: in `sink`, or in memory or on disk.
+
+    `stack` closes what is opened here. Raises `TooLarge`, `SlowClient`, `BadParameter` for
+    another form field, `BadAudio` for a form without a file, and `ClientDisconnect`.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    limited = Request(request.scope, _limited(request.receive, max_bytes))
+    try:
+        async with asyncio.timeout(timeout_s):
+            if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+                return await _raw_file(limited, stack, sink)
+            file = await _form_file(limited, stack)
+            if sink is None:
+                return file
+            await asyncio.to_thread(shutil.copyfileobj, file, sink, SPOOL_BYTES)
+            sink.seek(0)
+            return sink
+    except TimeoutError as error:
+        raise SlowClient(
+            f"the body did not arrive within {timeout_s:g} s",
+            remedy="send a smaller file, or over a faster line",
+        ) from error
+
+
+async def _raw_file(
+    request: Request, stack: contextlib.AsyncExitStack, sink: BinaryIO | None
+) -> BinaryIO:
+    if sink is None:
+        spool = stack.enter_context(SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+        sink = cast(BinaryIO, spool)
+    upload = UploadFile(sink)  # writes to disk in a thread
+    async for chunk in request.stream():
+        await upload.write(chunk)
+    await upload.seek(0)
+    return sink
+
+
+async def _form_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:
+    form = await stack.enter_async_context(request.form(max_files=1, max_fields=1))
+    for name in form:
+        if name != "file":
+            raise BadParameter(
+                f"unknown form field {name[:64]!r}",
+                remedy="send the audio as the field file, and options as query parameters",
+            )
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise BadAudio(
+            "the form has no file", remedy="send the audio as the field file", code="empty_audio"
+        )
+    return upload.file
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    n_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {limit} bytes", remedy="compress it (FLAC, Opus), or send parts"
+    )

@@ -1,0 +1,187 @@
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from ser_core.errors import BadParameter
+from service import wire
+from service.analysis import FileChunk
+from service.jobs.audio import AudioFolder
+from service.jobs.database import chunks, create_tables, database_url, open_engine
+from service.jobs.store import Job, JobGone, JobStore, Overtaken, now_ms
+
+CHUNK = FileChunk((wire.WarningLine(channel=0, code="clipping", message="x"),), 5, {"a": 1})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    engine = open_engine(database_url(None, tmp_path))
+    create_tables(engine)
+    return JobStore(engine)
+
+
+def added(store: JobStore, name: str = "one", **fields) -> Job:
+    job = Job(id=name, caller="me", query="{}", body_sha256="0", created_ms=now_ms(), **fields)
+    with store.begin() as connection:
+        store.add(connection, job)
+    return job
+
+
+def put(store: JobStore, job: Job) -> None:
+    store.put_chunk(job, CHUNK, "model", progress=0.5, elapsed_s=1)
+
+
+def succeed(store: JobStore, job: Job) -> None:
+    last = replace(CHUNK, session=None)
+    store.succeed(job, last, "model", document=b"{}", summary="{}", audio_ms=9, elapsed_s=1)
+
+
+class TestChunks:
+    def test_a_chunk_and_where_to_go_on_are_there_together(self, store: JobStore):
+        added(store)
+        put(store, store.take("one"))
+        job = store.take("one")
+        assert (job.status, job.n_chunks, job.n_begun, job.progress) == ("running", 1, 2, 0.5)
+        last = store.last_chunk(job)
+        assert last is not None
+        assert (last.audio_from, last.session) == (5, {"a": 1})
+        assert b"".join(store.lines("one", 1)) == CHUNK.lines[0].model_dump_json().encode() + b"\n"
+
+    def test_two_executors_cannot_store_the_same_chunk(self, store: JobStore):
+        added(store)
+        slow, fast = store.take("one"), store.take("one")
+        put(store, fast)
+        with pytest.raises(Overtaken):
+            put(store, slow)
+        with store.begin() as connection:
+            assert connection.execute(sa.select(sa.func.count(chunks.c.chunk))).scalar() == 1
+
+    def test_a_deleted_job_gets_no_chunk_any_more(self, store: JobStore):
+        added(store)
+        job = store.take("one")
+        with store.begin() as connection:
+            store.delete(connection, "one")
+        with pytest.raises(JobGone):
+            put(store, job)
+        with pytest.raises(JobGone):
+            store.take("one")
+
+    def test_attempts_count_since_the_last_chunk(self, store: JobStore):
+        added(store)
+        store.take("one")
+        put(store, store.take("one"))
+        assert store.take("one").n_attempts == 1
+
+    def test_what_begins_anew_forgets_its_chunks(self, store: JobStore):
+        added(store)
+        put(store, store.take("one"))
+        store.begin_anew(store.take("one"))
+        job = store.take("one")
+        assert (job.n_chunks, job.progress, store.last_chunk(job)) == (0, 0.0, None)
+
+
+class TestEnd:
+    def test_the_end_is_told_once_in_its_transaction(self, store: JobStore):
+        told: list[Job] = []
+        store.on_end = lambda _, job: told.append(job)
+        added(store)
+        job = store.take("one")
+        succeed(store, job)
+        with pytest.raises(JobGone):
+            succeed(store, job)
+        with pytest.raises(JobGone):
+            store.fail("one", {})
+        assert [(each.status, each.audio_ms) for each in told] == [("succeeded", 9)]
+        assert store.totals()["succeeded"] == 1
+        assert store.by_status() == {"queued": 0, "running": 0, "succeeded": 1, "failed": 0}
+
+    def test_nothing_ends_where_the_end_cannot_be_told(self, store: JobStore):
+        def fail(*_: object) -> None:
+            raise OSError("no more disk")
+
+        store.on_end = fail
+        added(store)
+        with pytest.raises(OSError, match="disk"):
+            store.fail("one", {})
+        assert store.take("one").status == "running"
+
+    def test_only_what_has_ended_expires(self, store: JobStore):
+        added(store)
+        added(store, "two")
+        store.fail("two", {})
+        assert store.expired(now_ms() - 1000) == []
+        assert store.expired(now_ms() + 1000) == ["two"]
+
+    def test_recordings_are_needed_while_jobs_are_unfinished(self, store: JobStore):
+        added(store)
+        added(store, "two")
+        store.fail("two", {})
+        names = ["one", "two", "receiving-x"]
+        assert store.with_audio(names, finished_too=False) == {"one"}
+        assert store.with_audio(names, finished_too=True) == {"one", "two"}
+
+
+def test_an_idempotency_key_is_of_one_caller(store: JobStore):
+    added(store, idempotency_key="k")
+    with pytest.raises(IntegrityError):
+        added(store, "two", idempotency_key="k")
+    other = Job("three", "you", "{}", "0", now_ms(), idempotency_key="k")
+    with store.begin() as connection:
+        store.add(connection, other)
+    added(store, "four")
+    added(store, "five")
+
+
+def test_the_silent_are_dead(store: JobStore):
+    store.beat("b")
+    store.beat("a")
+    assert store.live_executors(10) == ["a", "b"]
+    store.leave("a")
+    assert store.live_executors(10) == ["b"]
+    assert store.live_executors(-1) == []
+
+
+def test_processes_that_start_together_make_one_store(tmp_path: Path):
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            engine = open_engine(database_url(None, tmp_path))
+            create_tables(engine)
+            engine.dispose()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "sqlite:///:memory:", "secret", "://"])
+def test_an_address_of_no_store_is_refused_unshown(tmp_path: Path, url: str):
+    with pytest.raises(BadParameter, match="GLRF_JOBS_URL") as error:
+        database_url(url, tmp_path)
+    assert "secret" not in error.value.detail
+
+
+class TestAudioFolder:
+    def test_what_is_kept_is_whole_and_the_rest_is_gone(self, tmp_path: Path):
+        folder = AudioFolder(tmp_path / "audio")
+        with folder.receiving() as upload:
+            upload.file.write(b"abc")
+            upload.keep(folder.path("one"))
+        with folder.receiving() as upload:
+            upload.file.write(b"half")
+        assert folder.path("one").read_bytes() == b"abc"
+        assert [path.name for path in (tmp_path / "audio").iterdir()] == ["one"]
+        assert folder.strays(3600) == []
+        assert folder.strays(-1) == ["one"]
+        folder.remove("one")
+        folder.remove("one")
+        assert folder.strays(-1) == []

@@ -1,0 +1,65 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from service.jobs import supervisor
+from service.settings import Settings
+
+#: Says its process id, and ends with its standard input, as a worker does.
+STAND_IN = """
+import os, pathlib, sys
+with open(os.environ["GLRF_JOBS_DIR"] + "/started", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+sys.stdin.read()
+"""
+
+
+def started(folder: Path, n: int) -> list[int]:
+    deadline_s = time.monotonic() + 60
+    while True:
+        text = (folder / "started").read_text() if (folder / "started").exists() else ""
+        pids = [int(line) for line in text.splitlines()]
+        if len(pids) >= n:
+            return pids
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supervisor, "_WORKER", STAND_IN)
+    with supervisor.workers(Settings(jobs_dir=tmp_path, jobs_workers=1)):
+        [first] = started(tmp_path, 1)
+        os.kill(first, signal.SIGKILL)
+        _, second = started(tmp_path, 2)
+        assert is_alive(second)
+    assert not is_alive(second)
+
+
+def test_none_is_started_where_none_is_asked_for(tmp_path: Path):
+    with supervisor.workers(Settings(jobs_dir=tmp_path, jobs_workers=0)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_has_the_options_of_its_parent(tmp_path: Path):
+    settings = Settings(
+        jobs_dir=tmp_path,
+        device="cpu",
+        jobs_url="sqlite:///x",  # type: ignore[arg-type]
+        jobs_keep_audio=True,
+    )
+    environment = supervisor.environment(settings)
+    assert environment["GLRF_DEVICE"] == "cpu"
+    assert environment["GLRF_JOBS_URL"] == "sqlite:///x"
+    assert environment["GLRF_JOBS_KEEP_AUDIO"] == "True"
