@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import struct
 import threading
 import time
@@ -45,19 +46,22 @@ def main() -> None:
         "GLRF_UPLOAD_TIMEOUT_S": "3600",
     }
     with local_server(settings) as server, Watch(server.pid) as watch:
-        idle = watch.latest
+        idle, idle_cpu_s = watch.latest, watch.cpu_s
         sent_s: list[float] = []
         lines, duration_ms, sound = score(server.url, n_samples, sent_s)
         took_s = time.perf_counter() - sent_s[0]
     assert duration_ms == round(hours * 3_600_000), duration_ms
     early, late = watch.half_way()
+    cpu_s = watch.cpu_s - idle_cpu_s
     print(
         "| hours | lines | idle RSS / PSS MB | peak RSS / PSS MB | first half's peak PSS | second's"
-        " | seconds | real-time factor |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        " | seconds | real-time factor | CPU seconds |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         f"| {hours:g} | {sum(lines.values())} ({', '.join(f'{n} {k}' for k, n in lines.items())}) "
         f"| {idle[0]:.0f} / {idle[1]:.0f} | {watch.peak[0]:.0f} / {watch.peak[1]:.0f} "
         f"| {early:.0f} | {late:.0f} | {took_s:.0f} | {took_s / (hours * 3600):.4f} "
-        f"({hours * 3600 / took_s:.0f} times faster) |\n\n{sound}"
+        f"({hours * 3600 / took_s:.0f} times faster) "
+        f"| {cpu_s:.0f} ({hours * 3600 / cpu_s:.0f} times faster) |\n\n{sound}"
     )
 
 
@@ -135,6 +139,7 @@ class Watch:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.seen: list[tuple[float, float]] = []
+        self._cpu_s: dict[int, float] = {}
 
     def __enter__(self) -> "Watch":
         self.seen.append(self._now())
@@ -155,6 +160,11 @@ class Watch:
         """The most of each."""
         return max(rss for rss, _ in self.seen), max(pss for _, pss in self.seen)
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds so far, of processes that have ended too."""
+        return sum(self._cpu_s.values())
+
     def half_way(self) -> tuple[float, float]:
         """The most of PSS before and after half the time."""
         middle = len(self.seen) // 2
@@ -169,6 +179,9 @@ class Watch:
         rss_kib = pss_kib = 0
         for pid in family(self._pid):
             with contextlib.suppress(OSError):  # it may have ended
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks = int(fields[11]) + int(fields[12])  # utime and stime of proc(5)
+                self._cpu_s[pid] = ticks / os.sysconf("SC_CLK_TCK")
                 for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     name, _, rest = line.partition(":")
                     rss_kib += int(rest.split()[0]) if name == "Rss" else 0

@@ -109,7 +109,12 @@ class ForkServer:
             return False
         memory_bytes, cpu_s = ASK.unpack(message)
         file_fd, samples_fd, status_fd = fds
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no room for a process: the service sees its sockets end
+            for fd in fds:
+                os.close(fd)
+            return True
         if pid == 0:
             try:
                 _become_decoder(file_fd, samples_fd, memory_bytes, cpu_s, self._libc)

@@ -152,6 +152,7 @@ class Decoding:
             log.warning("the fork server of the decoders is gone; another one is started")
             assert self._process is not None
             self._process.kill()
+            self._process.wait()
             socket.send_fds(self._running(), [ask], fds)
 
     def _running(self) -> socket.socket:

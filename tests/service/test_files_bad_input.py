@@ -4,9 +4,13 @@ import asyncio
 import io
 import json
 import logging
+import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -254,6 +258,27 @@ def test_a_client_that_leaves_during_the_analysis(
             server.wait_until(lambda: server.metric("glrf_queued_segments") == 0)
         assert sum(backend.batch_sizes) < 100
         assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "code"),
+    [(signal.SIGKILL, 413, "decode_limit"), (signal.SIGSEGV, 422, "bad_audio")],
+)
+def test_a_decoder_that_dies(settings: Settings, number: int, status: int, code: str) -> None:
+    """By the kernel's hand or its own: the file is refused, and nobody else notices."""
+    backend = GatedBackend()
+    with RunningServer(settings, ModelRegistry([backend])) as server, ThreadPoolExecutor() as pool:
+        posted = pool.submit(server.http.post, "/v1/files", content=wav(voice(16_000 * 60)))
+        server.wait_until(lambda: server.metric("glrf_queued_segments") >= 8)
+        process = server.runtime.decoding._process
+        assert process is not None
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        os.kill(int(children), number)
+        backend.gate.set()
+        answer = posted.result()
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.json()["remedy"]
+        assert server.http.post("/v1/files", content=GOOD).status_code == 200
 
 
 def test_a_network_that_fails(settings: Settings) -> None:
