@@ -10,10 +10,13 @@ from glrf.failure import told
 
 if TYPE_CHECKING:
     from glrf.progress import Report
-    from service.inference.batcher import Batcher
+    from service.analysis import FileAnalysis
     from service.requests import FileQuery
     from service.settings import Settings
     from service.wire import FileResult
+
+Form = Literal["json", "csv", "vtt", "text"]
+_FORMS: tuple[Form, ...] = ("json", "csv", "vtt")
 
 
 def analyze(
@@ -24,6 +27,12 @@ def analyze(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="One table of all segments; times in milliseconds.")
     ] = False,
+    as_vtt: Annotated[
+        bool, typer.Option("--vtt", help="The utterances of one file as captions (WebVTT).")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write one file's report: one HTML page, to look at.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw one file as .png, .svg or .pdf (needs matplotlib).")
     ] = None,
@@ -31,6 +40,33 @@ def analyze(
         str | None,
         typer.Option(help="One name a channel, as customer,agent; agent:off is not scored."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="`name` or `name@version`, of the models in the folder.")
+    ] = None,
+    endpointing: Annotated[
+        Literal["vad", "manual", "off"],
+        typer.Option(help="vad: cut where speech ends. manual, off: the file is one utterance."),
+    ] = "vad",
+    endpoint_silence_ms: Annotated[
+        int | None, typer.Option(help="With vad: silence that ends an utterance. Default: 700.")
+    ] = None,
+    smoothing: Annotated[
+        str | None, typer.Option(help="mean, ema or viterbi. Default: viterbi.")
+    ] = None,
+    hysteresis: Annotated[
+        float | None,
+        typer.Option(help="Lead that another label needs, 0 to 1. Default: the smoothing's own."),
+    ] = None,
+    min_dwell_ms: Annotated[
+        int | None,
+        typer.Option(help="Least time between two labels. Default: the smoothing's own."),
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Alerts, as angry>=0.7:10s, with commas between several.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option(help="Tell segments shorter than 2 s while an utterance starts.")
+    ] = True,
     model_dir: Annotated[
         Path | None,
         typer.Option(
@@ -48,18 +84,38 @@ def analyze(
     others go on, and the exit status is not 0.
     """
     from ser_core.errors import BadParameter
+    from service.requests import FileQuery
     from service.settings import Settings
 
-    if as_json and as_csv:
-        raise BadParameter("--json and --csv exclude each other", remedy="give one of them")
-    if plot is not None and len(files) > 1:
-        raise BadParameter("--plot draws one file", remedy="give the files one by one")
+    forms: list[Form] = []
+    for form, is_asked in zip(_FORMS, (as_json, as_csv, as_vtt), strict=True):
+        if is_asked:
+            forms.append(form)
+    if len(forms) > 1:
+        names = " and ".join(f"--{form}" for form in forms)
+        raise BadParameter(f"{names} exclude each other", remedy="give one of them")
+    for option, is_given in (("--plot", plot), ("--report", report), ("--vtt", as_vtt)):
+        if is_given and len(files) > 1:
+            raise BadParameter(f"{option} is of one file", remedy="give the files one by one")
+    asked = {
+        "roles": roles,
+        "model": model,
+        "endpointing": endpointing,
+        "endpoint_silence_ms": endpoint_silence_ms,
+        "smoothing": smoothing,
+        "hysteresis": hysteresis,
+        "min_dwell_ms": min_dwell_ms,
+        "rules": rules,
+        "partial": partial,
+    }
+    query = FileQuery(**{name: value for name, value in asked.items() if value is not None})
+    query.check()
     given = {"model_dir": model_dir, "device": device}
     settings = Settings.from_environment(
         **{name: value for name, value in given.items() if value is not None}
     )
-    form = "json" if as_json else "csv" if as_csv else "text"
-    status = asyncio.run(_analyze_all(files, settings, roles, form, plot))
+    form = forms[0] if forms else "text"
+    status = asyncio.run(_analyze_all(files, settings, query, form, report, plot))
     if status:
         raise typer.Exit(status)
 
@@ -67,26 +123,41 @@ def analyze(
 async def _analyze_all(
     files: list[Path],
     settings: "Settings",
-    roles: str | None,
-    form: Literal["json", "csv", "text"],
+    query: "FileQuery",
+    form: Form,
+    report: Path | None,
     plot: Path | None,
 ) -> int:
     """The exit status: that of the last file that failed."""
     from glrf.plot import draw
     from glrf.progress import bar
     from glrf.result import parsed, writer
+    from service.analysis import FileAnalysis, FileLimits
+    from service.formats import render
     from service.inference.batcher import Batcher
-    from service.requests import FileQuery
     from service.runtime import load_models
 
-    query = FileQuery.model_validate({"roles": roles})
     write, status = writer(form), 0
-    async with Batcher(load_models(settings).default, max_batch=settings.max_batch) as batcher:
+    # One's own file may be as long as it likes; a server's limits are for strangers.
+    limits = FileLimits(max_file_s=float("inf"))
+    backend = load_models(settings).find(query.model)
+    async with Batcher(backend, max_batch=settings.max_batch) as batcher:
         for path in files:
             try:
-                with bar(f"{path.name}, seconds") as report:
-                    result = await _analyze(path, batcher, query, settings, report)
+                analysis = FileAnalysis(
+                    path,
+                    batcher,
+                    query,
+                    limits=limits,
+                    detector=settings.vad,
+                    draws=report is not None,
+                )
+                with bar(f"{path.name}, seconds") as progress:
+                    result = await _analyze(path, analysis, progress)
                 write(path, result)
+                if report is not None:
+                    page = render("html", result, title=path.name, waveform=analysis.waveform)
+                    _write_page(report, page)
                 if plot is not None:
                     draw(path, parsed(result), plot)
             except Exception as error:
@@ -97,15 +168,9 @@ async def _analyze_all(
     return status
 
 
-async def _analyze(
-    path: Path, batcher: "Batcher", query: "FileQuery", settings: "Settings", report: "Report"
-) -> "FileResult":
-    from service.analysis import FileAnalysis, FileLimits, Line
-    from service.wire import SegmentLine
+async def _analyze(path: Path, analysis: "FileAnalysis", report: "Report") -> "FileResult":
+    from service.wire import Line, SegmentLine
 
-    # One's own file may be as long as it likes; a server's limits are for strangers.
-    limits = FileLimits(max_file_s=float("inf"))
-    analysis = FileAnalysis(path, batcher, query, limits=limits, detector=settings.vad)
     duration_s = _duration_s(path)
     lines: list[Line] = []
     async for line in analysis.lines():
@@ -113,6 +178,11 @@ async def _analyze(
         if isinstance(line, SegmentLine):
             report(line.end_ms // 1000, duration_s)
     return analysis.result(lines)
+
+
+def _write_page(out: Path, page: str) -> None:
+    # A file's name may hold bytes that are no text; what cannot be written is shown as such.
+    out.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _duration_s(path: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""What `glrf analyze` prints of a file: text to look at, JSON lines, or a CSV table."""
+"""What `glrf analyze` prints of a file: text to look at, JSON lines, a CSV table, or captions."""
 
 import csv
 import io
@@ -13,18 +13,21 @@ from rich.console import Console
 from glrf.live import score_bars, utterance_table
 from glrf_client import FileResult
 from service import wire
-from service.segment_table import segment_table
+from service.formats import render
+from service.segment_table import plain
 
 Write = Callable[[Path, wire.FileResult], None]
 
 
-def writer(form: Literal["json", "csv", "text"]) -> Write:
+def writer(form: Literal["json", "csv", "vtt", "text"]) -> Write:
     """Writes one file's result after the other to stdout."""
     match form:
         case "json":
             return _write_json
         case "csv":
             return _CsvTable().write
+        case "vtt":
+            return _write_captions
         case "text":
             return _write_text
 
@@ -45,18 +48,16 @@ class _CsvTable:
         self._has_header = False
 
     def write(self, path: Path, result: wire.FileResult) -> None:
-        segments = [
-            segment
-            for channel in result.channels
-            if isinstance(channel, wire.ScoredChannel)
-            for segment in channel.segments
-        ]
-        header, *rows = csv.reader(io.StringIO(segment_table(result.model.labels, segments)))
+        header, *rows = csv.reader(io.StringIO(render("csv", result)))
         table = csv.writer(sys.stdout, lineterminator="\n")
         if not self._has_header:
             table.writerow(["file", *header])
             self._has_header = True
-        table.writerows([str(path), *row] for row in rows)
+        table.writerows([plain(str(path)), *row] for row in rows)
+
+
+def _write_captions(_: Path, result: wire.FileResult) -> None:
+    print(render("vtt", result), end="")
 
 
 def _write_text(path: Path, result: wire.FileResult) -> None:
@@ -76,6 +77,10 @@ def _write_text(path: Path, result: wire.FileResult) -> None:
             f"{label} {part:.0%}" for label, part in channel.summary.time_share.items() if part
         )
         say(f"{name}: {channel.summary.label or 'no speech'}" + (f" ({share})" if share else ""))
+        for point in channel.turning_points:
+            at_s, lasted_s = point.start_ms / 1000, point.lasted_ms / 1000
+            turn = f"from {point.from_label} to {point.to_label}"
+            say(f"at {at_s:.1f} s {turn}, for {lasted_s:.1f} s")
         console.print(score_bars(channel.segments, told.model.labels))
         console.print(utterance_table(channel.utterances))
     for warning in told.warnings:

@@ -24,6 +24,7 @@ from ser_core.model_file import ModelSpec
 from ser_core.session import StreamSession
 from ser_core.speech import DetectorName
 from ser_core.stream_config import StreamConfig
+from ser_core.waveform import Outliner, Waveform
 from service import wire
 from service.inference.batcher import Batcher
 from service.manifest import run_of
@@ -65,7 +66,7 @@ class Audio(Protocol):
 
 OpenAudio = Callable[[BinaryIO | Path], Audio]
 
-Line = wire.SegmentLine | wire.UtteranceLine | wire.AlertLine | wire.WarningLine
+Line = wire.Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class FileAnalysis:
     """One file's analysis: iterate `lines` to its end, then read `result` or `summary`.
 
     `decode` opens the file: in this process, or, for files of strangers, by
-    `service.decoding.Decoding.open` in another. Lines are not kept here.
+    `service.decoding.Decoding.open` in another. Lines are not kept here. One that `draws` has then
+    a `waveform` too, of the channels that are scored.
 
     Raises, while iterating, `BadAudio`, `UnsupportedEncoding`, `BadParameter`, `TooLarge`, and
     `Overloaded` when the batcher is full.
@@ -103,6 +105,7 @@ class FileAnalysis:
         metrics: Metrics | None = None,
         meter: AudioMeter | None = None,
         request_id: str | None = None,
+        draws: bool = False,
     ) -> None:
         self._source = source
         self._decode = decode
@@ -118,6 +121,8 @@ class FileAnalysis:
         self._summaries: list[wire.StreamSummary] = []
         self._roles: tuple[Role, ...] = ()
         self._config = StreamConfig()
+        self._draws = draws
+        self._outliner: Outliner | None = None
         #: What the lines add up to. Who goes on with a file gives it those that were told before.
         self.tally = CallTally(batcher.backend.spec.labels)
 
@@ -175,6 +180,8 @@ class FileAnalysis:
             self._check_length(audio.announced_samples, audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
+        if self._draws:
+            self._outliner = Outliner(audio.rate_hz, config.scored_channels)
         narrowband = narrowband_warning(config, spec)
         if last is not None and last.session is not None:
             session = StreamSession.resumed(spec, config, last.session, last.audio_from)
@@ -189,7 +196,9 @@ class FileAnalysis:
             is_open, n_metered = True, n_before
             while is_open:
                 received_s = time.perf_counter()
-                is_open, features_s = await _in_thread(lambda: _step(session, blocks))
+                is_open, features_s = await _in_thread(
+                    lambda: _step(session, blocks, self._outliner)
+                )
                 self._check_length(session.received_samples, audio.rate_hz)
                 if self._meter is not None:
                     await self._meter.hear((session.received_samples - n_metered) / audio.rate_hz)
@@ -241,6 +250,11 @@ class FileAnalysis:
     def model(self) -> wire.ModelCard:
         """The model that scores."""
         return wire.model_card(self._batcher.backend.spec, self._batcher.backend.sha256)
+
+    @property
+    def waveform(self) -> Waveform | None:
+        """What was heard so far as a picture; `None` where nothing is drawn."""
+        return None if self._outliner is None else self._outliner.waveform
 
     def result(self, lines: list[Line]) -> wire.FileResult:
         """The answer of `POST /v1/files`, from all that `lines` told."""
@@ -349,7 +363,9 @@ def _from_sample(blocks: Iterator[Float32], first: int) -> Iterator[Float32]:
         yield block[n_skipped:]
 
 
-def _step(session: StreamSession, blocks: Iterator[Float32]) -> tuple[bool, float]:
+def _step(
+    session: StreamSession, blocks: Iterator[Float32], outliner: Outliner | None
+) -> tuple[bool, float]:
     """Feeds one block, or closes after the last: whether more is to come, and seconds of work."""
     block = next(blocks, None)
     began_s = time.perf_counter()
@@ -357,6 +373,8 @@ def _step(session: StreamSession, blocks: Iterator[Float32]) -> tuple[bool, floa
         session.close()
     elif len(block):
         session.receive_samples(block)
+        if outliner is not None:
+            outliner.accept(block)
     return block is not None, time.perf_counter() - began_s
 
 

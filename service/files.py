@@ -15,13 +15,12 @@ from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
 from service.auth import caller_of
 from service.file_json import result_parts, segment_json
+from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
-from service.segment_table import segment_table
 from service.uploads import BODY, receive_body
 
-NDJSON, CSV = "application/x-ndjson", "text/csv"
 #: nginx's word for a client that left before its answer; nobody reads it, but metrics count it.
 CLIENT_LEFT_STATUS = 499
 
@@ -34,7 +33,7 @@ router = APIRouter(tags=["files"])
     summary="Score one recording",
     response_model=wire.FileResult,
     responses={
-        200: {"content": {NDJSON: {}, CSV: {}}},
+        200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}},
         **problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503),
     },
     openapi_extra={"requestBody": BODY, "parameters": described(FileQuery)},
@@ -43,12 +42,14 @@ async def files(request: Request) -> Response:
     """The body is the audio itself, or a multipart field `file`.
 
     `Accept: application/x-ndjson` streams results as they are scored, one JSON object a line,
-    and ends with a `summary` or an `error` line; `text/csv` gives a table of segments.
+    and ends with a `summary` or an `error` line; `text/csv` gives a table of segments, `text/vtt`
+    the utterances as captions, `text/html` a report to look at.
     """
     runtime: Runtime = request.app.state.runtime
     query = parse_query(FileQuery, request.query_params.multi_items())
     query.check()
     batcher = runtime.batcher(query.model)
+    kind = chosen(request.headers.get("accept", ""))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(runtime.file_admitted())
         try:
@@ -67,27 +68,22 @@ async def files(request: Request) -> Response:
                 metrics=runtime.metrics,
                 meter=AudioMeter(runtime.quotas, caller_of(request.scope)),
                 request_id=request.state.request_id,
+                draws=kind == "html",
             )
             lines = await stack.enter_async_context(contextlib.aclosing(analysis.lines()))
-            match answer_kind(request.headers.get("accept", "")):
-                case "application/x-ndjson":
-                    # What is wrong with a file shows mostly at its first line: then there is a
-                    # status to send yet.
-                    first = await anext(lines, None)
-                    resources = stack.pop_all()
-                    return LinesResponse(
-                        _ndjson(request, analysis, first, lines, resources),
-                        runtime.settings.send_timeout_s,
-                    )
-                case "text/csv":
-                    told = [line async for line in _while_connected(request, lines)]
-                    segments = [line for line in told if isinstance(line, wire.SegmentLine)]
-                    labels = analysis.model.labels
-                    table = await asyncio.to_thread(segment_table, labels, segments)
-                    return Response(table, media_type=CSV)
-                case media_type:
-                    body = await _json(analysis, _while_connected(request, lines))
-                    return Response(body, media_type=media_type)
+            if kind == "ndjson":
+                # What is wrong with a file shows mostly at its first line: then there is a status
+                # to send yet.
+                first = await anext(lines, None)
+                resources = stack.pop_all()
+                return LinesResponse(
+                    _ndjson(request, analysis, first, lines, resources),
+                    runtime.settings.send_timeout_s,
+                )
+            told = _while_connected(request, lines)
+            if kind == "json":
+                return Response(await _json(analysis, told), media_type=MEDIA_TYPES[kind])
+            return await _rendered(kind, analysis, [line async for line in told])
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT_STATUS)
 
@@ -100,6 +96,14 @@ async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> Asyn
         n_lines += 1
         if n_lines % 16 == 0 and await request.is_disconnected():
             raise ClientDisconnect
+
+
+async def _rendered(kind: Kind, analysis: FileAnalysis, lines: list[Line]) -> Response:
+    """The whole result in one of the formats for people, made in a thread."""
+    text = await asyncio.to_thread(
+        lambda: render(kind, analysis.result(lines), waveform=analysis.waveform)
+    )
+    return Response(text, media_type=MEDIA_TYPES[kind], headers=headers_of(kind))
 
 
 async def _json(analysis: FileAnalysis, lines: AsyncIterator[Line]) -> bytes:
@@ -122,7 +126,7 @@ class LinesResponse(StreamingResponse):
     """
 
     def __init__(self, lines: AsyncGenerator[bytes], send_timeout_s: float) -> None:
-        super().__init__(lines, media_type=NDJSON)
+        super().__init__(lines, media_type=MEDIA_TYPES["ndjson"])
         self._lines = lines
         self._send_timeout_s = send_timeout_s
 
@@ -137,17 +141,6 @@ class LinesResponse(StreamingResponse):
             log.warning("a client did not read its lines for %g s", self._send_timeout_s)
         finally:
             await self._lines.aclose()  # frees the place now, not when it is garbage
-
-
-def answer_kind(accept: str) -> str:
-    """The first of our media types that the client names; JSON for anything else (RFC 9110)."""
-    for part in accept.split(","):
-        media_type = part.split(";")[0].strip().lower()
-        if media_type in (NDJSON, CSV):
-            return media_type
-        if media_type in ("application/json", "*/*"):
-            break
-    return "application/json"
 
 
 async def _ndjson(

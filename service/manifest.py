@@ -129,6 +129,30 @@ def run_of(backend: Backend, config: StreamConfig, roles: Iterable[Role]) -> Run
     )
 
 
+def arguments(run: Run) -> list[str]:
+    """Options of `glrf analyze` that make the run's numbers again, each one named.
+
+    The detector is a setting of the machine (`GLRF_VAD`), rate and channels are the file's.
+    """
+    config = run.config
+    told: dict[str, object] = {
+        "model": f"{run.model.name}@{run.model.version}",
+        "endpointing": config.endpointing,
+        "endpoint-silence-ms": config.endpoint_silence_ms,
+        "smoothing": config.smoothing,
+        "hysteresis": config.hysteresis,
+        "min-dwell-ms": config.min_dwell_ms,
+        "rules": ",".join(config.rules) or None,
+    }
+    if all(role.role is not None for role in config.roles):
+        told["roles"] = ",".join(
+            f"{role.role}{'' if role.scored else ':off'}" for role in config.roles
+        )
+    given = [(f"--{name}", str(value)) for name, value in told.items() if value is not None]
+    partial = "--partial" if config.partial else "--no-partial"
+    return [*(word for pair in given for word in pair), partial]
+
+
 @cache
 def code() -> Code:
     """Version and commit of this installation.

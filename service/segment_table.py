@@ -1,10 +1,21 @@
-"""Segments as a table: `text/csv` (RFC 4180), of a file's result and of the command line."""
+"""Segments as a table: `text/csv` (RFC 4180), of a file's result and of the command line.
+
+Spreadsheets take a cell that begins like a formula for one, and roles, labels and file names are
+other people's text: such cells get an apostrophe in front (OWASP, "CSV injection").
+"""
 
 import csv
 import io
 from collections.abc import Iterable
 
 from service.wire import SegmentFields
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def plain(text: str | None) -> str | None:
+    """Text that no spreadsheet runs."""
+    return f"'{text}" if text is not None and text.startswith(_FORMULA) else text
 
 
 def segment_table(labels: tuple[str, ...], segments: Iterable[SegmentFields]) -> str:
@@ -18,11 +29,16 @@ def segment_table(labels: tuple[str, ...], segments: Iterable[SegmentFields]) ->
     for segment in segments:
         table.writerow(
             [
-                *(getattr(segment, column) for column in columns[:5]),
+                segment.channel,
+                plain(segment.role),
+                segment.index,
+                segment.start_ms,
+                segment.end_ms,
                 "true" if segment.partial else "false",
-                *(getattr(segment, column) for column in columns[6:]),
+                plain(segment.label),
+                segment.abstain,
                 *(segment.scores[label] for label in labels),
-                segment.smoothed.label,
+                plain(segment.smoothed.label),
                 segment.utterance_id,
             ]
         )

@@ -331,6 +331,9 @@ class WarningLine(WarningFields):
     type: Literal["warning"] = "warning"
 
 
+Line = SegmentLine | UtteranceLine | AlertLine | WarningLine
+
+
 class ErrorLine(ErrorFields):
     """Ends the `application/x-ndjson` answer where the analysis failed on the way."""
 
@@ -426,6 +429,11 @@ class Narrator:
             segments=usage.n_segments,
             dropped_ms=dropped_ms,
         )
+
+
+def channel_name(channel: int, role: str | None) -> str:
+    """What people are told of a channel: its role, or its number."""
+    return role or f"channel {channel}"
 
 
 def rounded(scores: Scores) -> Scores:

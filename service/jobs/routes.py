@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 from ser_core.errors import BadParameter, Conflict, NotFound
 from service import problems, wire
 from service.auth import caller_of
-from service.files import CLIENT_LEFT_STATUS, CSV, NDJSON, answer_kind
+from service.files import CLIENT_LEFT_STATUS
+from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, check_webhook, no_such_job
 from service.jobs.outbox import Delivery, Letter
 from service.jobs.result import parsed
@@ -145,7 +146,7 @@ async def deleted(request: Request, job_id: str) -> Response:
     summary="What was told of the recording",
     response_model=wire.FileResult,
     responses={
-        200: {"content": {NDJSON: {}, CSV: {}}},
+        200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}},
         **problems.described(400, 401, 403, 404, 409, 429, 503),
     },
 )
@@ -159,14 +160,19 @@ async def result(request: Request, job_id: str) -> Response:
     if found is None:
         raise no_such_job()
     document, summary = found
-    match answer_kind(request.headers.get("accept", "")):
-        case "application/x-ndjson":
-            return StreamingResponse(_ndjson(desk, job, summary), media_type=NDJSON)
-        case "text/csv":
-            table = await asyncio.to_thread(_table, desk, job, summary)
-            return Response(table, media_type=CSV)
-        case media_type:
+    kind = chosen(request.headers.get("accept", ""))
+    media_type = MEDIA_TYPES[kind]
+    match kind:
+        case "ndjson":
+            return StreamingResponse(_ndjson(desk, job, summary), media_type=media_type)
+        case "json":
             return StreamingResponse(_decompressed(document), media_type=media_type)
+        case "csv":  # from its lines: the segments of hours need not be in memory at once
+            table = await asyncio.to_thread(_table, desk, job, summary)
+            return Response(table, media_type=media_type)
+        case _:
+            text = await asyncio.to_thread(_rendered, kind, document)
+            return Response(text, media_type=media_type, headers=headers_of(kind))
 
 
 def _service(request: Request) -> tuple[Runtime, JobDesk]:
@@ -193,6 +199,11 @@ def _table(desk: JobDesk, job: Job, summary: str) -> str:
         return segment_table(labels, (x for x in lines if isinstance(x, wire.SegmentLine)))
     except JobGone as error:
         raise no_such_job() from error
+
+
+def _rendered(kind: Kind, document: bytes) -> str:
+    """The result in one of the formats for people; a recording is not drawn, it may be gone."""
+    return render(kind, wire.FileResult.model_validate_json(zlib.decompress(document)))
 
 
 async def _decompressed(document: bytes) -> AsyncIterator[bytes]:

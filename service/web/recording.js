@@ -90,7 +90,9 @@ function bare({ type, seq, session_id, lag_ms, ...fields }) {
   return fields;
 }
 
+/** Spreadsheets take a cell that begins like a formula for one: text gets an apostrophe in front. */
 function cell(value) {
-  const text = String(value ?? "");
+  const isFormula = typeof value === "string" && /^[=+\-@\t\r]/.test(value);
+  const text = `${isFormula ? "'" : ""}${value ?? ""}`;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -1,5 +1,6 @@
-"""The pictures of the try-it page: `python -m tests.browser.screenshots docs` writes them there."""
+"""Pictures of the page and of a report: `python -m tests.browser.screenshots docs` writes them."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from service.settings import Settings
+from tests.browser.call import ROLES, made_call
 from tests.browser.chromium import CLIP, launched
 from tests.service.running import RunningServer
 
@@ -28,7 +30,20 @@ def main(folder: Path) -> None:
         take_file(opened(browser, url, DESKTOP, "dark"), folder)
         take_file(opened(browser, url, PHONE, "light"), folder, "page-phone.png")
         take_live(opened(browser, url, DESKTOP, "light"), folder)
+        take_report(browser, Path(work), folder)
         browser.close()
+
+
+def take_report(browser: Browser, work: Path, folder: Path) -> None:
+    """What is seen of it first, and its timeline."""
+    call, report = work / "call.wav", work / "report.html"
+    made_call(call)
+    command = [sys.executable, "-m", "glrf", "analyze", str(call), "--roles", ROLES]
+    command += ["--device", "cpu", "--report", str(report)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    page = browser.new_page(viewport={"width": 1100, "height": 1560})
+    page.goto(report.as_uri())
+    page.screenshot(path=folder / "report.png")
 
 
 def opened(browser: Browser, url: str, size: dict, scheme: str) -> Page:

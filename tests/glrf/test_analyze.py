@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from glrf.local_server import LocalServer
 from glrf.main import app
 from glrf_client import FileResult, analyze_file
+from service import wire
+from service.manifest import arguments
 from tests.glrf.conftest import CLIP
+from tests.service.running import assert_same_document
 from tests.synthetic import voice
 
 
@@ -47,6 +50,50 @@ def test_csv_is_one_table_of_all_files(cli: CliRunner, stereo: Path) -> None:
     assert {row["channel"] for row in rows if row["file"] == str(stereo)} == {"0", "1"}
 
 
+def test_captions_of_one_file(cli: CliRunner, stereo: Path) -> None:
+    done = cli.invoke(app, ["analyze", str(stereo), "--vtt", "--roles", "customer,agent"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("WEBVTT\n\n")
+    assert "<v customer>" in done.stdout
+    assert "<v agent>" in done.stdout
+
+
+def test_a_report(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    call = tmp_path / "<b>&.wav"
+    call.write_bytes(stereo.read_bytes())
+    done = cli.invoke(
+        app, ["analyze", str(call), "--report", str(out), "--roles", "customer,agent"]
+    )
+    assert done.exit_code == 0, done.output
+    page = out.read_text(encoding="utf-8")
+    assert "<h1>&lt;b&gt;&amp;.wav</h1>" in page
+    assert page.count('class="wave"') == 2
+
+
+def test_a_file_named_like_a_formula(cli: CliRunner, stereo: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1.wav").write_bytes(stereo.read_bytes())
+    done = cli.invoke(app, ["analyze", "=1+1.wav", "--csv"])
+    assert {row["file"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"'=1+1.wav"}
+
+
+def test_the_manifest_is_enough_to_make_the_numbers_again(cli: CliRunner, stereo: Path) -> None:
+    """A result's own `run` as options, and once more with none of them said."""
+
+    def analysed(*options: str) -> dict:
+        done = cli.invoke(app, ["analyze", str(stereo), "--json", *options])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    asked = ("--smoothing", "ema", "--endpoint-silence-ms", "300", "--no-partial")
+    for first in (analysed(), analysed(*asked, "--roles", "a,b:off", "--rules", "sad>=0.1:1s")):
+        again = analysed(*arguments(wire.Run.model_validate(first["run"])))
+        again["request_id"] = first["request_id"]
+        assert_same_document(again, first)
+    assert first["run"]["config"]["hysteresis"] == 0.03
+
+
 def test_text_tells_each_channel(cli: CliRunner, stereo: Path) -> None:
     done = cli.invoke(app, ["analyze", str(stereo), "--roles", "customer,agent:off"])
     assert done.exit_code == 0, done.output
@@ -71,9 +118,10 @@ def test_a_bad_file_does_not_stop_the_others(cli: CliRunner, tmp_path: Path) -> 
 
 def test_options_that_exclude_each_other(cli: CliRunner) -> None:
     assert cli.invoke(app, ["analyze", str(CLIP), "--json", "--csv"]).exit_code == 2
-    done = cli.invoke(app, ["analyze", str(CLIP), str(CLIP), "--plot", "x.png"])
-    assert done.exit_code == 2
-    assert "one by one" in done.stderr
+    for one in (["--plot", "x.png"], ["--report", "x.html"], ["--vtt"]):
+        done = cli.invoke(app, ["analyze", str(CLIP), str(CLIP), *one])
+        assert done.exit_code == 2
+        assert "one by one" in done.stderr
 
 
 def test_a_folder_without_models(cli: CliRunner, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
 from service import wire
 from service.analysis import FileAnalysis
+from service.formats import KINDS, render
 from service.inference.batcher import Batcher, Scored
 from service.pump import Pump
 from service.requests import FileQuery
@@ -56,9 +57,12 @@ async def _file(stereo: Float32, endpointing: str) -> tuple[list[bytes], str]:
     query = FileQuery(roles="customer,agent:off", endpointing=endpointing)
     async with RecordingBatcher() as batcher:
         audio = io.BytesIO(wav(stereo, subtype="FLOAT"))
-        analysis = FileAnalysis(audio, batcher, query, request_id="the same")
+        analysis = FileAnalysis(audio, batcher, query, request_id="the same", draws=True)
         lines = [line async for line in analysis.lines()]
-        return batcher.submitted, analysis.result(lines).model_dump_json()
+        result = analysis.result(lines)
+        told = [render(kind, result, waveform=analysis.waveform) for kind in KINDS]
+        assert told[KINDS.index("html")].count('class="wave"') == 1  # the customer's
+        return batcher.submitted, "\n".join([*told, analysis.summary().model_dump_json()])
 
 
 async def _stream(stereo: Float32, endpointing: str) -> tuple[list[bytes], str]:

@@ -141,9 +141,11 @@ def test_csv(server: RunningServer) -> None:
     ("accept", "expected"),
     [
         ("*/*", "application/json"),
-        ("text/html", "application/json"),
+        ("image/png", "application/json"),
         ("application/json, text/csv", "application/json"),
-        ("text/html, text/csv;q=0.5", "text/csv"),
+        ("image/png, text/csv;q=0.5", "text/csv"),
+        ("text/vtt", "text/vtt"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
     ],
 )
 def test_what_the_client_accepts(server: RunningServer, accept: str, expected: str) -> None:

@@ -47,6 +47,7 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
         "roles": [{"channel": 0, "role": None, "scored": True}],
         "endpointing": "vad",
         "endpoint_silence_ms": 700,
+        "detector": "energy",
         "smoothing": DEFAULT_SMOOTHING,
         "hysteresis": DEFAULT_HOLDS[DEFAULT_SMOOTHING].hysteresis,
         "min_dwell_ms": round(DEFAULT_HOLDS[DEFAULT_SMOOTHING].min_dwell_s * 1000),

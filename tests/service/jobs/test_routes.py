@@ -57,18 +57,25 @@ class TestResult:
         assert job["status"] == "succeeded"
         assert job["progress"] == 1
         assert job["duration_ms"] == 7000
-        for accept in ("application/json", "text/csv", "application/x-ndjson"):
+        for accept in ("application/json", "text/csv", "text/vtt", "application/x-ndjson"):
             headers = {"Accept": accept}
             ours = service.http.get(f"/v1/jobs/{job['id']}/result", headers=headers)
             theirs = service.http.post("/v1/files", params=query, content=STEREO, headers=headers)
             assert ours.headers["content-type"] == theirs.headers["content-type"]
-            if accept == "text/csv":
+            if accept.startswith("text/"):
                 assert ours.text == theirs.text
             else:
                 for one, other in zip(
                     ours.text.splitlines(), theirs.text.splitlines(), strict=True
                 ):
                     assert unnamed(json.loads(one)) == unnamed(json.loads(other))
+
+    def test_a_job_has_a_page_too(self, service: RunningServer):
+        job = finished(service.http, submitted(service.http, STEREO)["id"])
+        page = service.http.get(f"/v1/jobs/{job['id']}/result", headers={"Accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert page.text.startswith("<!doctype html>")
 
     def test_a_recording_is_deleted_once_it_is_scored(
         self, service: RunningServer, job_settings: Settings

@@ -1,0 +1,1 @@
+"""A result as a page of its own: no script, no other host, to be read, printed or sent on."""
