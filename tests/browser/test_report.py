@@ -66,7 +66,7 @@ def test_it_says_what_analyze_says(report: Page, made: tuple[Path, dict[str, Any
     points = of_all(result, "turning_points")
     assert len(points) >= 4
     assert report.locator(".moments li").count() == len(points)
-    marks = report.locator(".turn text").all_inner_texts()
+    marks = report.locator(".turn text").all_text_contents()
     assert sorted(marks) == sorted(f"→ {point['to_label']}" for point in points)
     verdicts = report.locator(".verdict").all_inner_texts()
     assert verdicts == [channel["summary"]["label"] for channel in result["channels"]]

@@ -44,13 +44,9 @@ class Process:
         await self._process.wait()
         self._process = None
 
-    async def stop(self) -> int:
-        """SIGTERM: the exit status."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        status = await self._process.wait()
-        self._process = None
-        return status
+    def close(self) -> None:
+        """Lets go of what it said."""
+        self._log.close()
 
 
 class Service:
@@ -92,6 +88,10 @@ class Service:
         await victim.start()
         return victim is not self.api
 
-    async def kill(self) -> None:
+    async def end(self) -> None:
+        """Kills all of them for good."""
         for process in (self.api, *self.workers):
-            await process.kill()
+            try:
+                await process.kill()
+            finally:
+                process.close()

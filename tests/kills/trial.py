@@ -128,7 +128,7 @@ class Trial:
                 group.create_task(self._kill())
             await asyncio.to_thread(self._audit, len(quiet), n_quiet_chunks)
         finally:
-            await self.service.kill()
+            await self.service.end()
             self._engine.dispose()
         return self.report
 

@@ -21,7 +21,7 @@ for (const name of messages) {
 
   test(`${name} without one of its fields is refused by the field's name`, () => {
     const whole = JSON.parse(golden(name));
-    const optional = ["type", "seq", "session_id", "role", "channel", "expires_at", "lag_ms"];
+    const optional = ["type", "seq", "session_id", "role", "channel", "code", "expires_at", "lag_ms"];
     const needed = Object.keys(whole).filter((field) => !optional.includes(field));
     for (const field of needed) {
       if (["retry_after_ms", "request_id"].includes(field)) continue;
