@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ser_core.errors import InputError, SerError
 from service import asyncapi, files, gate, ops, page, problems, sessions, stream
 from service.jobs import routes as jobs
-from service.jobs.desk import JobDesk
+from service.jobs.desk import JobDesk, SessionTeller
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -33,6 +33,8 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
     """The application; without `models` it loads them after its start, and is not ready before."""
     runtime = Runtime(settings, models)
     desk = JobDesk(settings)
+    if runtime.webhooks is not None:
+        runtime.teller = SessionTeller(desk, runtime.webhooks)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -106,7 +106,7 @@ class LiveSession(abc.ABC):
             self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
         )
         self.audience = Audience(self._settings.max_watchers, self._metrics.watchers)
-        self._teller = runtime.teller_to(webhook_url)
+        self._teller = runtime.teller_to(webhook_url, self.caller)
         self._external = external or {}
         self._seq = 0
         self._sending = asyncio.Lock()
@@ -397,7 +397,7 @@ class LiveSession(abc.ABC):
             return
         self.audience.tell(message)
         if self._teller is not None and isinstance(message, _FOR_WEBHOOKS):
-            event = message.model_dump(mode="json", exclude={"seq"})
+            event = message.model_dump(mode="json")
             event |= {"front_end": self.front_end, "external": self._external}
             try:
                 async with asyncio.timeout(self._settings.send_timeout_s):

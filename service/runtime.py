@@ -241,17 +241,17 @@ class Runtime:
             )
         return found[-1]  # the one that went on with it, where its old connection hangs
 
-    def teller_to(self, url: str | None) -> Telling | None:
+    def teller_to(self, url: str | None, caller: Caller) -> Telling | None:
         """Tells a session's events to a URL; raises `BadParameter` where that cannot be."""
         if url is None:
             return None
         if self.teller is None:
             raise BadParameter(
-                "webhook_url: no webhooks are served here",
-                remedy="leave it out, and watch /v1/sessions/{id}/events",
+                "webhook_url: this service has no secret to sign webhooks with",
+                remedy="watch /v1/sessions/{id}/events; operators: set GLRF_WEBHOOK_SECRETS",
             )
         self.teller.check(url)
-        return partial(self.teller.tell, url)
+        return partial(self.teller.tell, url, caller.name)
 
     @contextlib.contextmanager
     def file_admitted(self) -> Iterator[None]:

@@ -14,6 +14,9 @@ class Teller(Protocol):
         """Raises `BadParameter` for a URL that nothing may be sent to."""
         ...
 
-    async def tell(self, url: str, event: dict[str, Any]) -> None:
-        """Takes an event over: returns when it is safe, not when it has arrived."""
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        """Takes an event of a caller's session over: returns when it is safe.
+
+        It has arrived later. `session_id` and `seq` tell events apart.
+        """
         ...

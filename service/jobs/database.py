@@ -75,7 +75,9 @@ messages = sa.Table(
     "glrf_job_messages",
     _metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("job_id", sa.String(32), nullable=False),
+    # What it tells of: a job, with which it is deleted, or a live session.
+    sa.Column("job_id", sa.String(32)),
+    sa.Column("session_id", sa.String(32)),
     sa.Column("caller", sa.String(64), nullable=False),
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),

@@ -3,6 +3,7 @@
 Its calls block on the database and the disk; the routes make them in threads.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -159,6 +160,22 @@ class JobDesk:
         with store.begin() as connection:
             store.delete(connection, job_id)
         self.audio.remove(job_id)
+
+
+class SessionTeller:
+    """`service.teller.Teller` by the outbox of jobs: what a session tells is on disk, then sent."""
+
+    def __init__(self, desk: JobDesk, sender: Sender) -> None:
+        self._desk = desk
+        self._sender = sender
+
+    def check(self, url: str) -> None:
+        """Raises `BadParameter` for a URL that nothing may be sent to."""
+        self._sender.targets.check(url)
+
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        """Returns when the event is on disk."""
+        await asyncio.to_thread(lambda: self._desk.outbox.tell(url, caller, event))
 
 
 def no_such_job() -> NotFound:

@@ -1,17 +1,20 @@
-"""Webhooks of jobs: kept with the jobs, delivered by the workers, the dead ones for a look.
+"""Webhooks: kept with the jobs, delivered by the workers, the dead ones for a look.
 
-A message is written in the transaction that ends its job, together with the first attempt, which
-is a workflow of its own. Each failed attempt queues the next one for its time, in the transaction
-that notes the failure: nothing sleeps meanwhile, and nothing is forgotten when processes die. An
-attempt whose process died is repeated; receivers know a message by its id.
+A message is written in the transaction that ends its job, or when a live session tells it, together
+with the first attempt, which is a workflow of its own. Each failed attempt queues the next one for
+its time, in the transaction that notes the failure: nothing sleeps meanwhile, and nothing is
+forgotten when processes die. An attempt whose process died is repeated; receivers know a message
+by its id.
 """
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from service.jobs.database import messages
 from service.jobs.state import state_of, time_of
@@ -29,7 +32,8 @@ class Letter:
     """A row of `glrf_job_messages`; times are milliseconds since 1970."""
 
     id: str
-    job_id: str
+    job_id: str | None
+    session_id: str | None
     caller: str
     url: str
     body: str
@@ -58,19 +62,21 @@ class Outbox:
             "timestamp": time_of(job.finished_ms or now_ms()),
             "data": state_of(job, self._keep_days).model_dump(mode="json"),
         }
-        letter = Letter(
-            id=f"msg_{job.id}",
-            job_id=job.id,
-            caller=job.caller,
-            url=job.webhook_url,
-            body=json.dumps(document, separators=(",", ":")),
-            status="waiting",
-            round=0,
-            n_attempts=0,
-            created_ms=now_ms(),
-            tried_ms=None,
-            cause=None,
+        self._post(
+            connection,
+            _letter(f"msg_{job.id}", job.caller, job.webhook_url, document, job_id=job.id),
         )
+
+    def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        """Takes over an event of a live session; one that is told twice is sent once."""
+        document = {"type": event["type"], "timestamp": time_of(now_ms()), "data": event}
+        session_id: str = event["session_id"]
+        message_id = f"msg_{session_id}_{event['seq']}"
+        letter = _letter(message_id, caller, url, document, session_id=session_id)
+        with suppress(IntegrityError), self._store.begin() as connection:
+            self._post(connection, letter)
+
+    def _post(self, connection: sa.Connection, letter: Letter) -> None:
         row = {name: getattr(letter, name) for name in Letter.__slots__}
         connection.execute(sa.insert(messages).values(**row))
         self._queue_attempt(connection, letter.id, 0, 0, 0.0)
@@ -113,6 +119,17 @@ class Outbox:
                 wait_s = max(0.0, outcome.at_s - now_ms() / 1000)
                 self._queue_attempt(connection, message_id, round_, n_failed + 1, wait_s)
 
+    def clear(self, before_ms: int) -> None:
+        """Deletes what live sessions told before, unless it still waits."""
+        with self._store.begin() as connection:
+            connection.execute(
+                sa.delete(messages).where(
+                    messages.c.session_id.is_not(None),
+                    messages.c.status != "waiting",
+                    messages.c.created_ms < before_ms,
+                )
+            )
+
     def dead(self, caller: str, limit: int) -> list[Letter]:
         """A caller's messages that were given up, the last ones first."""
         query = (
@@ -141,6 +158,32 @@ class Outbox:
                 self._queue_attempt(connection, message_id, round_, 0, 0.0)
             row = connection.execute(sa.select(messages).where(*mine)).one_or_none()
         return None if row is None else Letter(**row._mapping)
+
+
+def _letter(
+    message_id: str,
+    caller: str,
+    url: str,
+    document: dict[str, Any],
+    *,
+    job_id: str | None = None,
+    session_id: str | None = None,
+) -> Letter:
+    """A message that nobody tried to deliver yet."""
+    return Letter(
+        id=message_id,
+        job_id=job_id,
+        session_id=session_id,
+        caller=caller,
+        url=url,
+        body=json.dumps(document, separators=(",", ":")),
+        status="waiting",
+        round=0,
+        n_attempts=0,
+        created_ms=now_ms(),
+        tried_ms=None,
+        cause=None,
+    )
 
 
 def _word(outcome: Outcome) -> str:

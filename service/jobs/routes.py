@@ -243,10 +243,11 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 class Webhook(BaseModel):
-    """A message about a job; `cause` is that of its last failure."""
+    """A message about a job or a live session; `cause` is that of its last failure."""
 
     id: str
-    job_id: str
+    job_id: str | None
+    session_id: str | None
     url: str
     status: Delivery
     attempts: int
@@ -268,7 +269,7 @@ class DeadWebhooks(BaseModel):
     openapi_extra={"parameters": described(DeadQuery)},
 )
 async def dead_webhooks(request: Request) -> DeadWebhooks:
-    """Those of your jobs, until the jobs are deleted."""
+    """Those of your jobs, until the jobs are deleted, and of your sessions, as long as results."""
     _, desk = _service(request)
     query = parse_query(DeadQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
@@ -303,6 +304,7 @@ def _webhook(letter: Letter) -> Webhook:
     return Webhook(
         id=letter.id,
         job_id=letter.job_id,
+        session_id=letter.session_id,
         url=letter.url,
         status=letter.status,
         attempts=letter.n_attempts,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from dbos import DBOS
 
 from service.jobs.audio import AudioFolder
+from service.jobs.outbox import Outbox
 from service.jobs.queue import JobQueue
 from service.jobs.store import JobStore, now_ms
 from service.settings import Settings
@@ -32,12 +33,14 @@ class Sweep:
         self,
         store: JobStore,
         queue: JobQueue,
+        outbox: Outbox,
         audio: AudioFolder,
         settings: Settings,
         executor_id: str,
     ) -> None:
         self._store = store
         self._queue = queue
+        self._outbox = outbox
         self._audio = audio
         self._settings = settings
         self._id = executor_id
@@ -95,13 +98,14 @@ class Sweep:
                 self._queue.add(connection, job_id)
 
     def clear(self) -> None:
-        """Deletes jobs whose time is over, and files that belong to none."""
+        """Deletes jobs and messages whose time is over, and files that belong to none."""
         keep_s = self._settings.jobs_keep_days * _DAY_S
         before_ms = now_ms() - round(keep_s * 1000)
         for job_id in self._store.expired(before_ms):
             with self._store.begin() as connection:
                 self._store.delete(connection, job_id)
             self._audio.remove(job_id)
+        self._outbox.clear(before_ms)
         done = DBOS.list_workflows(
             status=["SUCCESS", "ERROR", "CANCELLED"],
             completed_before=datetime.fromtimestamp(time.time() - keep_s, UTC).isoformat(),

@@ -69,7 +69,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
         f"worker-{uuid.uuid4().hex}",
         settings.jobs_at_a_time,
     )
-    sweep = Sweep(store, queue, audio, settings, executor.id)
+    sweep = Sweep(store, queue, outbox, audio, settings, executor.id)
     await asyncio.to_thread(sweep.start)
     await asyncio.to_thread(executor.launch, store.engine)
     log.info("scoring jobs, %d at a time", settings.jobs_at_a_time)

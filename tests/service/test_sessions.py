@@ -317,12 +317,12 @@ class Told:
     def check(self, url: str) -> None:
         """Any URL is good here."""
 
-    async def tell(self, url: str, event: dict[str, Any]) -> None:
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
         self.events.append((url, json.loads(json.dumps(event))))
 
 
 class Broken(Told):
-    async def tell(self, url: str, event: dict[str, Any]) -> None:
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
         raise OSError("the disk is full")
 
 
@@ -352,7 +352,7 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
     events = [event for _, event in teller.events]
     assert [event["type"] for event in events] == ["utterance", "session.closed"]
     assert events[0]["role"] == "customer"
+    assert events[0]["seq"] < events[1]["seq"]
     for event in events:
         assert event["front_end"] == "twilio"
         assert event["external"]["call_sid"].startswith("CA")
-        assert "seq" not in event

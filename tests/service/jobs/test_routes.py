@@ -1,5 +1,6 @@
 """`/v1/jobs` over HTTP, with a real worker process."""
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -12,14 +13,26 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 import glrf_client.sync as client
 from glrf_client import JobFailed, Refused
+from service.jobs.supervisor import workers
 from service.keys import hashed
 from service.settings import Settings
 from tests.service.jobs.conftest import SECRET
 from tests.service.running import RunningServer, wav
+from tests.service.telephony.platforms import (
+    AUTH_TOKEN,
+    party,
+    start,
+    stop,
+    track,
+    twilio_headers,
+)
 from tests.synthetic import voice
 
 STEREO = wav(np.stack([voice(16_000 * 7), voice(16_000 * 7, seed=2)], axis=1))
@@ -329,3 +342,37 @@ class TestClient:
         with pytest.raises(JobFailed, match=job.id) as raised:
             client.job_result(url, job.id)
         assert (raised.value.job.error or {})["code"] == "unsupported_container"
+
+    def test_a_call_is_told_as_durably_as_a_job(self, job_settings: Settings):
+        """By its own API: the worker beside the other one delivers, as they share their store."""
+        token = SecretStr(AUTH_TOKEN)
+        settings = job_settings.model_copy(update={"twilio_auth_token": token})
+
+        async def call(server: RunningServer, url: str) -> None:
+            address = f"ws://127.0.0.1:{server.port}/v1/twilio"
+            async with connect(address, additional_headers=twilio_headers(server)) as socket:
+                await socket.send(start(["inbound"], webhook_url=url))
+                for frame in track("inbound", party(8_000 * 4)):
+                    await socket.send(frame)
+                await socket.send(stop())
+                with contextlib.suppress(ConnectionClosed):
+                    await socket.recv()
+
+        with (
+            receiver([500]) as (url, received),
+            workers(settings),
+            RunningServer(settings) as server,
+        ):
+            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+            asyncio.run(call(server, url))
+            deadline_s = time.monotonic() + PATIENCE_S
+            while len({headers["webhook-id"] for headers, _ in received}) < 2 or len(received) < 3:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+        told = {headers["webhook-id"]: json.loads(body) for headers, body in received}
+        assert {document["type"] for document in told.values()} == {"utterance", "session.closed"}
+        (headers, body), *_ = received
+        document = Webhook(SECRET).verify(body, headers)
+        data = document["data"]
+        assert headers["webhook-id"] == f"msg_{data['session_id']}_{data['seq']}"
+        assert data["front_end"] == "twilio"
