@@ -42,7 +42,22 @@ def write_split(root: Path, corpus: str = "toy") -> Path:
     return split
 
 
-def write_config(root: Path, *, epochs: int = 2) -> Path:
+#: Nothing between the network and the toy corpus, which is told apart by pitch alone.
+_PLAIN = """
+vtlp = 0.0
+tilt_db = 0.0
+noise = 0.0
+reverberation = 0.0
+car = 0.0
+telephone = 0.0
+edges = 0.0
+crop = 0.0
+n_masks = 0"""
+
+
+def write_config(
+    root: Path, *, epochs: int = 2, augmented: bool = True, learning_rate: float = 2e-3
+) -> Path:
     config = root / "toy.toml"
     config.write_text(
         f"""
@@ -55,10 +70,11 @@ channels = 8
 n_blocks = 2
 n_heads = 2
 [augment]
-speeds = [1.0]
+speeds = [1.0]{"" if augmented else _PLAIN}
 [training]
 epochs = {epochs}
 batch_size = 8
+learning_rate = {learning_rate}
 """
     )
     return config

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
 from model_export.world import World
@@ -26,7 +28,7 @@ def test_alone_without_torchrun(monkeypatch):
 
 def test_two_processes_train_one_network_as_well_as_one_does(tmp_path):
     write_corpus(tmp_path)
-    write_config(tmp_path, epochs=4)
+    write_config(tmp_path, epochs=10, augmented=False, learning_rate=1e-2)
     write_split(tmp_path)
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
@@ -44,11 +46,11 @@ def test_two_processes_train_one_network_as_well_as_one_does(tmp_path):
     losses = {}
     for out in ("alone", "together"):
         lines = (tmp_path / out / "log.jsonl").read_text().splitlines()
-        assert len(lines) == 4  # only the first process writes
+        assert len(lines) == 10  # only the first process writes
         losses[out] = [float(line.split('"loss": ')[1].split(",")[0]) for line in lines]
-    # Other draws of the augmentation, the same task: the losses fall alike.
-    for alone, shared in zip(losses["alone"], losses["together"], strict=True):
-        assert abs(alone - shared) < 0.15
+    for told in losses.values():
+        assert np.mean(told[-3:]) < 0.85 * np.mean(told[:3])
+    assert np.mean(losses["together"]) == pytest.approx(np.mean(losses["alone"]), abs=0.15)
     final = torch.load(tmp_path / "together" / "final.pt", weights_only=True)
     assert all(torch.isfinite(weights).all() for weights in final["network"].values())
 
