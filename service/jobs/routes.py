@@ -6,8 +6,9 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -29,7 +30,12 @@ from service.uploads import BODY, receive_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ID = re.compile(r"[0-9a-f]{32}")
-_MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
+#: Of a job's end, or of an event of a live session.
+_MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}(_[0-9]{1,18})?")
+
+# What is no id is nobody's job: 404, as for a job that was deleted.
+JobId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_ID.pattern}$"})]
+MessageId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_MESSAGE_ID.pattern}$"})]
 _READ_BYTES = 2**16
 
 router = APIRouter(tags=["jobs"])
@@ -118,7 +124,7 @@ async def listed(request: Request) -> JobPage:
     summary="How far is it?",
     responses=problems.described(400, 401, 403, 404, 429, 503),
 )
-async def state(request: Request, job_id: str) -> JobState:
+async def state(request: Request, job_id: JobId) -> JobState:
     """`progress` is the share of the recording that was scored."""
     runtime, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
@@ -132,7 +138,7 @@ async def state(request: Request, job_id: str) -> JobState:
     response_class=Response,
     responses=problems.described(400, 401, 403, 404, 429, 503),
 )
-async def deleted(request: Request, job_id: str) -> Response:
+async def deleted(request: Request, job_id: JobId) -> Response:
     """Nothing is kept of it."""
     _, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
@@ -150,7 +156,7 @@ async def deleted(request: Request, job_id: str) -> Response:
         **problems.described(400, 401, 403, 404, 409, 429, 503),
     },
 )
-async def result(request: Request, job_id: str) -> Response:
+async def result(request: Request, job_id: JobId) -> Response:
     """The answer of `POST /v1/files`, in the form that `Accept` asks for."""
     _, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
@@ -283,7 +289,7 @@ async def dead_webhooks(request: Request) -> DeadWebhooks:
     status_code=202,
     responses=problems.described(400, 401, 403, 404, 429, 503),
 )
-async def replayed(request: Request, message_id: str) -> Webhook:
+async def replayed(request: Request, message_id: MessageId) -> Webhook:
     """It has the same id and all its attempts anew. One that still waits stays as it is."""
     _, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
@@ -294,7 +300,7 @@ async def replayed(request: Request, message_id: str) -> Webhook:
     if letter is None:
         raise NotFound(
             "there is no such webhook of this API key",
-            remedy="see GET /v1/webhooks/dead; a webhook is deleted with its job",
+            remedy="see GET /v1/webhooks/dead; one is deleted with its job, or as late",
             code="webhook_not_found",
         )
     return _webhook(letter)

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 import glrf_client.sync as client
 from glrf_client import JobFailed, Refused
+from service.auth import LOCAL
 from service.jobs.supervisor import workers
 from service.keys import hashed
 from service.settings import Settings
@@ -317,32 +318,6 @@ class TestWebhooks:
         assert answer.status_code == 404
         assert answer.json()["code"] == "webhook_not_found"
 
-
-class TestClient:
-    def test_the_python_client_hands_in_waits_and_reads(self, service: RunningServer):
-        url = f"http://127.0.0.1:{service.port}"
-        job = client.submit_job(url, STEREO, roles=["a", "b:off"], idempotency_key="client")
-        assert client.submit_job(
-            url, STEREO, roles=["a", "b:off"], idempotency_key="client"
-        ).id == (job.id)
-        done = client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
-        assert (done.status, done.progress, done.duration_ms) == ("succeeded", 1, 7000)
-        assert client.job(url, job.id) == done
-        result = client.job_result(url, job.id)
-        assert [channel.scored for channel in result.channels] == [True, False]
-        assert job.id in [each.id for each in client.jobs(url, status="succeeded").jobs]
-        client.cancel_job(url, job.id)
-        with pytest.raises(Refused, match="no such job"):
-            client.job(url, job.id)
-
-    def test_a_failed_job_raises_its_cause(self, service: RunningServer):
-        url = f"http://127.0.0.1:{service.port}"
-        job = client.submit_job(url, b"no audio")
-        client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
-        with pytest.raises(JobFailed, match=job.id) as raised:
-            client.job_result(url, job.id)
-        assert (raised.value.job.error or {})["code"] == "unsupported_container"
-
     def test_a_call_is_told_as_durably_as_a_job(self, job_settings: Settings):
         """By its own API: the worker beside the other one delivers, as they share their store."""
         token = SecretStr(AUTH_TOKEN)
@@ -376,3 +351,42 @@ class TestClient:
         data = document["data"]
         assert headers["webhook-id"] == f"msg_{data['session_id']}_{data['seq']}"
         assert data["front_end"] == "twilio"
+
+    def test_what_a_call_told_can_be_replayed(self, job_settings: Settings):
+        with RunningServer(job_settings) as server:
+            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+            session_id = uuid.uuid4().hex
+            event = {"type": "utterance", "session_id": session_id, "seq": 7}
+            teller = server.runtime.teller
+            assert teller is not None
+            for _ in range(2):  # a repetition is no second message
+                asyncio.run(teller.tell("http://127.0.0.1:1/hook", LOCAL.name, event))
+            answer = server.http.post(f"/v1/webhooks/msg_{session_id}_7/replay")
+            assert answer.status_code == 202, answer.text
+            assert answer.json()["session_id"] == session_id
+
+
+class TestClient:
+    def test_the_python_client_hands_in_waits_and_reads(self, service: RunningServer):
+        url = f"http://127.0.0.1:{service.port}"
+        job = client.submit_job(url, STEREO, roles=["a", "b:off"], idempotency_key="client")
+        assert client.submit_job(
+            url, STEREO, roles=["a", "b:off"], idempotency_key="client"
+        ).id == (job.id)
+        done = client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
+        assert (done.status, done.progress, done.duration_ms) == ("succeeded", 1, 7000)
+        assert client.job(url, job.id) == done
+        result = client.job_result(url, job.id)
+        assert [channel.scored for channel in result.channels] == [True, False]
+        assert job.id in [each.id for each in client.jobs(url, status="succeeded").jobs]
+        client.cancel_job(url, job.id)
+        with pytest.raises(Refused, match="no such job"):
+            client.job(url, job.id)
+
+    def test_a_failed_job_raises_its_cause(self, service: RunningServer):
+        url = f"http://127.0.0.1:{service.port}"
+        job = client.submit_job(url, b"no audio")
+        client.wait_for_job(url, job.id, poll_s=0.1, timeout_s=PATIENCE_S)
+        with pytest.raises(JobFailed, match=job.id) as raised:
+            client.job_result(url, job.id)
+        assert (raised.value.job.error or {})["code"] == "unsupported_container"
