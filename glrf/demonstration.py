@@ -57,6 +57,7 @@ def demo(
         console.print(f"missing: {line}", style="red", markup=False)
     if missing:
         raise typer.Exit(1)
+    console.print("The voice is synthetic: whether it is heard as meant says nothing of the model.")
     console.print("Every expected event arrived.")
 
 

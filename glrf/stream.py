@@ -5,9 +5,12 @@ import signal
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from glrf_client import ConnectionState
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 
@@ -66,8 +69,9 @@ async def _stream(
 
     from glrf.audio import decoded, open_file
     from glrf.live import view
-    from glrf_client import AudioFormat, microphone, reader_source
+    from glrf_client import AudioFormat, SessionClosed, microphone, reader_source
     from glrf_client import stream as events_of
+    from ser_core.errors import BadAudio
 
     stop = asyncio.Event()
     with ExitStack() as stack:
@@ -80,9 +84,32 @@ async def _stream(
             audio = audio.paced() if realtime else audio
         _stop_at_interrupt(stop)
         screen = stack.enter_context(view(Console(), f"{source} at {url}"))
-        events = events_of(url, audio.until(stop), roles=roles, rules=rules, api_key=api_key)
+        events = events_of(
+            url,
+            audio.until(stop),
+            roles=roles,
+            rules=rules,
+            api_key=api_key,
+            on_connection=_tell_outage,
+        )
+        n_heard_ms = 0
         async for event in events:
             screen.show(event)
+            if isinstance(event, SessionClosed):
+                n_heard_ms = event.usage.audio_ms
+    if not n_heard_ms:
+        raise BadAudio(
+            f"no audio came from {source}", remedy="is what feeds it running?", code="empty_audio"
+        )
+
+
+def _tell_outage(connection: "ConnectionState") -> None:
+    """On stderr, beside the picture or the lines."""
+    if connection.state == "waiting":
+        line = f"glrf: {connection.cause}; trying again in {connection.delay_s:.1f} s"
+        print(line, file=sys.stderr)
+    elif connection.resumed:
+        print("glrf: connected again, the stream goes on", file=sys.stderr)
 
 
 def _stop_at_interrupt(stop: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,12 +44,14 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
         await runtime.stop()
         await asyncio.to_thread(desk.close)
 
-    app = FastAPI(
+    # FastAPI with `/docs` from its own files: a service without the internet has a manual too.
+    app = FastAPIOffline(
         title="GLRF",
         summary="Streaming speech emotion recognition",
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
+        static_url="/docs/static",
     )
     app.state.runtime = runtime
     app.state.jobs = desk

@@ -373,7 +373,8 @@ def parse_roles(text: str) -> tuple[Role, ...]:
         if not _ROLE.fullmatch(name) or (colon and state != "off"):
             raise BadParameter(
                 f"roles: {part[:64]!r} is not a role",
-                remedy="write one a channel, like customer,agent or customer,agent:off",
+                remedy="write one a channel, of 1 to 32 letters, digits, _ . or -, like "
+                "customer,agent or customer,agent:off",
             )
         roles.append(Role(name, scored=not colon))
     if not any(role.scored for role in roles):

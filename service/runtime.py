@@ -96,6 +96,8 @@ class Runtime:
         self.checkpoints = CheckpointSeal(
             settings.checkpoint_key_bytes(), settings.checkpoint_ttl_s
         )
+        if not settings.checkpoint_key_bytes():
+            log.info("no GLRF_CHECKPOINT_KEYS: streams go on in this process only, until it ends")
         self.metrics = Metrics()
         self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
         self.access = Access(settings)

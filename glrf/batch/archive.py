@@ -93,7 +93,8 @@ def _of_manifest(manifest: Path, data: Path) -> Iterator[Item]:
                 yield _item(name, data / name, row.get("roles") or None)
         except (csv.Error, UnicodeDecodeError) as error:
             raise BadParameter(
-                f"{manifest} is no CSV: {error}", remedy="give a folder, or a CSV in UTF-8"
+                f"{manifest} is no CSV: {error}",
+                remedy="give a folder, or a CSV in UTF-8; one recording is for `glrf analyze`",
             ) from error
 
 

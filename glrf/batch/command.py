@@ -60,7 +60,13 @@ def batch(
     A run that was killed goes on where it was when it is started again. A recording that cannot be
     scored has a row that says why, and then the exit status is not 0.
     """
+    from ser_core.errors import BadParameter
+
     needed("pyarrow", "pip install 'glrf[batch]'")
+    if out.suffix != ".parquet":
+        raise BadParameter(
+            f"{out} would hold Parquet", remedy="name the table with the suffix .parquet"
+        )
     from glrf.batch.archive import chunks_of, items_of
     from glrf.batch.engines import on_ray, on_this_machine
     from glrf.batch.parts import Parts
@@ -95,11 +101,14 @@ def batch(
             parts.write(chunk, chunk_rows)
             n_done += len(chunk.items)
             report(n_done, len(items))
-    n_rows, n_failed = parts.join(chunks)
+    n_rows, failed = parts.join(chunks)
     typer.echo(
-        f"{out}: {n_rows} rows of {len(items)} recordings, {n_failed} of which could not be scored"
+        f"{out}: {n_rows} rows of {len(items)} recordings, {failed.total()} of which could not be "
+        "scored"
     )
-    if n_failed:
+    for code, n_times in failed.most_common():
+        typer.echo(f"{code}: {n_times} (see error_detail)", err=True)
+    if failed:
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -1,6 +1,7 @@
 """The table in the making: a part a chunk, each written whole or not at all; then all in one."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,27 +44,28 @@ class Parts:
         table = pa.Table.from_pylist(list(rows), self._schema)
         _write(self._part(chunk), lambda path: pq.write_table(table, path))
 
-    def join(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
-        """All parts to one table in the archive's order; how many rows, and how many failed.
+    def join(self, chunks: Sequence[Chunk]) -> tuple[int, Counter[str]]:
+        """All parts to one table in the archive's order; how many rows, and what failed how often.
 
         Memory is bounded by the largest part.
         """
-        n_rows = n_failed = 0
+        n_rows = 0
+        failed: Counter[str] = Counter()
 
         def all_parts(path: Path) -> None:
-            nonlocal n_rows, n_failed
+            nonlocal n_rows
             with pq.ParquetWriter(path, self._schema) as writer:
                 for chunk in chunks:
                     part = pq.read_table(self._part(chunk))
                     writer.write_table(part)
                     n_rows += part.num_rows
-                    n_failed += part.num_rows - part["error"].null_count
+                    failed.update(filter(None, part["error"].to_pylist()))
 
         _write(self._out, all_parts)
         for path in self._folder.iterdir():
             path.unlink()
         self._folder.rmdir()
-        return n_rows, n_failed
+        return n_rows, failed
 
     def _part(self, chunk: Chunk) -> Path:
         return self._folder / f"{chunk.number:08d}.parquet"

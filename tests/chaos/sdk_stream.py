@@ -33,11 +33,14 @@ class SdkStream:
         self._recording = recording
         self._speed = speed
         self._lost_s: float | None = None
+        self._is_live = False
         #: What the consumer gets, without what belongs to one connection.
         self.told: list[dict[str, Any]] = []
         self.n_connections = 0
-        #: From the loss of a connection, as the client saw it, to the next result.
-        self.resumed_after_s: list[float] = []
+        #: From the loss of a connection, as the client saw it, to the next result; and how many
+        #: connections were lost until then.
+        self.resumptions: list[tuple[float, int]] = []
+        self._n_lost = 0
 
     async def run(self) -> None:
         """The client tries a first connection once, so whoever opens a stream asks again."""
@@ -62,15 +65,20 @@ class SdkStream:
             if isinstance(event, SessionCreated):
                 continue
             if self._lost_s is not None:
-                self.resumed_after_s.append(time.monotonic() - self._lost_s)
-                self._lost_s = None
+                self.resumptions.append((time.monotonic() - self._lost_s, self._n_lost))
+                self._lost_s, self._n_lost = None, 0
             self.told.append({k: v for k, v in asdict(event).items() if k not in _OF_CONNECTION})
 
     def _watch(self, connection: ConnectionState) -> None:
         if connection.state == "live":
             self.n_connections += 1
-        elif connection.state == "waiting" and self._lost_s is None:
-            self._lost_s = time.monotonic()
+            self._is_live = True
+        elif connection.state == "waiting":
+            if self._lost_s is None:
+                self._lost_s = time.monotonic()
+            # A try that did not come through is no other loss.
+            self._n_lost += self._is_live
+            self._is_live = False
 
     async def _chunks(self) -> AsyncIterator[bytes | Flush]:
         began_s, rate_hz = time.monotonic(), self._recording.rate_hz

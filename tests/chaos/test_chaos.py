@@ -36,7 +36,7 @@ def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
     assert report.n_kills == 2
     assert report.n_streams >= 5
     assert report.n_connections > report.n_streams
-    assert len(report.resumed_after_s) > 0
+    assert len(report.resumptions) > 0
 
 
 def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ ADDRESS = "http://127.0.0.1:8000"
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "tiny.onnx")
-    with local_server({"GLRF_MODEL_DIR": str(folder)}) as server:
+    jobs = {"GLRF_JOBS_DIR": str(folder / "jobs"), "GLRF_JOBS_WORKERS": "1"}
+    with local_server({"GLRF_MODEL_DIR": str(folder), **jobs}) as server:
         yield server.url
 
 

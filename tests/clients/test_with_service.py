@@ -65,6 +65,13 @@ def test_file_and_stream_agree(url: str, tmp_path: Path) -> None:
     assert [summary.role for summary in closed.summary] == ["a", "b"]
 
 
+def test_half_a_sample_at_the_end_is_told(url: str) -> None:
+    events = run(url, [bytes(64_001)])
+    assert [event.code for event in events if isinstance(event, ErrorFrame)] == ["odd_frame"]
+    assert isinstance(events[-1], SessionClosed)
+    assert events[-1].usage.audio_ms == 2_000
+
+
 def test_a_flush_ends_an_utterance(url: str) -> None:
     pcm = (voice(48_000) * 32_767).astype("<i2").tobytes()
     events = run(url, [pcm[:64_000], FLUSH, pcm[64_000:]], start_offset_ms=10_000)

@@ -141,6 +141,12 @@ def test_a_bad_manifest_is_refused(tmp_path: Path, content: bytes, cause: str) -
         items_of(manifest)
 
 
+def test_a_table_is_named_as_what_it_is(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
+    done = cli.invoke(app, ["batch", str(recordings), "--out", str(tmp_path / "r.csv")])
+    assert done.exit_code == 2
+    assert "suffix .parquet" in done.stderr
+
+
 def test_an_empty_or_absent_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="no recordings"):
         items_of(tmp_path)

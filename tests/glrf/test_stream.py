@@ -3,12 +3,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from glrf.local_server import LocalServer
+from glrf.local_server import LocalServer, local_server
 from glrf.main import app
 from ser_core.labels import LABELS
 from tests.glrf.conftest import CLIP
@@ -122,3 +123,27 @@ def interrupt_after_segments(monkeypatch: pytest.MonkeyPatch, n_segments: int) -
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Lines, "show", counting)
+
+
+def test_nothing_on_stdin_is_a_failure(server: LocalServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "glrf", "stream", "-", "--url", server.url],
+        input=b"", capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"no audio came from -" in done.stderr
+
+
+def test_a_lost_connection_is_told(model_dir: Path) -> None:
+    with local_server({"GLRF_MODEL_DIR": str(model_dir)}) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-m", "glrf", "stream", str(CLIP), "--url", server.url],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith("   0.8 s")
+        os.kill(server.pid, signal.SIGKILL)
+        assert "trying again in" in child.stderr.readline()
+        child.kill()
+        child.communicate()

@@ -94,7 +94,14 @@ def test_documentation_is_served(server: RunningServer) -> None:
     for status in set(responses) - {"200"}:
         schema = responses[status]["content"]["application/problem+json"]["schema"]
         assert {"code", "remedy", "request_id"} <= set(schema["required"])
-    assert server.http.get("/docs").status_code == 200
+    page = server.http.get("/docs")
+    assert page.status_code == 200
+    # Nothing of it comes from another host.
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(sources) >= 2
+    for source in sources:
+        assert server.http.get(source).status_code == 200, source
+    assert "https://" not in page.text
 
 
 def test_metrics(server: RunningServer) -> None:

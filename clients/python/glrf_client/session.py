@@ -154,6 +154,11 @@ class Session:
     async def close(self) -> None:
         """Says that there is no more audio. Read on until the iterator ends: results follow."""
         if not self._is_closing:
+            if self._rest:
+                # Half a sample: the server says so, in its own words.
+                await self._wait_for_room()
+                rest, self._rest = self._rest, b""
+                self._outbox.add_audio(rest, len(rest))
             await self._command(type="close")
             self._is_closing = True
 
