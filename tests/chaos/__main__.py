@@ -16,6 +16,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--duration-s", type=float, default=60.0, help="of the long recordings")
     parser.add_argument("--fault-every-s", type=float, default=1.0)
+    parser.add_argument(
+        "--pause-s", type=float, default=1.25, help="mean time from ready again to the next kill"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -25,6 +28,7 @@ def main() -> None:
             n_kills=options.kills,
             duration_s=options.duration_s,
             fault_every_s=options.fault_every_s,
+            pause_s=options.pause_s,
             seed=options.seed,
         )
         await trial.run()

@@ -92,6 +92,7 @@ class Trial:
         n_kills: int,
         duration_s: float,
         fault_every_s: float,
+        pause_s: float = 1.25,
         seed: int = 0,
         speed: float = 1.0,
         model_dir: Path | None = None,
@@ -99,6 +100,7 @@ class Trial:
         self._n_streams = n_streams
         self._n_kills = n_kills
         self._fault_every_s = fault_every_s
+        self._pause_s = pause_s
         self._speed = speed
         self._random = random.Random(seed)
         self._recordings = recordings(duration_s)
@@ -169,7 +171,7 @@ class Trial:
     async def _kill(self) -> None:
         """One replica after the other; the next when the last is ready again."""
         for number in range(self._n_kills):
-            await asyncio.sleep(self._random.uniform(0.5, 2.0))
+            await asyncio.sleep(self._pause_s * self._random.uniform(0.4, 1.6))
             replica = self._replicas[number % 2]
             await replica.kill()
             self.report.n_kills += 1
