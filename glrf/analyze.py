@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from glrf.engine import Device, ModelDir, settings_with
 from glrf.failure import told
 
 if TYPE_CHECKING:
@@ -67,16 +68,8 @@ def analyze(
     partial: Annotated[
         bool, typer.Option(help="Tell segments shorter than 2 s while an utterance starts.")
     ] = True,
-    model_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="GLRF_MODEL_DIR", help="Folder of .onnx models. Default: the shipped one."
-        ),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        typer.Option(envvar="GLRF_DEVICE", help="Where the model runs. Default: auto."),
-    ] = None,
+    model_dir: ModelDir = None,
+    device: Device = None,
 ) -> None:
     """Tell the emotions of audio files, offline: scores 0 to 1 every 0.4 s, labels, a summary.
 
@@ -85,7 +78,6 @@ def analyze(
     """
     from ser_core.errors import BadParameter
     from service.requests import FileQuery
-    from service.settings import Settings
 
     forms: list[Form] = []
     for form, is_asked in zip(_FORMS, (as_json, as_csv, as_vtt), strict=True):
@@ -110,10 +102,7 @@ def analyze(
     }
     query = FileQuery(**{name: value for name, value in asked.items() if value is not None})
     query.check()
-    given = {"model_dir": model_dir, "device": device}
-    settings = Settings.from_environment(
-        **{name: value for name, value in given.items() if value is not None}
-    )
+    settings = settings_with(model_dir=model_dir, device=device)
     form = forms[0] if forms else "text"
     status = asyncio.run(_analyze_all(files, settings, query, form, report, plot))
     if status:

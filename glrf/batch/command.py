@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from glrf.engine import Device, ModelDir, settings_with
 from glrf.failure import EXIT_FAILED, needed
 
 if TYPE_CHECKING:
@@ -44,16 +45,8 @@ def batch(
             help="Work on a Ray cluster (auto, ray://host:10001), or on a local one (local).",
         ),
     ] = None,
-    model_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="GLRF_MODEL_DIR", help="Folder of .onnx models. Default: the shipped one."
-        ),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        typer.Option(envvar="GLRF_DEVICE", help="Where the model runs. Default: auto."),
-    ] = None,
+    model_dir: ModelDir = None,
+    device: Device = None,
 ) -> None:
     """Score an archive: one table, at least one row a recording, in the archive's order.
 
@@ -74,12 +67,8 @@ def batch(
     from glrf.batch.scoring import Work
     from glrf.progress import bar
     from service.runtime import load_models
-    from service.settings import Settings
 
-    given = {"model_dir": model_dir, "device": device}
-    settings = Settings.from_environment(
-        **{name: value for name, value in given.items() if value is not None}
-    )
+    settings = settings_with(model_dir=model_dir, device=device)
     items = items_of(source, data)
     chunks = chunks_of(items)
     backend = load_models(settings).default
