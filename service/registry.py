@@ -39,8 +39,9 @@ class ModelRegistry:
         """
         paths = sorted(folder.glob("*.onnx"))
         if not paths:
+            what = "no .onnx model in" if folder.is_dir() else "no folder"
             raise ModelNotFound(
-                f"there is no .onnx model in {folder}",
+                f"there is {what} {folder}",
                 remedy="set GLRF_MODEL_DIR to a folder with one written by `glrf export`",
             )
         return cls([load(path) for path in paths], default)

@@ -240,7 +240,8 @@ class Settings(BaseSettings):
     )
     jobs_dir: Path = Field(
         default=Path("glrf-jobs"),
-        description="Folder of the jobs' recordings; the same for all processes of one store.",
+        description="Folder of the jobs' recordings, from the current one if relative; the same "
+        "for all processes of one store.",
     )
     jobs_workers: int = Field(
         default=1,

@@ -225,7 +225,7 @@ def _check_succeeded(job: Job) -> None:
     if job.status == "failed":
         raise Conflict(
             f"the job failed: {json.loads(job.error or '{}').get('detail', 'no reason is known')}",
-            remedy="see `error` of GET /v1/jobs/{id}",
+            remedy=f"see `error` of GET /v1/jobs/{job.id}",
             code="job_failed",
         )
     if job.status != "succeeded":
