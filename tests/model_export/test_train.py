@@ -76,9 +76,7 @@ def test_average_follows_the_weights():
 
 def test_a_finished_checkpoint_can_be_the_start(tmp_path, inputs):
     first = train(**inputs, out=tmp_path / "first")
-    inputs["config"].write_text(
-        inputs["config"].read_text().replace("epochs = 2", "epochs = 1\nlearning_rate = 1e-9")
-    )
+    write_config(inputs["config"].parent, epochs=1, learning_rate=1e-9)
     second = torch.load(train(**inputs, out=tmp_path / "second", init=first))
     assert len(second["init_sha256"]) == 64
     name = "blocks.0.global_.qkv.weight"

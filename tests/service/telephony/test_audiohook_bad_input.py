@@ -57,7 +57,7 @@ def refused(server: RunningServer, act: Act, **signed: Any) -> tuple[dict[str, A
         ({"customConfig": {"role": "customer"}}, "error", "unknown parameter 'role'"),
         ({"customConfig": {"roles": ["customer"]}}, "error", "not plain text"),
         ({"customConfig": {"roles": "a:off,b:off"}}, "error", "every channel off"),
-        ({"customConfig": {"webhook_url": "https://example.com"}}, "error", "no webhooks"),
+        ({"customConfig": {"webhook_url": "https://example.com"}}, "error", "no secret to sign"),
         ({"customConfig": {"model": "nobody"}}, "error", "bad_parameter"),
     ],
 )

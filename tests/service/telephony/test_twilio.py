@@ -262,7 +262,7 @@ def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None
         ([start(roles="customer:off,agent:off")], 4400, "every channel off"),
         ([start(roles="a,b,c")], 4400, "roles names 3 channels"),
         ([start(model="nobody")], 4400, "nobody"),
-        ([start(webhook_url="https://example.com/hook")], 4400, "no webhooks are served"),
+        ([start(webhook_url="https://example.com/hook")], 4400, "no secret to sign webhooks"),
         ([start().replace("8000", "16000")], 4415, "16000 Hz"),
         ([start().replace("audio/x-mulaw", "audio/opus")], 4415, "audio/opus"),
     ],
