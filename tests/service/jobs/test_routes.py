@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import glrf_client.sync as client
+from glrf.local_server import local_server
 from glrf_client import JobFailed, Refused
 from service.auth import LOCAL
 from service.jobs.supervisor import workers
@@ -364,6 +368,36 @@ class TestWebhooks:
             answer = server.http.post(f"/v1/webhooks/msg_{session_id}_7/replay")
             assert answer.status_code == 202, answer.text
             assert answer.json()["session_id"] == session_id
+
+    def test_attempts_go_on_after_the_server_and_its_worker_were_killed(
+        self, model_dir: Path, tmp_path: Path
+    ):
+        settings = {
+            "GLRF_MODEL_DIR": str(model_dir),
+            "GLRF_JOBS_DIR": str(tmp_path),
+            "GLRF_JOBS_WORKERS": "1",
+            "GLRF_WEBHOOK_SECRETS": SECRET,
+            "GLRF_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
+            "GLRF_WEBHOOK_RETRY_S": "3,3",
+        }
+        with receiver([500]) as (url, received):
+            deadline_s = time.monotonic() + PATIENCE_S
+            with local_server(settings) as server:
+                query = {"webhook_url": url}
+                httpx.post(f"{server.url}/v1/jobs", params=query, content=STEREO).raise_for_status()
+                while not received:
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.05)
+                time.sleep(1)  # the attempt's outcome is noted
+                os.kill(server.pid, signal.SIGKILL)  # its worker goes with it
+            assert len(received) == 1
+            with local_server(settings):
+                while len(received) < 2:
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.05)
+        (first, body), (second, again) = received
+        assert first["webhook-id"] == second["webhook-id"]
+        assert body == again
 
 
 class TestClient:
