@@ -147,7 +147,11 @@ class Channel:
     @property
     def position(self) -> int:
         """What was received, in samples at the model's rate."""
-        return max(self._at_model_rate(self._n_received), self._least_position)
+        return self.position_after(0)
+
+    def position_after(self, n_samples: int) -> int:
+        """What the position will be when so many more samples of the input were received."""
+        return max(self._at_model_rate(self._n_received + n_samples), self._least_position)
 
     def _at_model_rate(self, n_samples: int) -> int:
         return n_samples * self._spec.features.sample_rate_hz // self._rate_in_hz
@@ -181,6 +185,20 @@ class Channel:
             self._first_patched = self._at_model_rate(n_before)
         self._n_received += len(samples)
         return self._hops(self._resampler.accept(clean))
+
+    @property
+    def n_wanted(self) -> int:
+        """Samples of the input without which `accept` has nothing to tell."""
+        if self._replay is not None:
+            return 1
+        if self._endpointer is not None:
+            next_end = self._endpointer.next_end
+        else:
+            assert self.utterance is not None
+            next_end = self.utterance.start + self._framer.next_end
+        # A resampler may be ahead of its input by a sample, and where it began by another.
+        n_needed = (next_end - 2) * self._rate_in_hz // self._spec.features.sample_rate_hz
+        return n_needed - self._n_received
 
     def drain(self) -> tuple[list[Hop | End], Hop | None]:
         """What the resampler held back, and the last segment of a short utterance."""
@@ -283,10 +301,9 @@ class Channel:
 
     # --- going on elsewhere --------------------------------------------------------------------
 
-    @property
-    def resume_from(self) -> int:
-        """The first sample of the input that what is to come depends on."""
-        return self._entry(self.state())[0]
+    def resume_from(self, state: dict[str, Any]) -> int:
+        """The first sample of the input that what comes after a `state` depends on."""
+        return self._entry(state)[0]
 
     def state(self) -> dict[str, Any]:
         """What was cut so far, as JSON holds it; what the audio tells again is not in it."""

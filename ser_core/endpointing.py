@@ -121,11 +121,16 @@ class Endpointer:
     def _received(self) -> int:
         return self._audio_start + len(self._audio)
 
+    @property
+    def next_end(self) -> int:
+        """Where the next step will end: nothing is told before."""
+        return self._cursor + self._step_samples
+
     def accept(self, samples: Float32) -> Iterator[Opened | Heard | Closed]:
         """Takes float32 `(n,)`."""
         self._audio = np.concatenate((self._audio, samples))
-        while self._received >= self._cursor + self._step_samples:
-            yield from self._step(self._cursor + self._step_samples)
+        while self._received >= self.next_end:
+            yield from self._step(self.next_end)
 
     def flush(self, position: int) -> Iterator[Opened | Heard | Closed]:
         """Ends the utterance, if there is one; the next sample accepted is the one at `position`.

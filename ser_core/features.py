@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
 _AMIN = 1e-10  # power floor, -100 dB; librosa's default
+_DECIBELS = np.float32(10 / math.log(10))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,10 @@ class FeatureSpec:
         return basis.astype(np.float32)
 
     @cached_property
+    def _dct_64(self) -> NDArray[np.float64]:
+        return self.dct.astype(np.float64)
+
+    @cached_property
     def _mel_t(self) -> Float32:
         return np.ascontiguousarray(self.mel_filters.T)
 
@@ -84,7 +88,11 @@ def power_spectrum(samples: Float32, spec: FeatureSpec) -> Float32:
     n_frames = spec.n_frames(len(samples))
     if n_frames == 0:
         return np.empty((0, spec.frame_samples // 2 + 1), np.float32)
-    frames = sliding_window_view(samples, spec.frame_samples)[:: spec.hop_samples][:n_frames]
+    samples = np.ascontiguousarray(samples)
+    step = samples.itemsize
+    frames = np.ndarray(
+        (n_frames, spec.frame_samples), samples.dtype, samples, 0, (spec.hop_samples * step, step)
+    )
     # In float64, as librosa: a float32 FFT's rounding reaches the bands beside a pure tone.
     spectrum = np.fft.rfft(frames * spec.window, axis=1)
     return (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
@@ -92,7 +100,8 @@ def power_spectrum(samples: Float32, spec: FeatureSpec) -> Float32:
 
 def mel_db(mel_power: Float32) -> Float32:
     """Decibels of mel-band power, reference 1, floored at -100 dB; same shape."""
-    return 10 * np.log10(np.maximum(mel_power, _AMIN))
+    # NumPy has a vector routine for the natural logarithm alone.
+    return np.log(np.maximum(mel_power, _AMIN)) * _DECIBELS
 
 
 def mfcc(samples: Float32, spec: FeatureSpec) -> Float32:
@@ -104,4 +113,17 @@ def mfcc_of_power(power: Float32, spec: FeatureSpec) -> Float32:
     """The same from `power_spectrum`'s result."""
     mel_power = power @ spec._mel_t  # pyright: ignore[reportPrivateUsage]
     # Summed in float64: forty bands at -100 dB make coefficients of hundreds.
-    return np.matmul(mel_db(mel_power), spec.dct, dtype=np.float64).astype(np.float32)
+    return (mel_db(mel_power).astype(np.float64) @ spec._dct_64).astype(np.float32)  # pyright: ignore[reportPrivateUsage]
+
+
+def quantile(values: NDArray[np.floating], share: float) -> NDArray[np.floating]:
+    """Along the first axis, linearly between neighbours.
+
+    `np.quantile` for one share and finite values, at a tenth of its time for the few frames of a
+    step.
+    """
+    ordered = np.sort(values, axis=0)
+    place = share * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

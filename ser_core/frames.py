@@ -44,12 +44,17 @@ class HopFramer:
         """Samples accepted since the utterance began."""
         return self.first_sample + len(self._pending)
 
+    @property
+    def next_end(self) -> int:
+        """Where in the utterance the next step will end."""
+        return self.last_end + self._step_samples
+
     def accept(self, samples: Float32) -> list[Step]:
         """Takes float32 `(n,)`; returns each step that it completed, often none."""
         self._pending = np.concatenate((self._pending, samples))
         steps: list[Step] = []
-        while self.n_received >= self.last_end + self._step_samples:
-            steps.append(self._take(self.last_end + self._step_samples))
+        while self.n_received >= self.next_end:
+            steps.append(self._take(self.next_end))
         return steps
 
     def flush(self) -> Step | None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from ser_core.events import Decision, Scores, Summary
 from ser_core.features import Float32
 from ser_core.labels import is_pure
+
+#: Where the exponential neither overflows nor says anything new.
+_LEAST, _MOST = np.float32(-80), np.float32(80)
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,18 @@ class Calibration:
 
     def scores(self, logits: Float32) -> Float32:
         """One-vs-rest logits `(..., n_labels)` to scores in 0..1 of the same shape."""
-        z = logits * np.asarray(self.scale, np.float32) + np.asarray(self.bias, np.float32)
-        return (1 / (1 + np.exp(-np.clip(z, -80, 80)))).astype(np.float32)
+        scale, bias = self._arrays
+        z = np.minimum(np.maximum(logits * scale + bias, _LEAST), _MOST)
+        return (1 / (1 + np.exp(-z))).astype(np.float32, copy=False)
+
+    @cached_property
+    def _arrays(self) -> tuple[Float32, Float32]:
+        return np.asarray(self.scale, np.float32), np.asarray(self.bias, np.float32)
 
 
 def named(scores: Float32, labels: tuple[str, ...]) -> Scores:
     """float32 `(n_labels,)` as a mapping."""
-    return dict(zip(labels, (float(score) for score in scores), strict=True))
+    return dict(zip(labels, scores.tolist(), strict=True))
 
 
 class UtteranceMean:

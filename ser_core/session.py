@@ -21,7 +21,7 @@ What that one tells is what this one would have told, bit for bit (ADR 10).
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,7 @@ class StreamSession:
         self._spec = spec
         check_labels(config.rules, spec.labels)
         self._asked = self._options = _Options(config.smoothing, spec.thresholds)
+        self._unheard = bytearray()  # raw audio that completes nothing yet
         self._decoder: Decoder | OpusDecoder
         if config.encoding == "opus":
             self._decoder = OpusDecoder(config.n_channels)
@@ -212,12 +213,35 @@ class StreamSession:
 
         Raises `BadPacket` for a packet that cannot be decoded, after its time went by as silence.
         """
-        try:
-            samples = self._decoder.accept(data)
-        except BadPacket as error:
-            self.receive_samples(np.zeros((error.n_samples, self.config.n_channels), np.float32))
-            raise
-        self.receive_samples(samples)
+        if self._is_closed:
+            raise RuntimeError("the session is closed")
+        if isinstance(self._decoder, OpusDecoder):
+            try:
+                samples = self._decoder.accept(data)
+            except BadPacket as error:
+                silence = np.zeros((error.n_samples, self.config.n_channels), np.float32)
+                self.receive_samples(silence)
+                raise
+            self.receive_samples(samples)
+            return
+        # Work is done once a hop: in between a chunk is only kept (ADR 22).
+        frame_bytes = self._decoder.frame_bytes
+        n_before = len(self._unheard) // frame_bytes
+        self._unheard += data
+        n_unheard = len(self._unheard) // frame_bytes
+        self._n_received += n_unheard - n_before
+        if any(n_unheard >= channel.n_wanted for channel in self._channels):
+            self._hear()
+
+    def _hear(self) -> None:
+        """Decodes what was kept, but for a part of a sample."""
+        if not self._unheard:
+            return
+        assert isinstance(self._decoder, Decoder)
+        n_whole = len(self._unheard) - len(self._unheard) % self._decoder.frame_bytes
+        data = bytes(self._unheard[:n_whole])
+        del self._unheard[:n_whole]
+        self._take(self._decoder.accept(data))
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
@@ -226,7 +250,11 @@ class StreamSession:
         """
         if self._is_closed:
             raise RuntimeError("the session is closed")
+        self._hear()
         self._n_received += len(samples)
+        self._take(samples)
+
+    def _take(self, samples: Float32) -> None:
         told = [channel.accept(samples[:, channel.index]) for channel in self._channels]
         self._advance(told)
         if any(told):
@@ -245,6 +273,7 @@ class StreamSession:
         """
         if self.is_replaying:
             return
+        self._hear()
         if self.config.endpointing == "off":
             if self._n_flushed == self._n_received:
                 return
@@ -260,7 +289,8 @@ class StreamSession:
         """Ends the stream: like `flush`, always final, and no audio is taken after it."""
         if self._is_closed:
             return
-        n_rest = self._decoder.flush()
+        self._hear()
+        n_rest = len(self._unheard)
         if n_rest:
             self._warn(
                 0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored"
@@ -323,8 +353,9 @@ class StreamSession:
     @property
     def usage(self) -> Usage:
         """Totals so far."""
+        n_unheard = len(self._unheard) // self.frame_bytes
         return Usage(
-            audio_samples=sum(channel.position for channel in self._channels),
+            audio_samples=sum(channel.position_after(n_unheard) for channel in self._channels),
             speech_samples=sum(channel.speech_samples for channel in self._channels),
             n_segments=self._n_segments,
         )
@@ -340,20 +371,19 @@ class StreamSession:
             return
         if self._outbox and isinstance(self._outbox[-1], _PendingCheckpoint):
             self._outbox.pop()
+        channels = [(channel, channel.utterance, channel.state()) for channel in self._channels]
         self._outbox.append(
             _PendingCheckpoint(
-                resume_from=min(channel.resume_from for channel in self._channels),
+                resume_from=min(channel.resume_from(state) for channel, _, state in channels),
                 state={
                     "detector": self.config.detector,
                     "n_received": self._n_received,
                     "n_flushed": self._n_flushed,
                     "warned": sorted(self._warned),
-                    "smoothing": asdict(self._asked.smoothing),
+                    "smoothing": vars(self._asked.smoothing),
                     "thresholds": self._asked.thresholds.by_label,
                 },
-                channels=[
-                    (channel, channel.utterance, channel.state()) for channel in self._channels
-                ],
+                channels=channels,
             )
         )
 

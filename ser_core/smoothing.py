@@ -162,7 +162,7 @@ class Viterbi:
         self._is_partial = True
 
     def accept(self, scores: Float32, *, partial: bool) -> None:
-        p = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
+        p = np.minimum(np.maximum(scores.astype(np.float64), 1e-6), 1 - 1e-6)
         evidence = VITERBI_EVIDENCE * np.log(p / (1 - p))
         path: NDArray[np.float64] = evidence
         if not (partial or self._is_partial):

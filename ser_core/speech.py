@@ -5,12 +5,13 @@ learns; `ser_core.silero` is the other detector. Both are `Detector`s, and `ser_
 makes utterances of what they say.
 """
 
+import math
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_core.features import FeatureSpec, Float32
+from ser_core.features import FeatureSpec, Float32, quantile
 
 DetectorName = Literal["energy", "silero"]
 Flags = NDArray[np.bool_]
@@ -87,18 +88,21 @@ class EnergyDetector:
         del audio
         bands = np.add.reduceat(power[:, : self._edges[-1]], self._edges[:-1], axis=1)
         level_db = 10 * np.log10(np.maximum(_smooth(bands / self._widths), _TINY))
-        heard_db = np.quantile(level_db, _QUANTILE, axis=0) + _QUANTILE_BIAS_DB
-        spread_db = level_db.std(axis=0)
+        heard_db = quantile(level_db, _QUANTILE) + _QUANTILE_BIAS_DB
+        centred_db = level_db - np.add.reduce(level_db, axis=0) / len(level_db)
+        spread_db = np.sqrt(np.add.reduce(np.square(centred_db), axis=0) / len(level_db))
         is_steady = bool(spread_db @ self._widths < _STEADY_DB * self._widths.sum())
         known_db = self._floor_db
         if known_db is None:  # the first noise heard; but who speaks at once is not noise
             known_db = heard_db if is_steady else np.minimum(heard_db, self._first_db)
         floor_db = np.maximum(np.minimum(known_db, heard_db), self._lowest_db)
         # Log likelihood ratio of speech and noise against noise, bands weighted by their bins.
-        ratio = np.clip(10 ** ((level_db - floor_db) / 10), 1, _MAX_RATIO)
+        ratio = np.exp((level_db - floor_db) * (math.log(10) / 10))
+        ratio = np.minimum(np.maximum(ratio, 1), _MAX_RATIO)
         score = (ratio - np.log(ratio) - 1) @ self._widths / self._widths.sum()
         is_speech: Flags = score > _SPEECH_SCORE
-        rise_db_s = _RISE_IN_SPEECH_DB_S if is_speech.mean() > _SPEECH_SHARE else _RISE_DB_S
+        speech_share = np.count_nonzero(is_speech) / len(is_speech)
+        rise_db_s = _RISE_IN_SPEECH_DB_S if speech_share > _SPEECH_SHARE else _RISE_DB_S
         rises_db_s = np.where(spread_db < _STEADY_DB, _RISE_STEADY_BAND_DB_S, rise_db_s)
         if is_steady:
             rises_db_s[:] = _RISE_STEADY_DB_S

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_core.features import FeatureSpec, Float32
+from ser_core.features import FeatureSpec, Float32, quantile
 
 #: A segment whose loudest hop is below this is no speech. Quiet corpora speak at about -45 dBFS.
 NO_SPEECH_DBFS = -70.0
@@ -59,10 +59,12 @@ class LevelMeter:
         A flush may leave less than a frame, of which nothing is told: no samples change nothing.
         """
         if len(samples):
-            mean = float(samples.mean())
+            mean = float(np.add.reduce(samples) / np.float32(len(samples)))
             centred = samples - np.float32(mean)
             power = float(np.dot(centred, centred)) / len(samples)
-            n_clipped = int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
+            n_clipped = 0
+            if max(float(samples.max()), -float(samples.min())) >= _FULL_SCALE:
+                n_clipped = int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
             self._hops.append((power, n_clipped, mean * len(samples), len(samples)))
         if not self._hops:
             return InputLevel(level_dbfs=-math.inf, clipped_share=0.0, dc=0.0)
@@ -102,7 +104,7 @@ class SpectrumMeter:
         if not len(power):
             return
         low_db = _decibels(power[:, self._low])
-        quiet_db = max(float(np.quantile(low_db, _NOISE_QUANTILE)), self._silence_db)
+        quiet_db = max(float(quantile(low_db, _NOISE_QUANTILE)), self._silence_db)
         risen_db = math.inf
         if self._noise_db is not None:
             risen_db = self._noise_db + _NOISE_RISE_DB_S * self._hop_s * len(power)
@@ -156,4 +158,5 @@ class SpectrumMeter:
 
 def _decibels(power: Float32) -> Float32:
     """Mean of each frame's bins in dB."""
-    return 10 * np.log10(np.maximum(power.mean(axis=1), 1e-12))
+    mean = np.add.reduce(power, axis=1) / np.float32(power.shape[1])
+    return 10 * np.log10(np.maximum(mean, 1e-12))

@@ -87,7 +87,7 @@ def test_any_cut_at_a_hop_gives_the_same_frames() -> None:
 
 
 def test_silence_is_at_the_floor() -> None:
-    assert mel_db(np.zeros(3, np.float32)).tolist() == [-100, -100, -100]
+    assert mel_db(np.zeros(3, np.float32)) == pytest.approx(-100, abs=1e-4)
     features = mfcc(np.zeros(400, np.float32), _spec())
     assert np.isfinite(features).all()
 

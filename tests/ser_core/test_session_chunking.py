@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_core.decode import ENCODINGS, Encoding
+from ser_core.decode import ENCODINGS, Decoder, Encoding
 from ser_core.rules import parse_rules
 from ser_core.session import StreamSession
 from ser_core.smoothing import SMOOTHINGS, SmoothingConfig
@@ -137,3 +137,30 @@ def test_a_trailing_part_of_a_sample_is_warned_of_once_the_stream_ends() -> None
 
 def _split_odd(data: bytes) -> Iterator[bytes]:
     return split(data, [1, 3, 1_001, 0, 77])
+
+
+@pytest.mark.parametrize("endpointing", ["manual", "off", "vad"])
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+@pytest.mark.parametrize("encoding", ["pcm_s16le", "mulaw"])
+def test_what_is_kept_until_it_completes_something_delays_nothing(
+    encoding: Encoding, rate_hz: int, endpointing: Endpointing
+) -> None:
+    config = StreamConfig(
+        encoding=encoding, sample_rate_hz=rate_hz, n_channels=2, endpointing=endpointing
+    )
+    data = _audio(config, 6.0)
+    kept = StreamSession(whole_spec(), config)
+    heard_at_once = StreamSession(whole_spec(), config)
+    decoder = Decoder(encoding, 2)
+    n_bytes = kept.frame_bytes * (rate_hz // 97)  # a chunk that no hop is a multiple of
+    for index, start in enumerate(range(0, len(data), n_bytes)):
+        chunk = data[start : start + n_bytes]
+        kept.receive_audio(chunk)
+        heard_at_once.receive_samples(decoder.accept(chunk))
+        if index % 150 == 149:
+            kept.flush()
+            heard_at_once.flush()
+        assert kept.n_cut == heard_at_once.n_cut
+        assert kept.n_untold == heard_at_once.n_untold
+        assert kept.usage == heard_at_once.usage
+    assert kept.n_cut > 10
