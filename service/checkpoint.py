@@ -17,7 +17,7 @@ import json
 import secrets
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -56,6 +56,10 @@ class StreamState:
     session: dict[str, Any]
 
 
+_FIELDS = fields(StreamState)
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class CheckpointSeal:
     """Makes tokens with the first key, and opens those of any of its keys.
 
@@ -73,8 +77,9 @@ class CheckpointSeal:
 
     def seal(self, state: StreamState, now_s: float) -> str:
         """A token of the state that expires `ttl_s` after `now_s` (Unix time)."""
-        document = {"expires_s": now_s + self.ttl_s, **asdict(state)}
-        text = zlib.compress(json.dumps(document, separators=(",", ":")).encode())
+        document = {"expires_s": now_s + self.ttl_s}
+        document |= {field.name: getattr(state, field.name) for field in _FIELDS}
+        text = zlib.compress(_ENCODE(document).encode())
         head = bytes([VERSION]) + self._first_id + secrets.token_bytes(_SALT_BYTES)
         sealed = self._cipher(head).encrypt(_NONCE, text, head)
         return _text_of(head + sealed)

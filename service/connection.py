@@ -7,6 +7,8 @@ full, and to let a client read why it was refused while it still sends.
 import logging
 import socket
 from asyncio import BaseTransport
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -24,13 +26,15 @@ LINGER_S = 2.0
 
 
 class StreamConnection(WebSocketsSansIOProtocol):
-    """One WebSocket connection. Offers `glrf.drop` in the scope's extensions.
+    """One WebSocket connection. Offers `glrf.drop` and `glrf.write` in the scope's extensions.
 
-    The application may put `glrf.too_large` there: it gives the last message, and the reason of
-    the close, for a frame that is refused unread.
+    The application may put two functions there: `glrf.too_large` gives the last message, and the
+    reason of the close, for a frame that is refused unread; `glrf.hear` takes a binary message in
+    the place of `receive`, and says whether it did. It is asked where no other message waits.
     """
 
     _is_lingering = False
+    _extensions: Mapping[str, Any] = MappingProxyType({})
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -44,7 +48,35 @@ class StreamConnection(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self.scope["extensions"]["glrf.drop"] = self.drop  # type: ignore[typeddict-unknown-key]
+            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions |= {"glrf.drop": self.drop, "glrf.write": self.write}
+            self._extensions = extensions
+
+    def send_receive_event_to_app(self) -> None:
+        hear = self._extensions.get("glrf.hear")
+        if (
+            hear is not None
+            and self.curr_msg_data_type == "bytes"
+            and not self.close_sent
+            and self.queue.empty()
+            and hear(self.frames[0] if len(self.frames) == 1 else b"".join(self.frames))
+        ):
+            self.frames = []
+            return
+        super().send_receive_event_to_app()
+
+    def write(self, text: bytes) -> bool:
+        """Sends a text message, unless the connection is closing or its buffer full."""
+        if (
+            not self.handshake_complete
+            or self.disconnected
+            or self.close_sent
+            or not self.writable.is_set()
+        ):
+            return False
+        self.conn.send_text(text)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
 
     def drop(self, text: str, code: int) -> None:
         """Queues one last message and the close behind what is unread, and soon cuts the line."""

@@ -115,7 +115,9 @@ class LiveSession(abc.ABC):
         self._n_dropped_before = 0 if kept is None else kept.n_dropped_segments
         self._is_late = False
         self._stop = asyncio.Event()
-        self._stop_reason: SerError = Restarting(
+        self._is_waiting = False  # the reader, for a frame
+        self._frame_s = time.monotonic()  # when the last one came
+        self._stop_reason: Exception = Restarting(
             "the service is restarting", remedy="connect again, with the last checkpoint"
         )
         self._ended = asyncio.Event()
@@ -130,7 +132,7 @@ class LiveSession(abc.ABC):
         rate_hz = spec.features.sample_rate_hz / spec.segments.hop_samples
         return rate_hz * len(self._config.scored_channels)
 
-    def stop(self, reason: SerError | None = None) -> None:
+    def stop(self, reason: Exception | None = None) -> None:
         """Tell what is scored, then close: by default with 1012, for the service shuts down."""
         if reason is not None and not self._stop.is_set():
             self._stop_reason = reason
@@ -237,6 +239,11 @@ class LiveSession(abc.ABC):
     async def _read(self) -> None:
         """Takes frames until a close. Raises `WebSocketDisconnect` when the client leaves."""
 
+    def _deliver_at_once(self, message: wire.Message) -> bool:
+        """Sends one message if that can be done without waiting, and says whether it was."""
+        del message
+        return False
+
     @abc.abstractmethod
     async def _deliver(self, message: wire.Message) -> None:
         """Sends one message to the client, where its protocol has a place for it."""
@@ -256,16 +263,55 @@ class LiveSession(abc.ABC):
 
     async def _next_frame(self) -> Frame:
         """Raises `Idle`, `TooLarge`, and `WebSocketDisconnect` when the client leaves."""
+        self._is_waiting = True
         try:
-            async with asyncio.timeout(self._settings.idle_timeout_s):
-                message = await self._socket.receive()
-        except TimeoutError as error:
-            raise Idle(
-                f"no frame came for {self._settings.idle_timeout_s:g} s",
-                remedy='send audio, silence too, or {"type": "keepalive"}',
-            ) from error
-        received_s = time.perf_counter()
-        return Frame(*frame_of(message), received_s)
+            message = await self._receive()
+        finally:
+            self._is_waiting = False
+        return Frame(*frame_of(message), time.perf_counter())
+
+    async def _receive(self) -> Any:
+        limit_s = self._settings.idle_timeout_s
+        while True:
+            left_s = self._frame_s + limit_s - time.monotonic()
+            try:
+                async with asyncio.timeout(left_s):
+                    message = await self._socket.receive()
+            except TimeoutError as error:
+                if time.monotonic() - self._frame_s < limit_s:
+                    continue  # frames came by `hear_at_once`
+                raise Idle(
+                    f"no frame came for {limit_s:g} s",
+                    remedy='send audio, silence too, or {"type": "keepalive"}',
+                ) from error
+            self._frame_s = time.monotonic()
+            return message
+
+    def _hear_at_once(self, data: bytes) -> bool:
+        """Takes whole sample frames where nothing has to be waited for, and says whether it did.
+
+        It may be called where audio comes from the network, without waking a task; what it leaves
+        goes the way of all frames.
+        """
+        n_samples = len(data) // self._session.frame_bytes
+        rate_hz = self._config.sample_rate_hz
+        if (
+            not self._is_waiting
+            or self._stop.is_set()
+            or n_samples > STEP_S * rate_hz
+            or not self._pump.has_room
+            or self._pump.has_lateness_news
+            or self._meter.may_wait
+        ):
+            return False
+        self._frame_s = time.monotonic()
+        try:
+            self._meter.hear_at_once(n_samples / rate_hz)
+            self._heard_s.inc(n_samples / rate_hz)
+            self._pump.advance(lambda: self._session.receive_audio(data), time.perf_counter())
+        except Exception as error:  # no task of ours is running, so nobody else would see it
+            self.stop(error)
+        return True
 
     async def _hear(self, data: bytes, received_s: float) -> None:
         """Whole sample frames in the stream's encoding; raises `LimitReached` and `Overloaded`."""
@@ -377,6 +423,8 @@ class LiveSession(abc.ABC):
             message = self._message(kind, **fields)
             self._seq += 1
             await self._publish(message)
+            if self._deliver_at_once(message):
+                return
             try:
                 async with asyncio.timeout(self._settings.send_timeout_s):
                     await self._deliver(message)

@@ -122,14 +122,24 @@ class Pump:
                 return True
         return False
 
+    @property
+    def has_lateness_news(self) -> bool:
+        """Whether `take_lateness` has something to tell."""
+        return self._is_lateness_news
+
     def take_lateness(self) -> bool:
         """Whether segments began to be dropped: true once until the session has caught up."""
         is_news, self._is_lateness_news = self._is_lateness_news, False
         return is_news
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a step may be taken without waiting."""
+        return self._session.n_untold < self._max_untold
+
     async def room(self) -> None:
         """Waits until less than `max_untold` results are in the making, or makes it so."""
-        while self._session.n_untold >= self._max_untold:
+        while not self.has_room:
             if self._drops and self._drop_oldest():
                 continue
             self._has_room.clear()
@@ -171,8 +181,11 @@ class Pump:
 
     async def _take_answer(self) -> None:
         request_id, future = self._in_flight[0]
-        # Not by awaiting it: a segment that is dropped meanwhile must not look like our own end.
-        await asyncio.wait({future})
+        if not future.done():
+            # Not by awaiting it: a segment dropped meanwhile must not look like our own end.
+            done = asyncio.Event()
+            future.add_done_callback(lambda _: done.set())
+            await done.wait()
         if future.cancelled():
             return
         scored = future.result()

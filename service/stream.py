@@ -6,6 +6,7 @@ close code.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
@@ -85,9 +86,14 @@ class Stream(LiveSession):
             runtime, self._batcher, query, self._config.sample_rate_hz, self.id
         )
         self._cut_off: SerError | None = None
+        self._write_at_once: Callable[[bytes], bool] = lambda _: False
 
     async def _open(self) -> None:
-        self._socket.scope.setdefault("extensions", {})["glrf.too_large"] = self._refuse_unread
+        extensions = self._socket.scope.setdefault("extensions", {})
+        extensions["glrf.too_large"] = self._refuse_unread
+        if self._config.encoding != "opus":
+            extensions["glrf.hear"] = self._hear_at_once
+        self._write_at_once = extensions.get("glrf.write", self._write_at_once)
         spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
         await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
 
@@ -106,6 +112,12 @@ class Stream(LiveSession):
                 await self._take_audio(data, received_s)
             elif await self._obey(wire.parse_command(text or ""), received_s):
                 return
+
+    def _hear_at_once(self, data: bytes) -> bool:
+        """Leaves what the stream begins with, and what has to be complained of."""
+        if len(self._head) < SNIFF_BYTES or not data or len(data) % self._session.frame_bytes:
+            return False
+        return super()._hear_at_once(data)
 
     async def _take_audio(self, data: bytes, received_s: float) -> None:
         n_missing = SNIFF_BYTES - len(self._head)
@@ -179,6 +191,9 @@ class Stream(LiveSession):
         return False
 
     # --- out ---------------------------------------------------------------------------------
+
+    def _deliver_at_once(self, message: wire.Message) -> bool:
+        return self._write_at_once(message.__pydantic_serializer__.to_json(message))
 
     async def _deliver(self, message: wire.Message) -> None:
         await self._socket.send_text(message.model_dump_json())
