@@ -1,0 +1,327 @@
+"""How many real-time streams a core carries.
+
+    python benchmarks/load.py [--streams 100,200] [--stage-s 10] [--profile] [--out FILE]
+
+The server runs in a process of its own on one core, the sender on another. Stages of so many
+streams follow each other, each stream kept from stage to stage, until the lag breaks the target,
+an answer is missing or a stream is refused; then the limit is sought between the last two. Every
+answer is compared with that of an unloaded run of the same audio. With `--profile` py-spy watches
+the server at the end, at the most streams that it carried, and the table tells where its time goes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fleet import CHUNK_S, Fleet, Refused, audio_frames
+from rich.console import Console
+from rich.table import Table
+from stage import stage_of
+from stream_cost import process_cpu_s
+
+from glrf.demonstration import FOLDER
+from glrf.lag import percentile
+from glrf.local_server import LocalServer, local_server
+from ser_core.containers import open_audio
+
+RATE_HZ = 16_000
+CHUNK_BYTES = round(RATE_HZ * CHUNK_S) * 2
+#: By hand, so that every segment is scored: speech detection would spare the pauses.
+QUERY = "sample_rate=16000&endpointing=manual"
+N_OFFSETS = 8
+SETTLE_S = 3.0
+MAX_LATENESS_MS = 20.0
+PROFILE_S = 10
+#: The unloaded run: so much of each stream, so much faster than it is spoken.
+REFERENCE_S, REFERENCE_SPEED = 200.0, 10.0
+HOP_MS = 400
+SCORE_TOLERANCE = 2e-6
+
+Answers = dict[tuple[int, int], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Times of the client are from when a segment's last sample was due to its message.
+
+    `cpu_ms` are CPU milliseconds of the server a second of one stream's audio; `missing` are
+    segments that were due for longer than the target at the end.
+    """
+
+    n_streams: int
+    cpu_ms: float
+    server_cores: float
+    n_segments: int
+    lag_p50_ms: float
+    lag_p99_ms: float
+    told_lag_p99_ms: float
+    missing: int
+    wrong: int
+    blocked: int
+    sender_late_p99_ms: float
+    memory_mb: float
+
+    def holds(self, target_ms: float) -> bool:
+        """Whether the target was kept, and nothing is missing or wrong."""
+        return self.lag_p99_ms <= target_ms and not self.missing and not self.wrong
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The result: the most streams within the target, and all stages by number of streams."""
+
+    target_ms: float
+    n_streams: int
+    memory_kb_a_stream: float
+    stages: list[Stage]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Real-time streams a core.")
+    parser.add_argument("--streams", default="50,100,150,200,250,300,400,500,600,800")
+    parser.add_argument("--stage-s", type=float, default=10.0)
+    parser.add_argument("--target-ms", type=float, default=200.0)
+    parser.add_argument("--precision", type=int, default=20, help="streams between two stages")
+    parser.add_argument("--server-core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="GLRF_X=Y")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    console = Console()
+    settings = {
+        "GLRF_DEVICE": "cpu",
+        "GLRF_MAX_SESSIONS": "5000",
+        "GLRF_MAX_LOAD": "0",  # what is measured must not be refused
+        **dict(one.split("=", 1) for one in options.set),
+    }
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {options.server_core})
+    with local_server(settings) as server:  # it inherits the core
+        os.sched_setaffinity(0, cores - {options.server_core} or cores)
+        limit = ramp(
+            server,
+            [int(n) for n in options.streams.split(",")],
+            options.stage_s,
+            options.target_ms,
+            options.precision,
+            console,
+            profile=options.profile,
+        )
+    if options.out is not None:
+        options.out.write_text(json.dumps(asdict(limit), indent=2) + "\n")
+
+
+def ramp(
+    server: LocalServer,
+    steps: list[int],
+    stage_s: float,
+    target_ms: float,
+    precision: int,
+    console: Console,
+    *,
+    profile: bool = False,
+) -> Limit:
+    """Goes up the steps until one does not hold, then halves the interval; prints each stage."""
+    frames = audio_frames(looped_clip(), CHUNK_BYTES)
+    offsets = [i * len(frames) // N_OFFSETS for i in range(N_OFFSETS)]
+    empty_mb = memory_mb(server.pid)
+    expected = unloaded(server.url, frames, offsets)
+    fleet = Fleet(server.url, QUERY, frames, offsets)
+    meter = Meter(fleet, server, target_ms, expected)
+    stages: list[Stage] = []
+    good, bad = 0, None
+    todo = list(steps)
+    try:
+        while todo:
+            n_streams = todo.pop(0)
+            try:
+                meter.to(n_streams)
+                stage = meter.measure(stage_s)
+            except Refused as error:
+                console.print(f"{n_streams} streams: {error}", highlight=False)
+                bad = n_streams
+                fleet.drop(len(fleet.streams) - good)
+            else:
+                stages.append(stage)
+                console.print(line(stage), highlight=False)
+                if stage.holds(target_ms):
+                    good = n_streams
+                else:
+                    bad = n_streams
+            if bad is not None:
+                middle = (good + bad) // 2
+                todo = [middle] if bad - good > precision else []
+        if profile and good:
+            meter.to(good)
+            print_profile(server, fleet, console)
+    finally:
+        fleet.close()
+    best = next((stage for stage in stages if stage.n_streams == good), None)
+    kb = 1024 * (best.memory_mb - empty_mb) / good if best is not None else float("nan")
+    console.print(
+        f"{good} streams within {target_ms:.0f} ms; {kb:.0f} kB a stream", highlight=False
+    )
+    return Limit(target_ms, good, kb, sorted(stages, key=lambda stage: stage.n_streams))
+
+
+class Meter:
+    """Measures stages of one fleet, and compares its answers with those of the unloaded run."""
+
+    def __init__(self, fleet: Fleet, server: LocalServer, target_ms: float, expected: Answers):
+        self._fleet, self._server, self._target_ms = fleet, server, target_ms
+        self._expected = expected
+
+    def to(self, n_streams: int) -> None:
+        """Opens or drops streams, and lets them settle."""
+        extra = n_streams - len(self._fleet.streams)
+        if extra < 0:
+            self._fleet.drop(-extra)
+        while extra > 0:
+            self._fleet.open(min(extra, 10))
+            extra -= 10
+            self._fleet.play(0.1)
+        self._fleet.play(SETTLE_S)
+
+    def measure(self, stage_s: float) -> Stage:
+        """Plays for so long. Raises `Refused` when the server ends a stream."""
+        fleet, pid = self._fleet, self._server.pid
+        del fleet.lateness_s[:]
+        fleet.n_blocked = 0
+        marks = [len(stream.answers) for stream in fleet.streams]
+        cpu_s, begin_s = process_cpu_s(pid), time.monotonic()
+        fleet.play(stage_s)
+        cpu_s, end_s = process_cpu_s(pid) - cpu_s, time.monotonic()
+        wrong, missing, lags_ms, told_ms = 0, 0, [], []
+        for stream, mark in zip(fleet.streams, marks, strict=True):
+            awaited_ms = 0
+            for index in range(mark, len(stream.answers)):
+                segment = json.loads(stream.answers[index])
+                if segment["type"] != "segment":
+                    continue
+                awaited_ms = segment["end_ms"] + HOP_MS
+                told_ms.append(segment["lag_ms"])
+                due_s = stream.due_s[chunk_at(segment["end_ms"])]
+                lags_ms.append(1000 * (stream.received_s[index] - due_s))
+                expected = self._expected.get((stream.offset, segment["index"]))
+                wrong += expected is not None and not agrees(of_the_audio(segment), expected)
+            if not awaited_ms:
+                missing += 1
+            elif chunk_at(awaited_ms) < stream.n_sent:
+                late_ms = 1000 * (end_s - stream.due_s[chunk_at(awaited_ms)])
+                missing += late_ms > self._target_ms
+        n = len(fleet.streams)
+        return Stage(
+            n_streams=n,
+            cpu_ms=1000 * cpu_s / (end_s - begin_s) / n,
+            server_cores=cpu_s / (end_s - begin_s),
+            n_segments=len(lags_ms),
+            lag_p50_ms=percentile(lags_ms, 0.5),
+            lag_p99_ms=percentile(lags_ms, 0.99),
+            told_lag_p99_ms=percentile(told_ms, 0.99),
+            missing=missing,
+            wrong=wrong,
+            blocked=fleet.n_blocked,
+            sender_late_p99_ms=1000 * percentile(fleet.lateness_s, 0.99),
+            memory_mb=memory_mb(pid),
+        )
+
+
+def unloaded(url: str, frames: Sequence[bytes], offsets: Sequence[int]) -> Answers:
+    """What the server says to one stream from each place, by place and the segment's index."""
+    fleet = Fleet(url, QUERY, frames, offsets, speed=REFERENCE_SPEED)
+    try:
+        fleet.open(len(offsets))
+        fleet.play(REFERENCE_S / REFERENCE_SPEED)
+        fleet.finish()
+        return {
+            (stream.offset, segment["index"]): of_the_audio(segment)
+            for stream in fleet.streams
+            for segment in map(json.loads, stream.answers)
+            if segment["type"] == "segment"
+        }
+    finally:
+        fleet.close()
+
+
+def of_the_audio(segment: dict[str, Any]) -> dict[str, Any]:
+    """A segment's message without what differs between two runs."""
+    return {k: v for k, v in segment.items() if k not in {"seq", "lag_ms", "session_id"}}
+
+
+def agrees(told: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether all is the same but for the last digit of scores, which the batch's size decides."""
+    scores = [told.pop("scores"), told["smoothed"].pop("scores")]
+    wanted = [expected["scores"], expected["smoothed"]["scores"]]
+    near = all(
+        abs(score - other[label]) <= SCORE_TOLERANCE
+        for ours, other in zip(scores, wanted, strict=True)
+        for label, score in ours.items()
+    )
+    rest = {k: v for k, v in expected.items() if k != "scores"}
+    rest["smoothed"] = {"label": expected["smoothed"]["label"]}
+    return near and told == rest
+
+
+def chunk_at(end_ms: int) -> int:
+    """The chunk that holds the last sample before `end_ms`."""
+    return -(-end_ms // round(1000 * CHUNK_S)) - 1
+
+
+def looped_clip() -> bytes:
+    """The demo clip as whole chunks of 16-bit samples."""
+    with open_audio(FOLDER / "clip.flac") as source:
+        clip = np.concatenate(list(source.blocks(RATE_HZ)))[:, 0]
+    return (clip * 32767).astype("<i2").tobytes()
+
+
+def memory_mb(pid: int) -> float:
+    """Resident size of a process, proc(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def line(stage: Stage) -> str:
+    """One stage, to be read while the next one runs."""
+    text = (
+        f"{stage.n_streams:5d} streams  {stage.cpu_ms:5.2f} CPU ms a stream-second  "
+        f"{stage.server_cores:4.2f} cores  lag p50 {stage.lag_p50_ms:4.0f} p99 "
+        f"{stage.lag_p99_ms:5.0f} (told {stage.told_lag_p99_ms:.0f}) ms  "
+        f"{stage.memory_mb:.0f} MB  missing {stage.missing}, wrong {stage.wrong}"
+    )
+    if stage.sender_late_p99_ms > MAX_LATENESS_MS:
+        text += f"  (the SENDER was {stage.sender_late_p99_ms:.0f} ms late: its core is too slow)"
+    return text
+
+
+def print_profile(server: LocalServer, fleet: Fleet, console: Console) -> None:
+    """Where the server's time goes, by stage of a segment's way, from py-spy's samples."""
+    with tempfile.NamedTemporaryFile(suffix=".folded") as folded:
+        command = ["py-spy", "record", "--pid", str(server.pid), "--duration", str(PROFILE_S)]
+        command += ["--rate", "250", "--format", "raw", "--output", folded.name]
+        watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while watcher.poll() is None:
+            fleet.play(0.5)
+        lines = Path(folded.name).read_text().splitlines()
+    samples = Counter[str]()
+    for text in lines:
+        stack, _, count = text.rpartition(" ")
+        samples[stage_of(stack.split(";"))] += int(count)
+    total = sum(samples.values())
+    table = Table("stage", "share", box=None)
+    table.columns[1].justify = "right"
+    for stage, count in samples.most_common():
+        table.add_row(stage, f"{count / total:.1%}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
