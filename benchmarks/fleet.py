@@ -164,7 +164,9 @@ class Fleet:
         # The golden ratio spreads any number of streams evenly.
         share = len(self.streams) * 0.6180339887 % 1
         now_s = time.monotonic()
-        grid_s = (now_s // self._period_s + 1 + share) * self._period_s
+        grid_s = (now_s // self._period_s + share) * self._period_s
+        if grid_s < now_s:
+            grid_s += self._period_s
         entry = (grid_s, stream)
         # The queue is in order of time, and each stream comes once in a chunk's time.
         index = len(self._due)

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -149,7 +150,6 @@ def ramp(
             except Refused as error:
                 console.print(f"{n_streams} streams: {error}", highlight=False)
                 bad = n_streams
-                fleet.drop(len(fleet.streams) - good)
             else:
                 stages.append(stage)
                 console.print(line(stage), highlight=False)
@@ -157,11 +157,15 @@ def ramp(
                     good = n_streams
                 else:
                     bad = n_streams
+            if bad == n_streams:
+                fleet.drop(len(fleet.streams))  # so that the next stage finds no backlog
+                fleet.play(SETTLE_S)
             if bad is not None:
                 middle = (good + bad) // 2
                 todo = [middle] if bad - good > precision else []
         if profile and good:
-            meter.to(good)
+            fleet.drop(len(fleet.streams))
+            meter.to(good * 3 // 4)  # py-spy takes its share of the core
             print_profile(server, fleet, console)
     finally:
         fleet.close()
@@ -305,7 +309,14 @@ def line(stage: Stage) -> str:
 def print_profile(server: LocalServer, fleet: Fleet, console: Console) -> None:
     """Where the server's time goes, by stage of a segment's way, from py-spy's samples."""
     with tempfile.NamedTemporaryFile(suffix=".folded") as folded:
-        command = ["py-spy", "record", "--pid", str(server.pid), "--duration", str(PROFILE_S)]
+        command = [
+            str(Path(sys.executable).with_name("py-spy")),
+            "record",
+            "--pid",
+            str(server.pid),
+            "--duration",
+            str(PROFILE_S),
+        ]
         command += ["--rate", "250", "--format", "raw", "--output", folded.name]
         watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while watcher.poll() is None:
@@ -313,8 +324,8 @@ def print_profile(server: LocalServer, fleet: Fleet, console: Console) -> None:
         lines = Path(folded.name).read_text().splitlines()
     samples = Counter[str]()
     for text in lines:
-        stack, _, count = text.rpartition(" ")
-        samples[stage_of(stack.split(";"))] += int(count)
+        stack, _, n_seen = text.rpartition(" ")
+        samples[stage_of(stack.split(";"))] += int(n_seen)
     total = sum(samples.values())
     table = Table("stage", "share", box=None)
     table.columns[1].justify = "right"

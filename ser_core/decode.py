@@ -115,7 +115,7 @@ def sanitize(samples: NDArray[np.floating]) -> tuple[Float32, int]:
         # Almost all audio is as it should be, and NaN passes through a minimum.
         least, most = float(samples.min()), float(samples.max())
         if least >= -1 and most <= 1:
-            return samples, 0
+            return np.ascontiguousarray(samples), 0
     finite = np.isfinite(samples)
     n_bad = int(samples.size - np.count_nonzero(finite))
     clean = samples if n_bad == 0 else np.where(finite, samples, np.float32(0))

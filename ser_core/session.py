@@ -126,6 +126,7 @@ class StreamSession:
         check_labels(config.rules, spec.labels)
         self._asked = self._options = _Options(config.smoothing, spec.thresholds)
         self._unheard = bytearray()  # raw audio that completes nothing yet
+        self._n_wanted = 0  # samples of it without which nothing can be told
         self._decoder: Decoder | OpusDecoder
         if config.encoding == "opus":
             self._decoder = OpusDecoder(config.n_channels)
@@ -138,6 +139,7 @@ class StreamSession:
         self._outbox: deque[
             _PendingSegment | _PendingUtterance | _PendingCheckpoint | _Options | Warning | Alert
         ] = deque()
+        self._n_marks = 0  # checkpoints in it
         self._awaiting: dict[int, _PendingSegment] = {}
         self._to_score: list[SegmentRequest] = []
         self._warned: set[tuple[int, str]] = set()
@@ -201,7 +203,7 @@ class StreamSession:
 
         Checkpoints do not count.
         """
-        return sum(not isinstance(pending, _PendingCheckpoint) for pending in self._outbox)
+        return len(self._outbox) - self._n_marks
 
     @property
     def received_samples(self) -> int:
@@ -230,8 +232,9 @@ class StreamSession:
         self._unheard += data
         n_unheard = len(self._unheard) // frame_bytes
         self._n_received += n_unheard - n_before
-        if any(n_unheard >= channel.n_wanted for channel in self._channels):
+        if n_unheard >= self._n_wanted:
             self._hear()
+            self._n_wanted = min((channel.n_wanted for channel in self._channels), default=1)
 
     def _hear(self) -> None:
         """Decodes what was kept, but for a part of a sample."""
@@ -251,6 +254,7 @@ class StreamSession:
         if self._is_closed:
             raise RuntimeError("the session is closed")
         self._hear()
+        self._n_wanted = 0
         self._n_received += len(samples)
         self._take(samples)
 
@@ -274,6 +278,7 @@ class StreamSession:
         if self.is_replaying:
             return
         self._hear()
+        self._n_wanted = 0
         if self.config.endpointing == "off":
             if self._n_flushed == self._n_received:
                 return
@@ -344,6 +349,7 @@ class StreamSession:
                 case Warning() | Alert():
                     yield head
                 case _PendingCheckpoint():
+                    self._n_marks -= 1
                     yield self._checkpoint(head)
 
     def summaries(self) -> list[Summary]:
@@ -371,6 +377,8 @@ class StreamSession:
             return
         if self._outbox and isinstance(self._outbox[-1], _PendingCheckpoint):
             self._outbox.pop()
+        else:
+            self._n_marks += 1
         channels = [(channel, channel.utterance, channel.state()) for channel in self._channels]
         self._outbox.append(
             _PendingCheckpoint(

@@ -22,6 +22,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic_core import to_json
 
 from ser_core.errors import CheckpointRejected
 
@@ -57,7 +58,6 @@ class StreamState:
 
 
 _FIELDS = fields(StreamState)
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class CheckpointSeal:
@@ -79,7 +79,7 @@ class CheckpointSeal:
         """A token of the state that expires `ttl_s` after `now_s` (Unix time)."""
         document = {"expires_s": now_s + self.ttl_s}
         document |= {field.name: getattr(state, field.name) for field in _FIELDS}
-        text = zlib.compress(_ENCODE(document).encode())
+        text = zlib.compress(to_json(document))
         head = bytes([VERSION]) + self._first_id + secrets.token_bytes(_SALT_BYTES)
         sealed = self._cipher(head).encrypt(_NONCE, text, head)
         return _text_of(head + sealed)

@@ -14,6 +14,11 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a build without its C extension
+    from websockets.utils import apply_mask
+
 #: In the place of uvicorn's own, for its line for each handshake holds the query string. Not one of
 #: its children: uvicorn sets their levels anew at start.
 _log = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
     """
 
     _is_lingering = False
+    _n_unparsed = 0  # bytes that the parser was given of a frame that is not whole
     _extensions: Mapping[str, Any] = MappingProxyType({})
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -52,18 +58,39 @@ class StreamConnection(WebSocketsSansIOProtocol):
             extensions |= {"glrf.drop": self.drop, "glrf.write": self.write}
             self._extensions = extensions
 
-    def send_receive_event_to_app(self) -> None:
-        hear = self._extensions.get("glrf.hear")
-        if (
-            hear is not None
-            and self.curr_msg_data_type == "bytes"
-            and not self.close_sent
-            and self.queue.empty()
-            and hear(self.frames[0] if len(self.frames) == 1 else b"".join(self.frames))
-        ):
-            self.frames = []
+    # Audio comes as one small frame at a time. Where a read is just that, it goes to the
+    # application as it is: parser, queue and task would cost more than what is done with it.
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
             return
+        if self._n_unparsed == 0 and not self.frames and self._can_be_heard:
+            audio = whole_binary(data)
+            if audio is not None and self._extensions["glrf.hear"](audio):
+                return
+        self._n_unparsed += len(data)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        # Zero again where a frame has just ended; of lengths that are not as short as they can be
+        # (RFC 6455, section 5.2, forbids them) it never is, and all goes through the parser.
+        for event in self.conn.events:
+            self._n_unparsed = (
+                self._n_unparsed - frame_bytes(event) if isinstance(event, Frame) else 0
+            )
+        super().handle_events()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "bytes" and self._can_be_heard:
+            audio = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+            if self._extensions["glrf.hear"](audio):
+                self.frames = []
+                return
         super().send_receive_event_to_app()
+
+    @property
+    def _can_be_heard(self) -> bool:
+        return "glrf.hear" in self._extensions and not self.close_sent and self.queue.empty()
 
     def write(self, text: bytes) -> bool:
         """Sends a text message, unless the connection is closing or its buffer full."""
@@ -98,10 +125,6 @@ class StreamConnection(WebSocketsSansIOProtocol):
             # lets happen.
             self.loop.call_later(self.close_timeout + LINGER_S, self.transport.abort)
 
-    def data_received(self, data: bytes) -> None:
-        if not self._is_lingering:
-            super().data_received(data)
-
     def handle_parser_exception(self) -> None:
         # The close frame says what was wrong (1009: too large). Closing the socket now, with the
         # rest of the frame unread, would make TCP reset it before the client has read that.
@@ -123,3 +146,26 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.transport.resume_reading()
         # With a timer set, uvicorn leaves the socket open when the application has ended.
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+
+def whole_binary(data: bytes) -> bytes | None:
+    """The payload, if data is one whole binary message of a client (RFC 6455, section 5.2).
+
+    `None` for all else, and for messages of 64 KiB and more.
+    """
+    if len(data) < 6 or data[0] != 0x80 | Opcode.BINARY or not data[1] & 0x80:
+        return None
+    n, head = data[1] & 0x7F, 6
+    if n == 127:
+        return None
+    if n == 126:
+        n, head = int.from_bytes(data[2:4]), 8
+    if len(data) != head + n:
+        return None
+    return apply_mask(data[head:], data[head - 4 : head])
+
+
+def frame_bytes(frame: Frame) -> int:
+    """How long a client's frame is on the wire, its length told in as few bytes as can be."""
+    n = len(frame.data)
+    return 6 + n + (0 if n < 126 else 2 if n < 1 << 16 else 8)

@@ -15,7 +15,7 @@ import logging
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from fastapi import WebSocket, WebSocketDisconnect
 
@@ -26,7 +26,6 @@ from ser_core.errors import (
     SerError,
     SessionTooLong,
     SlowClient,
-    TooLarge,
 )
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from service import greeting, manifest, problems, wire
@@ -34,6 +33,7 @@ from service.analysis import narrowband_warning
 from service.audience import Audience
 from service.auth import caller_of
 from service.checkpoint import StreamState
+from service.frames import Frame, frame_of
 from service.pump import STEP_S, Pump, Told
 from service.quotas import AudioMeter, Pace
 from service.requests import StreamQuery
@@ -50,14 +50,6 @@ CLIENT_LEFT = "client_left"
 _FOR_WEBHOOKS = (wire.UtteranceMessage, wire.AlertMessage, wire.SessionClosed)
 
 log = logging.getLogger(__name__)
-
-
-class Frame(NamedTuple):
-    """One WebSocket frame, and the clock (`time.perf_counter`) when it came."""
-
-    data: bytes | None
-    text: str | None
-    received_s: float
 
 
 class LiveSession(abc.ABC):
@@ -474,26 +466,6 @@ class LiveSession(abc.ABC):
             await self._publish(self._message(wire.SessionClosed, **self._closed(reason)))
         except Exception:
             log.exception("the end of session %s could not be told", self.id)
-
-
-def frame_of(message: Any) -> tuple[bytes | None, str | None]:
-    """The data or the text of an ASGI message; raises `WebSocketDisconnect` and `TooLarge`."""
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", 1006))
-    data, text = message.get("bytes"), message.get("text")
-    n_bytes = len(data) if data is not None else len(text or "")
-    if n_bytes > wire.MAX_FRAME_BYTES:
-        raise too_large(f"a frame of {n_bytes} bytes")
-    return data, text
-
-
-def too_large(what: str) -> TooLarge:
-    """A frame above the limit, as an error that ends the session."""
-    return TooLarge(
-        f"{what} is too large",
-        remedy=f"send at most {wire.MAX_FRAME_BYTES} bytes a frame",
-        code="frame_too_large",
-    )
 
 
 async def _first_failure(reader: "asyncio.Task[None]", writer: "asyncio.Task[None]") -> None:

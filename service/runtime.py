@@ -155,6 +155,7 @@ class Runtime:
                 backend,
                 max_batch=self.settings.max_batch,
                 max_queued=self.settings.max_queued_segments,
+                max_wait_s=self.settings.max_batch_wait_s,
                 n_workers=self.settings.n_workers,
                 on_batch=self._batch_scored,
             )

@@ -101,6 +101,13 @@ class Settings(BaseSettings):
         le=1024,
         description="Most segments in one batch, of all sessions together.",
     )
+    max_batch_wait_s: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.02,
+        description="How long a segment waits, in seconds, for others to share its batch, where "
+        "they come that densely. 0 turns this off.",
+    )
     max_queued_segments: int = Field(
         default=2048,
         ge=1,

@@ -25,7 +25,8 @@ from ser_core.opus import BadPacket
 from service import problems, wire
 from service.auth import SUBPROTOCOL
 from service.checkpoint import StreamState
-from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession, too_large
+from service.frames import too_large
+from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession
 from service.requests import StreamQuery, check_same_endpointing, parse_query, smoothing_fields
 from service.resumption import Checkpoints, opened, reject
 from service.runtime import Runtime

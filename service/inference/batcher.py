@@ -1,7 +1,8 @@
 """Gathers segments of all sessions into batches: bounded, and never on the event loop.
 
-Batching is natural: a batch is what queued while the one before it ran, up to `max_batch`.
-Nobody waits for company, so an idle service answers one segment as fast as it can.
+A batch is what queued while the one before it ran, up to `max_batch`. Where segments come so
+densely that company is to be expected, the oldest waits for it, at most `max_wait_s`; else nobody
+does, and an idle service answers one segment as fast as it can.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ import numpy as np
 from ser_core.errors import Overloaded, Restarting, SerError
 from ser_core.features import Float32
 from service.inference.backend import Backend
+
+#: Weight of the newest gap between two segments in their mean.
+GAP_WEIGHT = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +53,16 @@ class Batcher:
         *,
         max_batch: int = 16,
         max_queued: int = 1024,
+        max_wait_s: float = 0.0,
         n_workers: int = 1,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         self.backend = backend
         self._max_batch = max_batch
         self._max_queued = max_queued
+        self._max_wait_s = max_wait_s
+        self._gap_s = 1.0  # between two segments, a running mean
+        self._last_s = 0.0
         self._n_workers = n_workers
         self._on_batch = on_batch
         self._queue: deque[_Waiting] = deque()
@@ -110,7 +118,10 @@ class Batcher:
                 remedy="try again later, or add replicas",
             )
         future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(features, time.perf_counter(), future))
+        now_s = time.perf_counter()
+        self._gap_s += GAP_WEIGHT * (min(1.0, now_s - self._last_s) - self._gap_s)
+        self._last_s = now_s
+        self._queue.append(_Waiting(features, now_s, future))
         self._is_due.set()
         return future
 
@@ -138,6 +149,7 @@ class Batcher:
                 self._is_due.clear()
                 await self._is_due.wait()
                 continue
+            await self._gather()
             batch = self._take()
             if not batch:
                 continue
@@ -159,6 +171,12 @@ class Batcher:
                     waiting.future.set_result(
                         Scored(row, began_s - waiting.since_s, inference_s, len(batch))
                     )
+
+    async def _gather(self) -> None:
+        """Lets a batch fill until its oldest has waited `max_wait_s`, if more are expected."""
+        left_s = self._max_wait_s - self.oldest_wait_s
+        if left_s > 0 and self._gap_s < self._max_wait_s and len(self._queue) < self._max_batch:
+            await asyncio.sleep(left_s)
 
     def _score(self, batch: list[_Waiting]) -> Float32:
         return self.backend.score(np.stack([waiting.features for waiting in batch]))

@@ -23,7 +23,7 @@ from ser_core.errors import (
 )
 from service import problems
 from service.auth import AUDIOHOOK_PATH
-from service.live import frame_of
+from service.frames import frame_of
 from service.requests import CALL_RATE_HZ, CallQuery
 from service.runtime import Runtime
 from service.telephony.audiohook_line import ClientMessage, Line, Media, Open, gap, opening, samples

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from ser_core.errors import AccessError, BadMessage, SerError, SessionTooLong
 from service import problems
-from service.live import frame_of
+from service.frames import frame_of
 from service.requests import CALL_RATE_HZ
 
 VERSION: Final = "2"

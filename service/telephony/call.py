@@ -15,7 +15,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from ser_core.errors import BadMessage, BadParameter, InputError, SerError
 from ser_core.events import Checkpoint
 from service import problems, wire
-from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession, too_large
+from service.frames import too_large
+from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession
 from service.requests import CALL_RATE_HZ, CallQuery, StreamQuery, parse_query
 from service.runtime import Runtime
 from service.telephony.timeline import SILENCE

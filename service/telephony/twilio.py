@@ -22,7 +22,7 @@ from ser_core.errors import (
 )
 from service import problems
 from service.auth import TWILIO_PATH
-from service.live import frame_of
+from service.frames import frame_of
 from service.requests import CALL_RATE_HZ, StreamQuery
 from service.runtime import Runtime
 from service.telephony.call import OPENING_S, Call, parse_options, upgraded

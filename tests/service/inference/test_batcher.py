@@ -58,6 +58,42 @@ def test_batch_equals_single_and_is_natural() -> None:
     assert play(script).batch_sizes == [1, 4, 1]
 
 
+def test_a_batch_fills_for_a_while_where_segments_come_densely() -> None:
+    async def run() -> list[int]:
+        backend = GatedBackend()
+        backend.gate.set()
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            Batcher(backend, max_batch=8, max_wait_s=0.5) as batcher,
+        ):
+            features = segments(1)[0]
+            await batcher.submit(features)  # alone, and nobody was near: at once
+            # The mean gap falls below the wait after some of them.
+            await asyncio.gather(*(batcher.submit(features) for _ in range(40)))
+            backend.batch_sizes.clear()
+            first = batcher.submit(features)
+            await asyncio.sleep(0.05)
+            assert not first.done()
+            await asyncio.gather(first, batcher.submit(features))
+        return backend.batch_sizes
+
+    assert asyncio.run(run()) == [2]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    async def run() -> None:
+        backend = GatedBackend()
+        backend.gate.set()
+        async with (
+            asyncio.timeout(TIMEOUT_S / 2),
+            Batcher(backend, max_batch=4, max_wait_s=TIMEOUT_S) as batcher,
+        ):
+            features = segments(1)[0]
+            await asyncio.gather(*(batcher.submit(features) for _ in range(400)))
+
+    asyncio.run(run())
+
+
 def test_the_loop_goes_on_while_the_network_runs() -> None:
     async def script(batcher: Batcher, backend: GatedBackend) -> None:
         future = batcher.submit(segments(1)[0])
