@@ -33,17 +33,30 @@ class LogMel(nn.Module):
 class Normalisation(nn.Module):
     """MFCC `(B, T, F)` without the segment's level, standardised, as `(B, F, T / frame_pool)`.
 
-    `frame_pool` neighbouring frames become one, the mean of their mel decibels.
+    `frame_pool` neighbouring frames become one, the mean of their mel decibels. With `bands` the
+    rows are the mel bands themselves, `(B, n_mels, T / frame_pool)`.
     """
 
-    def __init__(self, features: FeatureSpec, floor_db: float = 50.0, frame_pool: int = 1) -> None:
+    def __init__(
+        self,
+        features: FeatureSpec,
+        floor_db: float = 50.0,
+        frame_pool: int = 1,
+        *,
+        bands: bool = False,
+    ) -> None:
         super().__init__()
         self.log_mel = LogMel(features, floor_db)
         self.frame_pool = frame_pool
-        self.standardise = nn.BatchNorm1d(features.n_mfcc, affine=False)
+        self.bands = bands
+        n_rows = features.n_mels if bands else features.n_mfcc
+        self.standardise = nn.BatchNorm1d(n_rows, affine=False)
 
     def forward(self, mfcc: Tensor) -> Tensor:
-        level_free = (self.log_mel(mfcc) @ self.log_mel.dct).transpose(1, 2)  # (B, F, T)
+        level_free = self.log_mel(mfcc)  # (B, T, n_mels)
+        if not self.bands:
+            level_free = level_free @ self.log_mel.dct
+        level_free = level_free.transpose(1, 2)
         if self.frame_pool > 1:
             level_free = nn.functional.avg_pool1d(level_free, self.frame_pool)
         return self.standardise(level_free)

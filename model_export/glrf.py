@@ -22,7 +22,9 @@ from ser_core.features import FeatureSpec
 class GlrfConfig:
     """Size of the network, and the ablations of the paper's Table 4.
 
-    `frame_pool` 10 ms frames are averaged into one of the network's. `branches = "convolutions"`
+    `frame_pool` 10 ms frames are averaged into one of the network's. `stem = "frames"` is a
+    convolution over time whose channels are the MFCC; `stem = "bands"` goes back to the mel bands and
+    looks along both axes, with `stem_channels` and half of the bands after each layer. `branches = "convolutions"`
     puts a convolution of kernel 3 and one of kernel 5 in the place of the global and the local
     branch; `fusion = "sum"` adds the branches instead of gating them.
 
@@ -31,6 +33,8 @@ class GlrfConfig:
 
     kind: Literal["glrf"] = "glrf"
     frame_pool: int = 1
+    stem: Literal["frames", "bands"] = "frames"
+    stem_channels: tuple[int, ...] = (16, 32, 32)
     branches: Literal["global-local", "convolutions"] = "global-local"
     fusion: Literal["gates", "sum"] = "gates"
     channels: int = 64
@@ -121,17 +125,54 @@ class GlobalLocalBlock(nn.Module):
         return self.fusion(self.global_(x), self.local(x))  # (B, C, T)
 
 
+class BandStem(nn.Module):
+    """Mel bands over time `(B, n_bands, T)` to channels `(B, C, T)`, by convolutions over both.
+
+    A longer or shorter vocal tract shifts what is heard along the bands: a kernel that moves along
+    them knows it again, where one that has the MFCC for channels must learn each shift.
+    """
+
+    def __init__(self, config: GlrfConfig, n_bands: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        n_in = 1
+        for n_out in config.stem_channels:
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, stride=(2, 1), padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(inplace=True),
+            ]
+            n_in, n_bands = n_out, -(-n_bands // 2)
+        self.planes = nn.Sequential(*layers)
+        self.join = nn.Sequential(
+            nn.Conv1d(n_in * n_bands, config.channels, 1, bias=False),
+            nn.BatchNorm1d(config.channels),
+            nn.ReLU(),
+        )
+        # A quarter faster on a CPU, the same numbers.
+        self.planes.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, x: Tensor) -> Tensor:
+        planes = self.planes(x[:, None])  # (B, C', n_bands / 2^n, T)
+        return self.join(planes.flatten(1, 2))
+
+
 class Glrf(nn.Module):
     """Segments of MFCC `(B, T, F)` to one-vs-rest logits `(B, n_labels)`."""
 
     def __init__(self, config: GlrfConfig, features: FeatureSpec, n_labels: int) -> None:
         super().__init__()
-        self.normalise = Normalisation(features, frame_pool=config.frame_pool)
-        self.stem = nn.Sequential(
-            nn.Conv1d(features.n_mfcc, config.channels, 3, padding=1, bias=False),
-            nn.BatchNorm1d(config.channels),
-            nn.ReLU(),
+        self.normalise = Normalisation(
+            features, frame_pool=config.frame_pool, bands=config.stem == "bands"
         )
+        if config.stem == "bands":
+            self.stem: nn.Module = BandStem(config, features.n_mels)
+        else:
+            self.stem = nn.Sequential(
+                nn.Conv1d(features.n_mfcc, config.channels, 3, padding=1, bias=False),
+                nn.BatchNorm1d(config.channels),
+                nn.ReLU(),
+            )
         self.blocks = nn.ModuleList(GlobalLocalBlock(config) for _ in range(config.n_blocks))
         self.dropout = nn.Dropout(config.dropout)
         self.score = nn.Linear(config.channels, n_labels)

@@ -122,7 +122,9 @@ def _input(network: nn.Module) -> str:
         if isinstance(heard, str):
             return heard
         if isinstance(module, Normalisation):
-            n_mfcc, pool = module.log_mel.dct.shape[1], module.frame_pool
+            n_mels, n_mfcc = module.log_mel.dct.shape
+            rows = f"{n_mels} log-mel bands" if module.bands else f"{n_mfcc} MFCC"
+            pool = module.frame_pool
             step_ms = 1000 * pool * FeatureSpec.hop_samples // FeatureSpec.sample_rate_hz
-            return f"{n_mfcc} MFCC, {_N_FRAMES // pool} frames of {step_ms} ms"
+            return f"{rows}, {_N_FRAMES // pool} frames of {step_ms} ms"
     return ""
