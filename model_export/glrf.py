@@ -23,10 +23,10 @@ class GlrfConfig:
     """Size of the network, and the ablations of the paper's Table 4.
 
     `frame_pool` 10 ms frames are averaged into one of the network's. `stem = "frames"` is a
-    convolution over time whose channels are the MFCC; `stem = "bands"` goes back to the mel bands and
-    looks along both axes, with `stem_channels` and half of the bands after each layer. `branches = "convolutions"`
-    puts a convolution of kernel 3 and one of kernel 5 in the place of the global and the local
-    branch; `fusion = "sum"` adds the branches instead of gating them.
+    convolution over time whose channels are the MFCC; `stem = "bands"` goes back to the mel bands
+    and looks along both axes, with `stem_channels` and half of the bands after each layer.
+    `branches = "convolutions"` puts a convolution of kernel 3 and one of kernel 5 in the place of
+    the global and the local branch; `fusion = "sum"` adds the branches instead of gating them.
 
     Raises `ValueError` for heads that do not divide the channels and for an even kernel.
     """

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from model_export.glrf import Fusion, GlobalLocalBlock, Glrf, GlrfConfig, SelfAttention
+from model_export.glrf import (
+    BandStem,
+    Fusion,
+    GlobalLocalBlock,
+    Glrf,
+    GlrfConfig,
+    SelfAttention,
+)
 from model_export.mel import feature_spec
 from ser_core.features import mfcc
 from tests.synthetic import voice
@@ -41,6 +48,32 @@ def test_what_lies_far_below_the_level_tells_nothing(network):
     faint_tail[16_000:] += 1e-6 * np.random.default_rng(0).standard_normal(16_000).astype("f4")
     quiet, faint = (torch.from_numpy(mfcc(s, FEATURES)[None]) for s in (silent_tail, faint_tail))
     torch.testing.assert_close(network(faint), network(quiet), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("n_mels", [24, 40, 64])
+def test_a_stem_over_bands_halves_them_and_keeps_time(n_mels):
+    torch.manual_seed(0)
+    features = feature_spec(n_mels, n_mels, 50, 7600)
+    config = GlrfConfig(channels=8, n_heads=2, stem="bands", stem_channels=(2, 4), frame_pool=4)
+    network = Glrf(config, features, 5).eval()
+    shapes = []
+    network.stem.planes.register_forward_hook(lambda _, __, out: shapes.append(out.shape))
+    logits = network(torch.from_numpy(mfcc(voice(32_000), features)[None]))
+    assert logits.shape == (1, 5)
+    assert shapes == [(1, 4, n_mels // 4, 49)]
+    quieter = network(torch.from_numpy(mfcc(0.01 * voice(32_000), features)[None]))
+    torch.testing.assert_close(quieter, logits, atol=1e-3, rtol=0)
+
+
+def test_a_stem_over_bands_hears_a_shift_along_them():
+    """What lies two bands higher gives the same pattern one row higher, away from the edges."""
+    torch.manual_seed(0)
+    stem = BandStem(GlrfConfig(channels=8, n_heads=2, stem_channels=(3,)), 24).eval()
+    picture = torch.zeros(1, 24, 20)
+    picture[:, 8:12] = torch.randn(4, 20)
+    shifted = picture.roll(2, dims=1)
+    planes, moved = stem.planes(picture[:, None]), stem.planes(shifted[:, None])
+    torch.testing.assert_close(moved[:, :, 2:10], planes[:, :, 1:9])
 
 
 def test_max_pooling_halves_time_between_blocks(network):
