@@ -22,6 +22,7 @@ from service.auth import Access, Caller
 from service.capacity import Capacity
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
+from service.event_loop import StallMeter
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
@@ -107,6 +108,7 @@ class Runtime:
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
+        self._stalls = StallMeter(self.metrics.loop_stall_s.observe)
         self.webhooks = settings.webhook_sender()
         self._models = models
         self._failure: SerError | None = None
@@ -121,6 +123,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Begins to serve: at once with models, else as soon as a thread has loaded them."""
+        self._stalls.start()
         self.decoding.start()
         if self._models is not None:
             self._serve(self._models)
@@ -171,6 +174,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Ends the batchers, with what they have queued, and the decoders."""
+        self._stalls.stop()
         if self._watching is not None:
             self._watching.cancel()
         if self._loading is not None:

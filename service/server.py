@@ -13,6 +13,7 @@ from ser_core.errors import SerError
 from service.app import create_app
 from service.auth import check_exposure
 from service.connection import StreamConnection
+from service.event_loop import settle
 from service.jobs.supervisor import workers
 from service.registry import ModelRegistry
 from service.runtime import Runtime, load_models
@@ -85,6 +86,7 @@ def run(settings: Settings | None = None) -> None:
     host, port = address.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info("running on http://%s:%d (open it in a browser to try it)", shown, port)
+    settle()
     with contextlib.suppress(KeyboardInterrupt), workers(settings):
         server.run(sockets=[address])
 
