@@ -21,6 +21,7 @@ def settle() -> None:
     """
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()
+    gc.enable()
 
 
 class StallMeter:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Protocol
 
-from ser_core.endpointing import detector
 from ser_core.errors import (
     BadParameter,
     NotReady,
@@ -25,7 +24,7 @@ from service.decoding import DecodeLimits, Decoding
 from service.event_loop import StallMeter
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
-from service.inference.onnx import OnnxBackend
+from service.loading import load_models
 from service.metrics import Metrics
 from service.problems import internal_error
 from service.quotas import Quotas
@@ -67,23 +66,6 @@ class Live(Protocol):
     async def ended(self) -> None:
         """Waits for its end."""
         ...
-
-
-def load_models(settings: Settings) -> ModelRegistry:
-    """Loads, warms up and self-tests all models, and looks for the speech detector.
-
-    Raises `ModelError`, `DeviceUnavailable` and `DetectorUnavailable`.
-    """
-    models = ModelRegistry.load(
-        settings.model_dir,
-        lambda path: OnnxBackend.load(
-            path, settings.device, settings.n_threads, settings.max_batch
-        ),
-        settings.default_model,
-    )
-    for backend in models:
-        detector(settings.vad, backend.spec.features)
-    return models
 
 
 class Runtime:
