@@ -19,7 +19,7 @@ OUT    ?= runs/glrf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-ts test-browser test-postgres check train export bench clean
+.PHONY: help setup demo serve test test-ts test-browser test-postgres guard check train export bench clean
 
 help:
 	@echo "make setup    install the service into $(VENV) (EXTRA=gpu: for CUDA)"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-ts       the TypeScript client's tests (installs npm packages into $(TS))"
 	@echo "make test-browser  the page at / in chromium (apt-get installs that if it is missing)"
 	@echo "make test-postgres jobs on PostgreSQL (apt-get installs that if it is missing)"
+	@echo "make guard    instructions of a stream's steps, against those recorded (apt-get installs valgrind)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
@@ -81,6 +82,19 @@ postgresql:
 	      apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || { \
 	        echo "Error: there is no PostgreSQL, and apt-get could not install it." >&2; \
 	        echo "Remedy: install postgresql, or run this as root." >&2; exit 1; }; }
+
+guard: $(DEV) valgrind
+	@echo "==> Instructions"
+	@$(BIN)/python benchmarks/instructions.py $(ARGS)
+
+# Without it the guard says that it did not run, and fails nothing.
+.PHONY: valgrind
+valgrind:
+	@command -v valgrind >/dev/null || { \
+	    echo "==> Installing valgrind"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends valgrind >/dev/null; } || \
+	        echo "There is no valgrind, and apt-get could not install it."; }
 
 check: $(DEV)
 	@echo "==> ruff format"

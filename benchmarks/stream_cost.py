@@ -52,6 +52,7 @@ class Load:
     peak_memory_mb: float
     n_segments: int
     mean_batch: float
+    stall_p99_ms: float
     lags_ms: list[float]
 
 
@@ -75,6 +76,7 @@ class Cost:
     server_peak_memory_mb: float
     lag_p50_ms: float
     lag_p99_ms: float
+    stall_p99_ms: float
 
 
 def main(n_streams: int = 50, stream_s: float = 20.0, out: Path | None = None) -> None:
@@ -120,6 +122,7 @@ def measure(n_streams: int, stream_s: float) -> Cost:
         server_peak_memory_mb=load.peak_memory_mb,
         lag_p50_ms=percentile(load.lags_ms, 0.5),
         lag_p99_ms=percentile(load.lags_ms, 0.99),
+        stall_p99_ms=load.stall_p99_ms,
     )
 
 
@@ -158,6 +161,7 @@ async def run_streams(server: LocalServer, n_streams: int, stream_s: float) -> L
         if not there.done():  # a stream was refused
             there.cancel()
             await streams
+        before = await scraped(server.url)
         cpu_s, wall_s = process_cpu_s(server.pid), time.monotonic()
         gate.open()
         counts = await streams
@@ -167,12 +171,17 @@ async def run_streams(server: LocalServer, n_streams: int, stream_s: float) -> L
             f"a stream got {min(counts)} segments of at least {n_whole}",
             remedy="the machine is too slow for this many streams: ask for fewer",
         )
+    cpu_s, wall_s = process_cpu_s(server.pid) - cpu_s, time.monotonic() - wall_s
+    during = {
+        name: value - before.get(name, 0) for name, value in (await scraped(server.url)).items()
+    }
     return Load(
-        cpu_s=process_cpu_s(server.pid) - cpu_s,
-        wall_s=time.monotonic() - wall_s,
+        cpu_s=cpu_s,
+        wall_s=wall_s,
         peak_memory_mb=peak_memory_mb(server.pid),
         n_segments=sum(counts),
-        mean_batch=await mean_batch(server.url),
+        mean_batch=during["glrf_batch_segments_sum"] / max(1, during["glrf_batch_segments_count"]),
+        stall_p99_ms=1000 * bucket_bound(during, "glrf_event_loop_stall_seconds", 0.99),
         lags_ms=[lag for meter in meters for lag in meter.lags_ms],
     )
 
@@ -215,17 +224,26 @@ async def play(url: str, chunks: AsyncIterator[bytes], meter: LagMeter, gate: Ga
     return n_segments
 
 
-async def mean_batch(url: str) -> float:
-    """Segments a batch, from the server's own histogram."""
+async def scraped(url: str) -> dict[str, float]:
+    """The server's metrics by name; those of a histogram's buckets by `name_bucket BOUND`."""
     async with httpx.AsyncClient(trust_env=False) as client:
         text = (await client.get(f"{url}/metrics")).text
-    sums = {
-        sample.name: sample.value
+    return {
+        " ".join(
+            [sample.name, *([sample.labels["le"]] if "le" in sample.labels else [])]
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name.startswith("glrf_batch")
     }
-    return sums["glrf_batch_segments_sum"] / max(1.0, sums["glrf_batch_segments_count"])
+
+
+def bucket_bound(metrics: dict[str, float], name: str, share: float) -> float:
+    """Upper bound of the bucket that a percentile of a histogram lies in."""
+    prefix = f"{name}_bucket "
+    bounds = {
+        float(key.removeprefix(prefix)): n for key, n in metrics.items() if key.startswith(prefix)
+    }
+    return min(bound for bound, n in bounds.items() if n >= share * metrics[f"{name}_count"])
 
 
 def process_cpu_s(pid: int) -> float:
@@ -290,7 +308,7 @@ def show(cost: Cost, console: Console) -> None:
     )
     console.print(
         f"lag p50 {cost.lag_p50_ms:.0f} ms, p99 {cost.lag_p99_ms:.0f} ms (last sample sent to "
-        "result received)",
+        f"result received); stall of the event loop p99 at most {cost.stall_p99_ms:.0f} ms",
         highlight=False,
     )
 

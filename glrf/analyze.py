@@ -124,7 +124,7 @@ async def _analyze_all(
     from service.analysis import FileAnalysis, FileLimits
     from service.formats import render
     from service.inference.batcher import Batcher
-    from service.runtime import load_models
+    from service.loading import load_models
 
     write, status = writer(form), 0
     # One's own file may be as long as it likes; a server's limits are for strangers.

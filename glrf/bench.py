@@ -19,7 +19,8 @@ def bench(
     """Measure CPU and lag of many real-time streams of 100 ms chunks (about half a minute).
 
     Prints CPU milliseconds a second of audio of the whole server process, of the model alone and
-    of the features alone, in one run, and their ratio; the lag of results, p50 and p99, in ms.
+    of the features alone, in one run, and their ratio; the lag of results, p50 and p99, in ms,
+    and the event loop's stall, p99.
     """
     if not SCRIPT.exists():
         from ser_core.errors import SerError

@@ -23,6 +23,6 @@ def serve(
 
     Every setting is a GLRF_* environment variable; the options here win over them.
     """
-    from service.server import run
+    from service.start import run
 
     run(settings_with(host=host, port=port, device=device, model_dir=model_dir))

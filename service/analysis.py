@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from ser_core.containers import open_audio
 from ser_core.errors import TooLarge
@@ -28,11 +28,13 @@ from ser_core.waveform import Outliner, Waveform
 from service import wire
 from service.inference.batcher import Batcher
 from service.manifest import run_of
-from service.metrics import Metrics
 from service.pump import Pump, Told
-from service.quotas import AudioMeter
 from service.requests import FileQuery, Role
 from service.tally import CallTally, Margins
+
+if TYPE_CHECKING:
+    from service.metrics import Metrics
+    from service.quotas import AudioMeter
 
 MAX_FILE_RATE_HZ = 192_000
 BLOCK_S = 1.0
@@ -102,8 +104,8 @@ class FileAnalysis:
         decode: OpenAudio = open_audio,
         limits: FileLimits | None = None,
         detector: DetectorName = "energy",
-        metrics: Metrics | None = None,
-        meter: AudioMeter | None = None,
+        metrics: "Metrics | None" = None,
+        meter: "AudioMeter | None" = None,
         request_id: str | None = None,
         draws: bool = False,
     ) -> None:

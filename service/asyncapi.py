@@ -4,6 +4,7 @@ What OpenAPI is for REST, this is for `WS /v1/stream` and for those who watch a 
 and validators read it.
 """
 
+import asyncio
 from functools import cache
 from typing import Any, Final
 
@@ -24,8 +25,8 @@ router = APIRouter()
 
 @router.get("/asyncapi.json", include_in_schema=False)
 async def asyncapi() -> JSONResponse:
-    """The document."""
-    return JSONResponse(document(), media_type=MEDIA_TYPE)
+    """The document; making it takes too long for the event loop."""
+    return JSONResponse(await asyncio.to_thread(document), media_type=MEDIA_TYPE)
 
 
 def sent() -> dict[str, type[BaseModel]]:

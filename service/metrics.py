@@ -26,6 +26,7 @@ STAGES = ("features", "queue", "inference", "send")
 _STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 _HTTP_BUCKETS_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_STALL_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 _DECODE_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 300)
 
 
@@ -141,6 +142,11 @@ class Metrics:
         self.queued = gauge("glrf_queued_segments", "Segments that wait for inference")
         self.dropped = counter(
             "glrf_dropped_segments", "Segments that streams with on_overload=drop_oldest gave up"
+        )
+        self.loop_stall_s = histogram(
+            "glrf_event_loop_stall_seconds",
+            "How late the event loop comes to a timer, 20 times a second",
+            _STALL_BUCKETS_S,
         )
         self.load = gauge(
             "glrf_load", "Expected load of the open streams; 1 is the measured capacity"

@@ -7,9 +7,7 @@ REST errors are problem documents (RFC 9457, `application/problem+json`) with `c
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from fastapi.responses import JSONResponse
+from typing import TYPE_CHECKING, Any
 
 from ser_core.errors import (
     AccessError,
@@ -37,6 +35,9 @@ from ser_core.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
+
+if TYPE_CHECKING:
+    from fastapi.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -200,8 +201,10 @@ def response(
     *,
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
+) -> "JSONResponse":
     """The HTTP answer to an error, with `Retry-After` where another try may help."""
+    from fastapi.responses import JSONResponse  # takes a while, and who reads a file needs none
+
     headers = {**(headers or {}), "X-Request-ID": request_id}
     wait_s = retry_after_s(error)
     if wait_s is not None:

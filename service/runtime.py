@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Protocol
 
-from ser_core.endpointing import detector
 from ser_core.errors import (
     BadParameter,
     NotReady,
@@ -22,9 +21,10 @@ from service.auth import Access, Caller
 from service.capacity import Capacity
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
+from service.event_loop import StallMeter
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
-from service.inference.onnx import OnnxBackend
+from service.loading import load_models
 from service.metrics import Metrics
 from service.problems import internal_error
 from service.quotas import Quotas
@@ -68,23 +68,6 @@ class Live(Protocol):
         ...
 
 
-def load_models(settings: Settings) -> ModelRegistry:
-    """Loads, warms up and self-tests all models, and looks for the speech detector.
-
-    Raises `ModelError`, `DeviceUnavailable` and `DetectorUnavailable`.
-    """
-    models = ModelRegistry.load(
-        settings.model_dir,
-        lambda path: OnnxBackend.load(
-            path, settings.device, settings.n_threads, settings.max_batch
-        ),
-        settings.default_model,
-    )
-    for backend in models:
-        detector(settings.vad, backend.spec.features)
-    return models
-
-
 class Runtime:
     """State of one app. `models`, when given, are served at once; else `start` loads them.
 
@@ -107,6 +90,7 @@ class Runtime:
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
+        self._stalls = StallMeter(self.metrics.loop_stall_s.observe)
         self.webhooks = settings.webhook_sender()
         self._models = models
         self._failure: SerError | None = None
@@ -121,6 +105,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Begins to serve: at once with models, else as soon as a thread has loaded them."""
+        self._stalls.start()
         self.decoding.start()
         if self._models is not None:
             self._serve(self._models)
@@ -172,6 +157,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Ends the batchers, with what they have queued, and the decoders."""
+        self._stalls.stop()
         if self._watching is not None:
             self._watching.cancel()
         if self._loading is not None:

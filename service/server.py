@@ -1,30 +1,23 @@
 """The process: uvicorn around the app, with an orderly end."""
 
 import contextlib
-import logging
 import math
 import socket
-import sys
 import time
 
 import uvicorn
 
 from ser_core.errors import SerError
 from service.app import create_app
-from service.auth import check_exposure
 from service.connection import StreamConnection
-from service.jobs.supervisor import workers
 from service.registry import ModelRegistry
-from service.runtime import Runtime, load_models
+from service.runtime import Runtime
 from service.settings import Settings
 from service.wire import MAX_FRAME_BYTES
 
 PING_TIMEOUT_S = 60.0
 
-
 _BACKLOG = 2048
-
-log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -63,30 +56,6 @@ class Server(uvicorn.Server):
     def bound_port(self) -> int:
         """The port that is listened on, also where the settings say 0."""
         return self.servers[0].sockets[0].getsockname()[1]
-
-
-def run(settings: Settings | None = None) -> None:
-    """Serves until SIGTERM or SIGINT.
-
-    The models are loaded before the address is bound: where either fails, or a setting is wrong,
-    the process ends with status 1 and one line that names cause and remedy.
-    """
-    try:
-        settings = settings or Settings.from_environment()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-        )
-        check_exposure(settings)
-        models = load_models(settings)
-        server = Server(settings, models)
-        address = bound(settings.host, settings.port)
-    except SerError as error:
-        sys.exit(f"glrf: {error.code}: {error.detail}")
-    host, port = address.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    log.info("running on http://%s:%d (open it in a browser to try it)", shown, port)
-    with contextlib.suppress(KeyboardInterrupt), workers(settings):
-        server.run(sockets=[address])
 
 
 def bound(host: str, port: int) -> socket.socket:

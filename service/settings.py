@@ -7,16 +7,16 @@ import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ser_core.errors import BadParameter
 from ser_core.speech import DetectorName
-from service.checkpoint import MIN_KEY_BYTES
-from service.webhooks import Schedule, Sender, Signer, Targets
-from service.webhooks.signing import check_secret
+
+if TYPE_CHECKING:
+    from service.webhooks import Sender
 
 PREFIX = "GLRF_"
 #: What our command line reads as a client; no setting of a server.
@@ -315,6 +315,10 @@ class Settings(BaseSettings):
     @field_validator("checkpoint_keys")
     @classmethod
     def _check_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is None:
+            return None
+        from service.checkpoint import MIN_KEY_BYTES  # with it comes what encrypts
+
         if any(len(key) < MIN_KEY_BYTES for key in _split(keys)):
             raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes")
         return keys
@@ -345,6 +349,10 @@ class Settings(BaseSettings):
     @field_validator("webhook_secrets")
     @classmethod
     def _check_webhook_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
+        if secrets is None:
+            return None
+        from service.webhooks.signing import check_secret  # with it comes an HTTP client
+
         for secret in _split(secrets):
             try:
                 check_secret(secret.decode())
@@ -360,8 +368,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{wait!r} is no number of seconds")
         return waits
 
-    def webhook_sender(self) -> Sender | None:
+    def webhook_sender(self) -> "Sender | None":
         """What delivers webhooks; `None` where there is no secret to sign them with."""
+        if self.webhook_secrets is None:
+            return None
+        from service.webhooks import Schedule, Sender, Signer, Targets
+
         signer = Signer([secret.decode() for secret in _split(self.webhook_secrets)])
         if not signer:
             return None

@@ -66,7 +66,7 @@ def batch(
     from glrf.batch.rows import schema_of
     from glrf.batch.scoring import Work
     from glrf.progress import bar
-    from service.runtime import load_models
+    from service.loading import load_models
 
     settings = settings_with(model_dir=model_dir, device=device)
     items = items_of(source, data)

@@ -11,8 +11,8 @@ from ser_core.errors import SerError
 from service.analysis import FileAnalysis, FileLimits
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
+from service.loading import load_models
 from service.requests import FileQuery
-from service.runtime import load_models
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

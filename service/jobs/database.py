@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ser_core.errors import BadParameter
+from service.jobs.job import SQLITE_NAME
 
 #: Of these tables and of what the workflows do. Work of another number is left to the processes
 #: that know it, so it changes only when old jobs cannot be finished by new code (ADR 17).
@@ -107,7 +108,7 @@ totals = sa.Table(
 def database_url(url: str | None, folder: Path) -> sa.URL:
     """Where the store is: as `GLRF_JOBS_URL` says, else in the folder; raises `BadParameter`."""
     if url is None:
-        return sa.URL.create("sqlite", database=str(folder.absolute() / "jobs.sqlite"))
+        return sa.URL.create("sqlite", database=str(folder.absolute() / SQLITE_NAME))
     try:
         parsed = sa.make_url(url)
     except ArgumentError as error:

@@ -1,6 +1,8 @@
 """Where jobs are handed in and asked for: the API's side of the store, opened when it is needed.
 
-Its calls block on the database and the disk; the routes make them in threads.
+Its calls block on the database and the disk; the routes make them in threads. What the store needs
+(SQLAlchemy, DBOS) is imported there too, when there is a store: a server without jobs starts
+without it.
 """
 
 import asyncio
@@ -13,21 +15,22 @@ import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
 from service.jobs.audio import AudioFolder, Upload
-from service.jobs.database import create_tables, database_url, open_engine
-from service.jobs.outbox import Outbox
-from service.jobs.queue import JobQueue, create_queue_tables
-from service.jobs.store import UNFINISHED, Job, JobStore, Status, now_ms
+from service.jobs.job import SQLITE_NAME, UNFINISHED, Job, Status, now_ms
 from service.metrics import JobCounts
 from service.requests import JobQuery
 from service.settings import Settings
-from service.webhooks import Sender
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from service.jobs.outbox import Outbox
+    from service.jobs.queue import JobQueue
+    from service.jobs.store import JobStore
+    from service.webhooks import Sender
 
 _READ_BYTES = 2**20
 
@@ -38,22 +41,22 @@ class JobDesk:
     """The jobs of one service. Raises `BadParameter` for a `GLRF_JOBS_URL` that is none."""
 
     def __init__(self, settings: Settings) -> None:
-        url = settings.jobs_url
-        self._url = database_url(None if url is None else url.get_secret_value(), settings.jobs_dir)
         self._settings = settings
+        if settings.jobs_url is not None:
+            store_url(settings)
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
         self.audio = AudioFolder(settings.jobs_dir / "audio")
 
     @property
-    def store(self) -> JobStore:
+    def store(self) -> "JobStore":
         """The store, opened and made if need be."""
         return self._open()[0]
 
-    def _open(self) -> tuple[JobStore, JobQueue]:
+    def _open(self) -> "tuple[JobStore, JobQueue]":
         with self._opening:
             if self._opened is None:
-                self._opened = open_store(self._settings, self._url)
+                self._opened = open_store(self._settings)
             return self._opened
 
     def close(self) -> None:
@@ -68,13 +71,17 @@ class JobDesk:
     @property
     def _is_made(self) -> bool:
         """Whether there may be a store already; a look at the metrics makes none."""
-        database = self._url.database
-        is_file = self._url.get_backend_name() == "sqlite"
-        return not is_file or (database is not None and Path(database).exists())
+        if self._settings.jobs_url is None:
+            return (self._settings.jobs_dir / SQLITE_NAME).exists()
+        url = store_url(self._settings)
+        is_file = url.get_backend_name() == "sqlite"
+        return not is_file or (url.database is not None and Path(url.database).exists())
 
     def count_into(self, counts: JobCounts) -> None:
         """Tells how many jobs there are; what was told last stays where the store is away."""
         if self._is_made:
+            from sqlalchemy.exc import SQLAlchemyError
+
             try:
                 counts.by_status, counts.totals = self.store.by_status(), self.store.totals()
             except (Unavailable, SQLAlchemyError) as error:
@@ -96,6 +103,8 @@ class JobDesk:
 
         Raises `BadAudio` for no bytes, and `Conflict` for a key that was used for something else.
         """
+        from sqlalchemy.exc import IntegrityError
+
         digest, n_bytes = _digest(upload.file)
         if not n_bytes:
             raise BadAudio("the body is empty", remedy="send audio", code="empty_audio")
@@ -146,8 +155,10 @@ class JobDesk:
         return found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None
 
     @property
-    def outbox(self) -> Outbox:
+    def outbox(self) -> "Outbox":
         """The webhooks of these jobs."""
+        from service.jobs.outbox import Outbox
+
         store, queue = self._open()
         return Outbox(store, queue.add_attempt, self._settings.jobs_keep_days)
 
@@ -165,7 +176,7 @@ class JobDesk:
 class SessionTeller:
     """`service.teller.Teller` by the outbox of jobs: what a session tells is on disk, then sent."""
 
-    def __init__(self, desk: JobDesk, sender: Sender) -> None:
+    def __init__(self, desk: JobDesk, sender: "Sender") -> None:
         self._desk = desk
         self._sender = sender
 
@@ -187,7 +198,7 @@ def no_such_job() -> NotFound:
     )
 
 
-def check_webhook(sender: Sender | None, url: str) -> None:
+def check_webhook(sender: "Sender | None", url: str) -> None:
     """Raises `BadParameter` for an address that nothing will be sent to."""
     if sender is None:
         raise BadParameter(
@@ -197,8 +208,26 @@ def check_webhook(sender: Sender | None, url: str) -> None:
     sender.targets.check(url)
 
 
-def open_store(settings: Settings, url: sa.URL) -> tuple[JobStore, JobQueue]:
-    """Makes the tables and connects; raises `Unavailable` (`jobs_unavailable`)."""
+def store_url(settings: Settings) -> "sa.URL":
+    """Where the store is; raises `BadParameter` for a `GLRF_JOBS_URL` that is none."""
+    from service.jobs.database import database_url
+
+    url = settings.jobs_url
+    return database_url(None if url is None else url.get_secret_value(), settings.jobs_dir)
+
+
+def open_store(settings: Settings) -> "tuple[JobStore, JobQueue]":
+    """Makes the tables and connects.
+
+    Raises `BadParameter`, and `Unavailable` (`jobs_unavailable`).
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.jobs.database import create_tables, open_engine
+    from service.jobs.queue import JobQueue, create_queue_tables
+    from service.jobs.store import JobStore
+
+    url = store_url(settings)
     try:
         settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = open_engine(url)

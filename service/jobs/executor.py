@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from ser_core.errors import InputError, ModelError
+from service.jobs.job import JobGone, Overtaken
 from service.jobs.outbox import Outbox
 from service.jobs.queue import (
     APPLICATION,
@@ -26,7 +27,6 @@ from service.jobs.queue import (
     WEBHOOK_WORKFLOW,
 )
 from service.jobs.scoring import Hopeless, Scoring
-from service.jobs.store import JobGone, Overtaken
 from service.webhooks import GivenUp, Outcome, Sender
 
 Progress = Literal["more", "ended"]

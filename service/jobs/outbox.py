@@ -10,39 +10,20 @@ by its id.
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs.database import messages
+from service.jobs.job import Job, now_ms
+from service.jobs.letter import Letter
 from service.jobs.state import state_of, time_of
-from service.jobs.store import Job, JobStore, now_ms
+from service.jobs.store import JobStore
 from service.webhooks import Delivered, GivenUp, Message, Outcome, RetryAt
-
-Delivery = Literal["waiting", "delivered", "dead"]
 
 #: Queues attempt `n_failed` at a message, some seconds from now, when the transaction commits.
 QueueAttempt = Callable[[sa.Connection, str, int, int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A row of `glrf_job_messages`; times are milliseconds since 1970."""
-
-    id: str
-    job_id: str | None
-    session_id: str | None
-    caller: str
-    url: str
-    body: str
-    status: Delivery
-    round: int
-    n_attempts: int
-    created_ms: int
-    tried_ms: int | None
-    cause: str | None
 
 
 class Outbox:

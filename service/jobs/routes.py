@@ -19,10 +19,10 @@ from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, check_webhook, no_such_job
-from service.jobs.outbox import Delivery, Letter
+from service.jobs.job import Job, JobGone
+from service.jobs.letter import Delivery, Letter
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
-from service.jobs.store import Job, JobGone
 from service.requests import DeadQuery, JobQuery, JobsQuery, NoQuery, described, parse_query
 from service.runtime import Runtime
 from service.segment_table import segment_table

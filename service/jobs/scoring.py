@@ -20,8 +20,9 @@ from service import problems
 from service.analysis import FileAnalysis, FileChunk, FileLimits
 from service.inference.batcher import Batcher
 from service.jobs.audio import AudioFolder
+from service.jobs.job import Job
 from service.jobs.result import parsed, result_document
-from service.jobs.store import Job, JobStore
+from service.jobs.store import JobStore
 from service.registry import model_key
 from service.requests import FileQuery
 from service.runtime import Runtime

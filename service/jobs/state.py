@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.jobs.store import Job, Status
+from service.jobs.job import Job, Status
 from service.requests import FileQuery
 
 

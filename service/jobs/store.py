@@ -5,53 +5,16 @@ with store.begin() as connection:
 """
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import sqlalchemy as sa
 
 from service.analysis import FileChunk, Line
 from service.jobs.database import chunks, executors, jobs, messages, results, totals
-
-Status = Literal["queued", "running", "succeeded", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
-UNFINISHED: tuple[Status, ...] = ("queued", "running")
-FINISHED: tuple[Status, ...] = ("succeeded", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A row of `glrf_jobs`; times are milliseconds since 1970."""
-
-    id: str
-    caller: str
-    query: str
-    body_sha256: str
-    created_ms: int
-    idempotency_key: str | None = None
-    webhook_url: str | None = None
-    status: Status = "queued"
-    progress: float = 0.0
-    started_ms: int | None = None
-    finished_ms: int | None = None
-    audio_ms: int | None = None
-    model: str | None = None
-    n_chunks: int = 0
-    n_begun: int = 0
-    n_attempts: int = 0
-    error: str | None = None
-
-
-class JobGone(Exception):
-    """The job was deleted, or has ended."""
-
-
-class Overtaken(Exception):
-    """Another executor, which took this one for dead, has brought the job further."""
+from service.jobs.job import FINISHED, STATUSES, UNFINISHED, Job, JobGone, Overtaken, Status, now_ms
 
 
 class JobStore:
@@ -389,8 +352,3 @@ def _job(row: sa.Row[Any]) -> Job:
 def ndjson(lines: tuple[Line, ...]) -> bytes:
     """One JSON object a line."""
     return b"".join(line.model_dump_json().encode() + b"\n" for line in lines)
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from dbos import DBOS
 
 from service.jobs.audio import AudioFolder
+from service.jobs.job import now_ms
 from service.jobs.outbox import Outbox
 from service.jobs.queue import JobQueue
-from service.jobs.store import JobStore, now_ms
+from service.jobs.store import JobStore
 from service.settings import Settings
 
 BEAT_S = 2.0

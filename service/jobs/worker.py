@@ -11,14 +11,14 @@ import uuid
 
 from ser_core.errors import SerError
 from service.jobs.audio import AudioFolder
-from service.jobs.database import database_url
 from service.jobs.desk import open_store
 from service.jobs.executor import Executor
 from service.jobs.outbox import Outbox
 from service.jobs.scoring import Scoring
 from service.jobs.sweep import Sweep
+from service.loading import load_models
 from service.registry import ModelRegistry
-from service.runtime import Runtime, load_models
+from service.runtime import Runtime
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
         loop.add_signal_handler(number, ended.set)
     if is_child:
         threading.Thread(target=_await_parent, args=(loop, ended), daemon=True).start()
-    url = settings.jobs_url
-    store, queue = await asyncio.to_thread(
-        open_store,
-        settings,
-        database_url(None if url is None else url.get_secret_value(), settings.jobs_dir),
-    )
+    store, queue = await asyncio.to_thread(open_store, settings)
     audio = AudioFolder(settings.jobs_dir / "audio")
     runtime = Runtime(settings, models)
     await runtime.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-_SERVE = [sys.executable, "-W", "error", "-c", "from service.server import run; run()"]
+_SERVE = [sys.executable, "-W", "error", "-c", "from service.start import run; run()"]
 _POLL_S = 0.05
 #: For a start on a machine that does much else.
 START_TIMEOUT_S = 60.0

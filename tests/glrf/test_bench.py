@@ -24,6 +24,7 @@ def test_the_benchmark_measures_and_prints(cli: CliRunner, tmp_path: Path) -> No
     raw_ms = cost["model_same_batch_cpu_ms"] + cost["features_cpu_ms"]
     assert cost["ratio_to_same_batch"] == pytest.approx(cost["service_cpu_ms"] / raw_ms)
     assert cost["lag_p50_ms"] <= cost["lag_p99_ms"]
+    assert cost["stall_p99_ms"] >= 1
     assert "service, whole process" in done.stdout
     assert "lag p50" in done.stdout
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.house.repository import ROOT
+
 HEAVY = ("torch", "librosa", "matplotlib", "sklearn", "scipy", "onnx", "av")
 
 
@@ -30,11 +32,36 @@ def test_the_command_line_loads_neither_engine_nor_server():
     assert loaded("import glrf.main", (*HEAVY, "onnxruntime", "fastapi", "uvicorn")) == set()
 
 
+def test_a_server_without_jobs_starts_without_their_store():
+    statement = """
+from service.app import create_app
+from service.loading import load_models
+from service.settings import Settings
+create_app(Settings(), load_models(Settings()))
+"""
+    assert loaded(statement, (*HEAVY, "sqlalchemy", "dbos", "httpx")) == set()
+
+
+def test_a_file_is_analysed_without_what_a_server_needs():
+    clip = ROOT / "glrf" / "demo" / "clip.flac"
+    statement = f"""
+import contextlib, os, pathlib
+from glrf.analyze import analyze
+with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    analyze([pathlib.Path({str(clip)!r})])
+"""
+    of_servers = ("fastapi", "starlette", "uvicorn", "prometheus_client", "limits", "jwt")
+    of_clients = ("httpx", "websockets", "cryptography", "sqlalchemy", "dbos")
+    assert loaded(statement, (*HEAVY, *of_servers, *of_clients)) == set()
+
+
 def test_the_client_loads_nothing_of_the_server():
     ours = ("ser_core", "service", "model_export", "glrf", "numpy")
     assert loaded("import glrf_client", ours) == set()
 
 
-@pytest.mark.parametrize("module", ["onnxruntime", "fastapi"])
+@pytest.mark.parametrize("module", ["onnxruntime", "fastapi", "sqlalchemy", "httpx"])
 def test_the_probe_itself_sees_what_is_loaded(module: str):
-    assert loaded(f"import {module}", (*HEAVY, "onnxruntime", "fastapi")) >= {module}
+    assert loaded(
+        f"import {module}", (*HEAVY, "onnxruntime", "fastapi", "sqlalchemy", "httpx")
+    ) >= {module}

@@ -10,7 +10,7 @@ import tempfile
 
 import httpx
 
-_API = "from service.server import run; run()"
+_API = "from service.start import run; run()"
 _WORKER = "from service.jobs.worker import run; run()"
 START_TIMEOUT_S = 120.0
 

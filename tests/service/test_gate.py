@@ -247,7 +247,7 @@ def test_no_secret_is_logged(path: Path, model_dir: Path) -> None:
         "GLRF_API_KEYS_FILE": str(path),
         "GLRF_TOKEN_KEYS": SECRET,
     }
-    command = [sys.executable, "-c", "from service.server import run; run()"]
+    command = [sys.executable, "-c", "from service.start import run; run()"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

@@ -20,7 +20,7 @@ from service.server import bound
 from tests.service.running import TIMEOUT_S, Transcript, listen, pcm, wav
 from tests.synthetic import voice, write_model
 
-SERVE = [sys.executable, "-W", "error", "-c", "from service.server import run; run()"]
+SERVE = [sys.executable, "-W", "error", "-c", "from service.start import run; run()"]
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -6,8 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
 from glrf_client.address import is_loopback
 from glrf_client.errors import BadServerMessage, Refused, Unreachable
 from glrf_client.problem import problem_from
@@ -43,6 +41,8 @@ async def request(
     content: bytes | AsyncIterator[bytes] | None = None,
 ) -> Any:
     """The answer's JSON, `None` for one without content; raises `Refused` and `Unreachable`."""
+    import httpx  # here, for it takes a tenth of a second, and streams need none
+
     async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
         try:
             response = await client.request(

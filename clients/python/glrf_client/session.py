@@ -15,10 +15,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from glrf_client.backoff import Backoff
-from glrf_client.connection import Connection
 from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, TimelineLost
 from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, SessionCreated
 from glrf_client.format import AudioFormat
@@ -32,6 +31,9 @@ from glrf_client.parameters import (
 from glrf_client.recovery import is_mendable, not_before_s
 from glrf_client.sources import Chunks, Flush, Source, drawn
 from glrf_client.timeline import Timeline
+
+if TYPE_CHECKING:
+    from glrf_client.connection import Connection
 
 MAX_BUFFER_BYTES: Final = 8 * MAX_FRAME_BYTES
 _OPEN_TIMEOUT_S: Final = 10.0
@@ -185,7 +187,7 @@ class Session:
             self._room.clear()
             await self._room.wait()
 
-    async def _write(self, connection: Connection) -> None:
+    async def _write(self, connection: "Connection") -> None:
         """Sends what is in the outbox, for as long as the connection lives."""
         while True:
             message = self._outbox.next
@@ -264,6 +266,8 @@ class Session:
 
     async def open(self) -> None:
         """Connects, and begins to write what is to be sent from the last checkpoint on."""
+        from glrf_client.connection import Connection  # here: it takes a tenth of a second
+
         token = {} if self._checkpoint is None else {"resume": self._checkpoint.token}
         position = 0 if self._checkpoint is None else self._position(self._checkpoint)
         self._connection = await Connection.open(
@@ -316,7 +320,7 @@ class Session:
         if self._writer is not None:
             self._writer.cancel()
 
-    async def _disconnect(self) -> Connection | None:
+    async def _disconnect(self) -> "Connection | None":
         """Stops writing; the connection that there was."""
         connection, self._connection = self._connection, None
         writer, self._writer = self._writer, None

@@ -11,7 +11,8 @@ from service import wire
 from service.analysis import FileChunk
 from service.jobs.audio import AudioFolder
 from service.jobs.database import chunks, create_tables, database_url, open_engine
-from service.jobs.store import Job, JobGone, JobStore, Overtaken, now_ms
+from service.jobs.job import Job, JobGone, Overtaken, now_ms
+from service.jobs.store import JobStore
 
 CHUNK = FileChunk((wire.WarningLine(channel=0, code="clipping", message="x"),), 5, {"a": 1})
 
