@@ -18,6 +18,7 @@ from model_export.calibration import fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import logits_of, score_recording
 from model_export.experiment import Experiment
+from model_export.folded import folded
 from model_export.ledger import read_ledger
 from model_export.network import build, scorer, served
 from model_export.onnx_model import OnnxModel
@@ -28,7 +29,7 @@ from ser_core.features import Float32, mfcc
 from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, ModelSpec, Thresholds
 from ser_core.segments import cut
 
-OPSET = 18
+OPSET = 23
 
 #: Recordings, at most, that both runtimes are tried on.
 N_PARITY = 40
@@ -56,7 +57,7 @@ def export(
     its threshold of uncertainty come from what the experiment's cross-validation said of the
     speakers that each fold hadn't heard. `name` is the model's; by default its experiment's.
 
-    The dynamo exporter makes the graph, with a free batch dimension. Before the file is kept, ONNX
+    The dynamo exporter makes the graph of the folded network, with a free batch dimension. Before the file is kept, ONNX
     Runtime must agree with PyTorch to 1e-4 on random and on real segments, in batches and alone.
 
     Raises `BadParameter` for inputs that do not fit the checkpoint, `SelfTestFailed` when the two
@@ -114,7 +115,7 @@ def export(
     batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
     partial = out.with_suffix(".partial")
     try:
-        write(network, spec, partial)
+        write(folded(network), spec, partial)
         check_parity(score, OnnxModel(partial), [spec.self_test_features(), *batches])
         partial.replace(out)
     finally:
