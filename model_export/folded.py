@@ -31,7 +31,7 @@ NEPERS_PER_DB = 0.23025851
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """The same function for the exporter, in evaluation mode; a network that is no GLRF as it is."""
+    """The same function, in evaluation mode. A network that is no GLRF is returned as it is."""
     match network:
         case OneVsRest():
             return OneVsRest(folded(network.network)).eval()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +20,8 @@ from tests.synthetic import model_spec, voice
 
 SMOOTHED = feature_spec(24, 13, 50, 7600)
 WHOLE = feature_spec(16, 16, 50, 7600)
-SMALL = {"channels": 16, "n_blocks": 3, "n_heads": 2}
+SMALL = GlrfConfig(channels=16, n_blocks=3, n_heads=2)
+POOLED = replace(SMALL, frame_pool=4)
 
 
 def trained(config: GlrfConfig, features: FeatureSpec) -> nn.Module:
@@ -47,10 +50,10 @@ def segments(features: FeatureSpec) -> np.ndarray:
 @pytest.mark.parametrize(
     "config",
     [
-        GlrfConfig(**SMALL),
-        GlrfConfig(frame_pool=4, **SMALL),
-        GlrfConfig(frame_pool=4, branches="convolutions", **SMALL),
-        GlrfConfig(frame_pool=4, fusion="sum", **SMALL),
+        SMALL,
+        POOLED,
+        replace(POOLED, branches="convolutions"),
+        replace(POOLED, fusion="sum"),
     ],
     ids=["frames of 10 ms", "frames of 40 ms", "convolutions", "sum"],
 )
@@ -64,7 +67,7 @@ def test_a_folded_network_is_the_same_function(config, features):
 
 
 def test_the_file_gives_the_same_logits_with_fewer_nodes(tmp_path):
-    network = trained(GlrfConfig(frame_pool=4, **SMALL), SMOOTHED)
+    network = trained(POOLED, SMOOTHED)
     x = segments(SMOOTHED)
     spec = model_spec()
     n_nodes = {}
@@ -79,7 +82,7 @@ def test_the_file_gives_the_same_logits_with_fewer_nodes(tmp_path):
 
 
 def test_what_stands_around_a_network_stays_around_it():
-    network = OneVsRest(trained(GlrfConfig(**SMALL), SMOOTHED)).eval()
+    network = OneVsRest(trained(SMALL, SMOOTHED)).eval()
     x = segments(SMOOTHED)
     np.testing.assert_allclose(
         scorer(folded(network))(x), scorer(network)(x), atol=PARITY, rtol=1e-5
@@ -88,7 +91,7 @@ def test_what_stands_around_a_network_stays_around_it():
 
 def test_half_precision_begins_behind_the_level():
     """Features reach hundreds of decibels, of which float16 would keep halves."""
-    network = trained(GlrfConfig(frame_pool=4, **SMALL), SMOOTHED)
+    network = trained(POOLED, SMOOTHED)
     x = segments(SMOOTHED)
     half = in_half(network)
     assert {p.dtype for p in half.parameters()} == {torch.float16}
