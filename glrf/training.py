@@ -176,6 +176,10 @@ def export(
     provenance: Annotated[
         Path | None, typer.Option(help="JSON of what the weights were made from.")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "int8", "fp16"],
+        typer.Option(help="int8: convolutions in 8 bits; fp16: for CUDA. Refused if UA moves."),
+    ] = "fp32",
 ) -> None:
     """Write a checkpoint as one self-describing .onnx file, calibrated and checked."""
     from glrf.progress import bar
@@ -193,9 +197,11 @@ def export(
             name=name,
             cells=cells,
             provenance=None if provenance is None else _read_object(provenance),
+            precision=precision,
             on_progress=report,
         )
-    typer.echo(f"{out}: {spec.name}@{spec.version}, {out.stat().st_size / 1e6:.1f} MB")
+    megabytes = out.stat().st_size / 1e6
+    typer.echo(f"{out}: {spec.name}@{spec.version}, {spec.precision}, {megabytes:.1f} MB")
 
 
 def shipped_model() -> Path:

@@ -25,6 +25,10 @@ METADATA_KEY = "glrf"
 FORMAT = 1
 INPUT_NAME, OUTPUT_NAME = "features", "logits"
 
+#: What the network computes in: float32; 8-bit integers in its convolutions; float16, for GPUs.
+#: Features and logits are float32 in all.
+Precision = Literal["fp32", "int8", "fp16"]
+
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,6 +102,7 @@ class _Metadata(_Document):
     provenance: dict[str, Any]
     license: str
     self_test: _SelfTest
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,7 @@ class ModelSpec:
     license: str
     self_test_logits: tuple[float, ...]
     self_test_tolerance: float = 1e-3
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         per_label = (self.calibration.scale, self.calibration.bias, self.self_test_logits)
@@ -157,9 +163,14 @@ class ModelSpec:
             provenance=self.provenance,
             license=self.license,
             self_test=_SelfTest(logits=self.self_test_logits, tolerance=self.self_test_tolerance),
+            precision=self.precision,
         )
-        # Left out where there is none, so that a service that knows one threshold can read it.
-        unsaid = None if self.thresholds.by_label else {"thresholds": {"by_label"}}
+        # Left out where there is nothing to say, so that an older service can read it.
+        unsaid: dict[str, Any] = {}
+        if not self.thresholds.by_label:
+            unsaid["thresholds"] = {"by_label"}
+        if self.precision == "fp32":
+            unsaid["precision"] = True
         return {METADATA_KEY: document.model_dump_json(exclude=unsaid)}
 
     @classmethod
@@ -205,6 +216,7 @@ class ModelSpec:
             license=document.license,
             self_test_logits=document.self_test.logits,
             self_test_tolerance=document.self_test.tolerance,
+            precision=document.precision,
         )
 
     def self_test_features(self) -> Float32:

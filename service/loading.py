@@ -14,7 +14,11 @@ def load_models(settings: Settings) -> ModelRegistry:
     models = ModelRegistry.load(
         settings.model_dir,
         lambda path: OnnxBackend.load(
-            path, settings.device, settings.n_threads, settings.max_batch
+            path,
+            settings.device,
+            settings.n_threads,
+            settings.max_batch,
+            cuda_graphs=settings.cuda_graphs,
         ),
         settings.default_model,
     )

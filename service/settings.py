@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         le=256,
         description="Threads of one inference on the CPU; they sleep when idle.",
     )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="Whether batches on CUDA are replayed from graphs recorded at the start, one "
+        "for each batch size. Not tried on a GPU yet.",
+    )
     n_workers: int = Field(
         default=1, ge=1, le=64, description="Batches that run side by side, for each model."
     )

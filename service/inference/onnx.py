@@ -1,4 +1,4 @@
-"""A model file run by ONNX Runtime: the only module of the service that imports it."""
+"""A model file run by ONNX Runtime."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ import numpy as np
 from ser_core.errors import DeviceUnavailable, ModelCorrupt, ModelIncompatible, ModelNotFound
 from ser_core.features import Float32
 from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from service.inference.buffers import Buffers, batch_sizes
 
 Device = Literal["cpu", "cuda", "auto"]
 
@@ -22,21 +23,31 @@ log = logging.getLogger(__name__)
 class OnnxBackend:
     """A model that was loaded, warmed up and found to reproduce its self-test. Use `load`."""
 
-    def __init__(self, session: Any, spec: ModelSpec, sha256: str) -> None:
+    def __init__(
+        self, session: Any, spec: ModelSpec, sha256: str, buffers: Buffers | None = None
+    ) -> None:
         self._session = session
+        self._buffers = buffers
         self.spec = spec
         self.sha256 = sha256
         self.providers: tuple[str, ...] = tuple(session.get_providers())
 
     @classmethod
     def load(
-        cls, path: Path, device: Device = "auto", n_threads: int = 1, max_batch: int = 16
+        cls,
+        path: Path,
+        device: Device = "auto",
+        n_threads: int = 1,
+        max_batch: int = 16,
+        *,
+        cuda_graphs: bool = False,
     ) -> "OnnxBackend":
         """Reads a file, checks it against its own metadata, warms it up, runs its self-test.
 
         Raises `ModelNotFound`, `ModelCorrupt`, `ModelIncompatible` or `SelfTestFailed`; with
         `device="cuda"`, `DeviceUnavailable` where the network would not run on CUDA. `auto`
-        takes CUDA where it works and else says in the log that it does not.
+        takes CUDA where it works and else says in the log that it does not. An fp16 model runs on
+        CUDA only, and is refused elsewhere by the same error.
         """
         refuse_both_runtimes()
         try:
@@ -50,11 +61,22 @@ class OnnxBackend:
             raise ModelCorrupt(
                 f"{path} cannot be read: {error.strerror}", remedy="check the file's permissions"
             ) from error
-        session = _open(data, path, device, n_threads)
+        session = _open(data, path, device, n_threads, cuda_graphs)
         spec = ModelSpec.from_metadata(session.get_modelmeta().custom_metadata_map)
         _check_signature(session, spec, path)
-        backend = cls(session, spec, hashlib.sha256(data).hexdigest())
-        backend._warm_up(max_batch)
+        on_cuda = CUDA in session.get_providers()
+        if spec.precision == "fp16" and not on_cuda:
+            raise DeviceUnavailable(
+                f"{path} is of precision fp16, which is for CUDA; on a CPU fp32 is faster",
+                remedy="run it on CUDA (pip install glrf[gpu]), or export it as fp32 or int8",
+            )
+        buffers = None
+        if on_cuda:
+            buffers = Buffers(session, spec, max_batch, "cuda", one_at_a_time=cuda_graphs)
+        backend = cls(session, spec, hashlib.sha256(data).hexdigest(), buffers)
+        # A CUDA graph is recorded at a size's second or third run.
+        for _ in range(3 if cuda_graphs and on_cuda else 1):
+            backend._warm_up(max_batch)
         return backend
 
     @property
@@ -64,15 +86,15 @@ class OnnxBackend:
 
     def score(self, features: Float32) -> Float32:
         """Features `(batch, n_frames, n_mfcc)` to logits `(batch, n_labels)`, both float32."""
+        if self._buffers is not None:
+            return self._buffers.score(features)
         return self._session.run([OUTPUT_NAME], {INPUT_NAME: features})[0]
 
     def _warm_up(self, max_batch: int) -> None:
         # The first run of a batch size plans its memory (and on CUDA picks its kernels): pay for
         # that before the first client. Every size is checked, as one may take another kernel.
         features = self.spec.self_test_features()
-        size = 1
-        while size < 2 * max_batch:
-            n = min(size, max_batch)
+        for n in batch_sizes(max_batch):
             logits = self.score(np.repeat(features, n, axis=0))
             if logits.shape != (n, len(self.spec.labels)):
                 raise ModelIncompatible(
@@ -81,7 +103,6 @@ class OnnxBackend:
                 )
             for row in logits:
                 self.spec.check_self_test(row[None])
-            size *= 2
 
 
 def refuse_both_runtimes() -> None:
@@ -105,13 +126,16 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _open(data: bytes, path: Path, device: Device, n_threads: int) -> Any:
+def _open(data: bytes, path: Path, device: Device, n_threads: int, cuda_graphs: bool) -> Any:
     ort = _import_runtime()
     wants_cuda = device != "cpu"
     if wants_cuda and CUDA in ort.get_available_providers():
         ort.preload_dlls()
         # HEURISTIC: an exhaustive search would run again for each new batch size.
-        providers = [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), CPU]
+        options_of_cuda = {"cudnn_conv_algo_search": "HEURISTIC"}
+        if cuda_graphs:
+            options_of_cuda["enable_cuda_graph"] = "1"
+        providers = [(CUDA, options_of_cuda), CPU]
     else:
         providers = [CPU]
     options = ort.SessionOptions()
@@ -125,6 +149,11 @@ def _open(data: bytes, path: Path, device: Device, n_threads: int) -> Any:
         session = ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own exceptions share no base but this
         reason = str(error).strip().splitlines() or [type(error).__name__]
+        if cuda_graphs and "graph" in reason[0].lower() and "cuda" in reason[0].lower():
+            raise DeviceUnavailable(
+                f"{path} cannot be recorded as CUDA graphs: {reason[0]}",
+                remedy="set GLRF_CUDA_GRAPHS=false",
+            ) from error
         raise ModelCorrupt(
             f"{path} is not a model that ONNX Runtime can load: {reason[0]}",
             remedy="copy the file again, or write it anew with `glrf export`",

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from glrf import bench
 from glrf.local_server import LocalServer
 from glrf.main import app
 from glrf_client import Unreachable
+from service.settings import SHIPPED_MODELS
+from tests.model_export.corpus import write_corpus
 
 
 def test_the_benchmark_measures_and_prints(cli: CliRunner, tmp_path: Path) -> None:
@@ -43,3 +46,49 @@ def test_streams_that_cannot_open_end_the_benchmark() -> None:
     nowhere = LocalServer("http://127.0.0.1:1", os.getpid())
     with pytest.raises(Unreachable):
         asyncio.run(asyncio.wait_for(run_streams(nowhere, 2, 2.0), 10))
+
+
+def script(name: str, *arguments: str) -> int:
+    """Exit status of a script of `benchmarks/`, run here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        try:
+            runpy.run_path(str(bench.SCRIPT.parent / name), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+def test_without_a_gpu_nothing_is_claimed_of_one(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert script("gpu.py") == 3
+    out, err = capfd.readouterr()
+    assert (out, err[:35]) == ("", "Did not run, nothing was measured: ")
+
+
+def test_the_gpu_benchmark_can_be_tried_on_the_cpu(
+    capfd: pytest.CaptureFixture[str], model_dir: Path
+) -> None:
+    assert script("gpu.py", str(model_dir / "tiny.onnx"), "--device=cpu", "--runs=2") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "tiny.onnx, fp32, cpu"
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][2:] == [
+        str(2**power) for power in range(9)
+    ]
+
+
+def test_precisions_are_measured_side_by_side(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    manifest = write_corpus(tmp_path)
+    (shipped,) = SHIPPED_MODELS.glob("*.onnx")
+    corpus = [f"--manifest={manifest}", f"--data={tmp_path}", "--compared=4", "--rounds=1"]
+    script("precision.py", str(shipped), str(shipped), *corpus)
+    out = capfd.readouterr().out
+    other = f"fp32 ({shipped.name})"
+    assert f"| {other} | 0.78 MB | 0.00 | 0.00 |" in out
+    for name in ("fp32", "int8", "int8, products too", other):
+        for batch in (1, 32):
+            assert out.count(f"| {name} | 2 | {batch} |") == 1

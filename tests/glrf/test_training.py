@@ -95,11 +95,12 @@ def test_export(cli: CliRunner, stub, tmp_path: Path) -> None:
         name,
         cells,
         provenance,
+        precision,
         on_progress,
     ):
         assert (name, cells, provenance) == (None, None, {"data": "acted speech"})
         out.write_bytes(bytes(2_000_000))
-        return SimpleNamespace(name="glrf", version=version)
+        return SimpleNamespace(name="glrf", version=version, precision=precision)
 
     stub("model_export.export", "export", export)
     provenance = tmp_path / "provenance.json"
@@ -108,7 +109,9 @@ def test_export(cli: CliRunner, stub, tmp_path: Path) -> None:
     arguments += ["--split=s", "--version=1.0.0", "--license=MIT", f"--provenance={provenance}"]
     done = cli.invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith("glrf.onnx: glrf@1.0.0, 2.0 MB\n")
+    assert done.stdout.endswith("glrf.onnx: glrf@1.0.0, fp32, 2.0 MB\n")
+    done = cli.invoke(app, [*arguments, "--precision=int8"])
+    assert done.stdout.endswith("glrf@1.0.0, int8, 2.0 MB\n")
     provenance.write_text("[]")
     assert cli.invoke(app, arguments).exit_code == 2
 

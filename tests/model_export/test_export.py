@@ -83,7 +83,7 @@ def test_a_damaged_file_is_refused(root, exported):
     with pytest.raises(ModelCorrupt):
         OnnxModel(damaged)
     model = onnx.load(str(exported))
-    weights = next(i for i in model.graph.initializer if len(i.dims) == 3)
+    weights = next(i for i in model.graph.initializer if len(i.dims) == 4 and i.dims[1] > 1)
     weights.raw_data = (np.frombuffer(weights.raw_data, "f4") * 1.1).tobytes()
     onnx.save(model, str(damaged))
     with pytest.raises(SelfTestFailed, match="self-test differs"):

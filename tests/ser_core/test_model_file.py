@@ -54,6 +54,15 @@ def test_thresholds_by_label() -> None:
     assert ModelSpec.from_metadata(spec.to_metadata()).thresholds == thresholds
 
 
+def test_precision_is_told_where_it_is_not_that_of_every_older_file() -> None:
+    assert "precision" not in json.loads(model_spec().to_metadata()[METADATA_KEY])
+    assert ModelSpec.from_metadata(model_spec().to_metadata()).precision == "fp32"
+    half = replace(model_spec(), precision="fp16")
+    assert ModelSpec.from_metadata(half.to_metadata()).precision == "fp16"
+    with pytest.raises(ModelIncompatible, match="precision"):
+        ModelSpec.from_metadata(_changed("precision", "int4"))
+
+
 def test_metadata_without_thresholds_by_label_is_as_it_was() -> None:
     document = json.loads(model_spec().to_metadata()[METADATA_KEY])
     assert set(document["thresholds"]) == {"uncertain_below", "min_samples"}

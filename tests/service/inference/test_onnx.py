@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from ser_core.errors import (
@@ -16,7 +17,8 @@ from ser_core.errors import (
     SelfTestFailed,
 )
 from ser_core.features import FeatureSpec
-from service.inference.onnx import CPU, CUDA, OnnxBackend
+from service.inference.buffers import Buffers
+from service.inference.onnx import CPU, CUDA, Device, OnnxBackend
 from tests import synthetic
 from tests.synthetic import write_model
 
@@ -118,6 +120,62 @@ def test_cuda_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         OnnxBackend.load(tmp_path / "m.onnx", "cuda")
 
 
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_half_precision_is_refused_on_a_cpu(tmp_path: Path, device: Device) -> None:
+    write_model(tmp_path / "m.onnx", replace(synthetic.model_spec(), precision="fp16"))
+    with pytest.raises(DeviceUnavailable, match="precision fp16") as caught:
+        OnnxBackend.load(tmp_path / "m.onnx", device)
+    assert "export it as fp32 or int8" in caught.value.remedy
+
+
+def test_on_cuda_segments_go_through_buffers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session is asked for and how it is fed; the CPU plays the GPU."""
+    asked: list[Any] = []
+
+    class Gpu(onnxruntime.InferenceSession):
+        def __init__(self, model: bytes, options: Any, providers: list[Any]) -> None:
+            asked.append(providers)
+            super().__init__(model, options, providers=[CPU])
+
+        def get_providers(self) -> list[str]:
+            return [CUDA, CPU]
+
+    def on_cpu(*given: Any, **named: Any) -> Buffers:
+        session, spec, max_batch, _ = given
+        return Buffers(session, spec, max_batch, "cpu", **named)
+
+    _pretend_gpu_wheel(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Gpu)
+    monkeypatch.setattr("service.inference.onnx.Buffers", on_cpu)
+    spec = write_model(tmp_path / "m.onnx", replace(synthetic.model_spec(), precision="fp16"))
+    backend = OnnxBackend.load(tmp_path / "m.onnx", "cuda", max_batch=2, cuda_graphs=True)
+    ((name, options), _) = asked[0]
+    assert (name, options["enable_cuda_graph"]) == (CUDA, "1")
+    features = np.random.default_rng(0).standard_normal((5, spec.n_frames, 13), np.float32)
+    np.testing.assert_allclose(backend.score(features), synthetic.logits(features), atol=1e-5)
+    assert backend.device == "cuda"
+    OnnxBackend.load(tmp_path / "m.onnx", "cuda")
+    assert "enable_cuda_graph" not in asked[1][0][1]
+
+
+def test_a_network_that_cuda_graphs_cannot_hold_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise RuntimeError("This session cannot use the graph capture feature of the CUDA EP")
+
+    write_model(tmp_path / "m.onnx")
+    _pretend_gpu_wheel(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuses)
+    with pytest.raises(DeviceUnavailable, match="graph capture") as caught:
+        OnnxBackend.load(tmp_path / "m.onnx", "cuda", cuda_graphs=True)
+    assert "GLRF_CUDA_GRAPHS=false" in caught.value.remedy
+    with pytest.raises(ModelCorrupt):
+        OnnxBackend.load(tmp_path / "m.onnx", "cuda")
+
+
 def test_auto_falls_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +187,6 @@ def test_auto_falls_back(
 
 
 def _pretend_gpu_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
 
     class CpuOnly(onnxruntime.InferenceSession):
         def __init__(self, data: bytes, options: Any, providers: list[Any]) -> None:
