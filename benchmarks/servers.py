@@ -115,7 +115,7 @@ def this_service(cpu: int) -> Iterator[Running]:
 @contextmanager
 def peer_server(peer: Peer, python: str, cpu: int) -> Iterator[Running]:
     """The peer's server on one CPU. Raises `NotInstalled`, and `NotReady` with its last words."""
-    installed(peer.packages, python)
+    need(peer.packages, python)
     port = free_port()
     if peer.encode is None:
         opening, probe = _websocket(f"ws://{HOST}:{port}{peer.path}"), _probe_websocket
@@ -132,24 +132,27 @@ def peer_server(peer: Peer, python: str, cpu: int) -> Iterator[Running]:
             yield Running(pid, opening)
 
 
-def installed(packages: tuple[str, ...], python: str) -> dict[str, str]:
-    """Version of each package in that interpreter. Raises `NotInstalled`, naming those missing."""
-    program = (
-        "import importlib.metadata as m, json, sys\n"
-        "found = {d.metadata['Name'].lower().replace('_', '-'): d.version"
-        " for d in m.distributions()}\n"
-        "print(json.dumps({name: found.get(name) for name in sys.argv[1:]}))"
-    )
-    done = subprocess.run(
-        [python, "-c", program, *packages], capture_output=True, text=True, check=True
-    )
-    versions: dict[str, str | None] = json.loads(done.stdout)
-    if missing := [name for name, version in versions.items() if version is None]:
+def need(packages: tuple[str, ...], python: str) -> None:
+    """Raises `NotInstalled`, naming those of the packages that the interpreter lacks."""
+    if missing := [name for name in packages if name not in versions(packages, python)]:
         raise NotInstalled(
             f"{', '.join(missing)}: not installed in {python}",
             remedy="make bench installs the peers; or pip install 'glrf[cpu,bench]' there",
         )
-    return {name: version for name, version in versions.items() if version is not None}
+
+
+def versions(packages: tuple[str, ...], python: str) -> dict[str, str]:
+    """Of those of the packages that are installed in that interpreter."""
+    program = (
+        "import importlib.metadata as m, json, sys\n"
+        "found = {d.metadata['Name'].lower().replace('_', '-'): d.version"
+        " for d in m.distributions()}\n"
+        "print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"
+    )
+    done = subprocess.run(
+        [python, "-c", program, *packages], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,13 @@ class Bare:
 
 def egemaps(python: str, cpu: int) -> Bare:
     """The functionals of openSMILE, a window at a time. Raises `NotInstalled`."""
-    installed(("opensmile",), python)
+    need(("opensmile",), python)
     return _bare([python, "-m", "benchmarks.peers.egemaps"], cpu)
 
 
 def wav2vec2(python: str, cpu: int) -> Bare:
     """A network of wav2vec 2.0 base's shape in ONNX Runtime. Raises `NotInstalled`."""
-    installed(("torch", "onnx", "onnxscript"), python)
+    need(("torch", "onnx", "onnxscript"), python)
     module = [python, "-m", "benchmarks.peers.wav2vec2"]
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "wav2vec2.onnx")

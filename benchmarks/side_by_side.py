@@ -42,6 +42,10 @@ LAG_LIMIT_MS = 200.0
 _GENERATOR_LATE_MS = 50.0
 #: A stage beyond this is not tried again.
 _NARROWLY_MS = 5 * LAG_LIMIT_MS
+_PACKAGES = (
+    *dict.fromkeys(name for peer in PEERS for name in peer.packages),
+    "opensmile", "onnxruntime", "numpy",
+)  # fmt: skip
 _WARM_STREAMS = 2
 _SETTLED_CORES = 0.3
 _SETTLE_S = 8.0
@@ -110,7 +114,7 @@ def main() -> None:
         document = {
             "machine": machine(),
             "plan": {"streams": plan.n_streams, "windows": plan.n_windows, "cpu": plan.cpu},
-            "versions": versions(options.peers_python),
+            "versions": servers.versions(_PACKAGES, options.peers_python),
             "results": [asdict(result) for result in results],
         }
         options.out.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
@@ -258,18 +262,6 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "model": shipped_model().name,
     }
-
-
-def versions(python: str) -> dict[str, str]:
-    """Of every peer that is installed."""
-    found: dict[str, str] = {}
-    names = {name for peer in PEERS for name in peer.packages}
-    for name in sorted(names | {"opensmile", "onnxruntime", "numpy"}):
-        try:
-            found.update(servers.installed((name,), python))
-        except servers.NotInstalled:
-            continue
-    return found
 
 
 _HEADS = (

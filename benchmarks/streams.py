@@ -202,6 +202,8 @@ class WebSocketStream:
             # To the end of the last window's hop, so that each hop has all its chunks.
             for chunk in range(round((WINDOW_S + HOP_S * n_windows) / CHUNK_S) - 1):
                 await log.until(begin_s + CHUNK_S * (chunk + 1))
+                if receiving.done():
+                    receiving.result()  # its error ends the stream
                 start = chunk * CHUNK_BYTES % (len(self._audio) - CHUNK_BYTES)
                 await self._websocket.send(self._audio[start : start + CHUNK_BYTES])
             await receiving
