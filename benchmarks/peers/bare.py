@@ -8,8 +8,7 @@ import resource
 import time
 from collections.abc import Callable
 
-import numpy as np
-
+from benchmarks.peers.window import samples_of
 from benchmarks.streams import clip_pcm
 from ser_core.features import Float32
 from ser_core.segments import SegmentSpec
@@ -19,7 +18,7 @@ _N_WARM = 2
 
 def clip_windows() -> list[Float32]:
     """The demo clip's windows, every 0.4 s, float32 `(n_samples,)` each."""
-    samples = np.frombuffer(clip_pcm(), "<i2").astype(np.float32) / 32768
+    samples = samples_of(clip_pcm())
     size, hop = SegmentSpec.segment_samples, SegmentSpec.hop_samples
     return [samples[at : at + size] for at in range(0, len(samples) - size, hop)]
 

@@ -6,7 +6,7 @@
 goal that a batch's delay is held against is the one that we are measured by.
 """
 
-import bentoml
+import bentoml  # pyright: ignore[reportMissingImports]  (of the peers' own environment)
 
 from benchmarks.peers.window import MAX_BATCH, Answer, WindowModel, from_base64
 

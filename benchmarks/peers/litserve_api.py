@@ -9,7 +9,7 @@ process takes requests, one runs the model: LitServe's default.
 import argparse
 from typing import Any
 
-import litserve
+import litserve  # pyright: ignore[reportMissingImports]  (of the peers' own environment)
 
 from benchmarks.peers.window import BATCH_TIMEOUT_S, MAX_BATCH, Answer, WindowModel, from_base64
 

@@ -21,6 +21,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from benchmarks.peers.window import samples_of
 from glrf.training import shipped_model
 from model_export.experiment import Experiment, FeatureConfig, read_experiment
 from model_export.network import build, served
@@ -58,7 +59,7 @@ def create_app(network: torch.nn.Module, experiment: Experiment) -> FastAPI:
             while True:
                 buffer += await websocket.receive_bytes()
                 while len(buffer) >= WINDOW_BYTES:
-                    samples = np.frombuffer(buffer[:WINDOW_BYTES], "<i2") / np.float32(32768)
+                    samples = samples_of(buffer[:WINDOW_BYTES])
                     with torch.no_grad():
                         features = torch.from_numpy(mfcc(samples, experiment.features))
                         scores = torch.sigmoid(network(features[None]))[0].tolist()

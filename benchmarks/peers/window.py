@@ -44,8 +44,7 @@ class WindowModel:
         n_bytes = 2 * self.spec.segments.segment_samples
         if any(len(window) != n_bytes for window in windows):
             raise ValueError(f"a window is {n_bytes} bytes of 16-bit PCM")
-        samples = (np.frombuffer(window, "<i2").astype(np.float32) / 32768 for window in windows)
-        features = [mfcc(window, self.spec.features) for window in samples]
+        features = [mfcc(samples_of(window), self.spec.features) for window in windows]
         return self._backend.score(np.stack(features))
 
     def answers(self, windows: Sequence[bytes]) -> list[Answer]:
@@ -53,6 +52,11 @@ class WindowModel:
         labels = self.spec.labels
         rows = self.spec.calibration.scores(self.logits(windows))
         return [Answer(label=labels[int(row.argmax())], scores=named(row, labels)) for row in rows]
+
+
+def samples_of(pcm: bytes) -> Float32:
+    """16-bit little-endian PCM to float32 `(n,)` in [-1, 1)."""
+    return np.multiply(np.frombuffer(pcm, "<i2"), np.float32(1 / 32768), dtype=np.float32)
 
 
 def from_base64(text: str) -> bytes:

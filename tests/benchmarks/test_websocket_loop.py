@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.peers.websocket_loop import create_app, load, mfcc, shipped_experiment
+from benchmarks.peers.window import samples_of
 from model_export.experiment import Experiment, FeatureConfig
 from model_export.onnx_model import OnnxModel
 from ser_core import features as core
@@ -55,7 +56,7 @@ def test_the_loop_answers_each_hop_with_what_the_network_says_of_the_last_2_s() 
     answers = converse([pcm[at : at + 3200] for at in range(0, len(pcm), 3200)])
     assert [answer["end_ms"] for answer in answers] == [2000, 2400, 2800]
     for index, answer in enumerate(answers):
-        window = np.frombuffer(pcm[index * 12_800 :][:64_000], "<i2").astype(np.float32) / 32768
+        window = samples_of(pcm[index * 12_800 :][:64_000])
         expected = logits(core.mfcc(window, TINY.features.spec())[None])[0]
         scores = np.array([answer["scores"][label] for label in TINY.labels])
         assert scores == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-3)
