@@ -88,7 +88,7 @@ def running(
             while not is_ready():
                 if process.poll() is not None or time.monotonic() > deadline_s:
                     log.seek(0)
-                    words = log.read()[-400:].decode("utf-8", "replace").strip()
+                    words = " ".join(log.read().decode("utf-8", "replace").split())[-300:]
                     how = f"was not ready after {timeout_s:.0f} s"
                     if process.returncode is not None:
                         how = f"ended at its start with status {process.returncode}"

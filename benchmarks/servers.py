@@ -7,19 +7,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.fleet import Fleet, Refused
 from benchmarks.processes import HOST, ROOT, environment, free_port, pinned, running
 from benchmarks.streams import (
+    QUERY,
     WINDOW_BYTES,
     Encode,
-    Open,
-    PostStream,
-    WebSocketStream,
+    PostConnection,
+    Stage,
     clip_pcm,
     json_field,
+    post_stage,
     raw,
+    websocket_stage,
 )
 from glrf.local_server import local_server
 from ser_core.errors import SerError
@@ -38,10 +42,13 @@ class NotInstalled(SerError):
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers: the root of its processes, and how a stream to it is opened."""
+    """A server that answers: the root of its processes, and a stage of streams to it.
+
+    `stage` takes how many streams, how many windows of each, and what reads the server's CPU time.
+    """
 
     pid: int
-    opening: Open
+    stage: Callable[[int, int, Callable[[], float]], Stage]
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ PEERS = (
         "FastAPI loop",
         ("fastapi", "uvicorn", "librosa", "torch"),
         ("-m", "benchmarks.peers.websocket_loop"),
-        "/stream",
+        "/v1/stream",
     ),
     Peer(
         "LitServe",
@@ -88,7 +95,14 @@ PEERS = (
         ("-m", "benchmarks.peers.ray_deployment"),
         "/",
         raw,
-        {"RAY_USAGE_STATS_ENABLED": "0"},
+        {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray's own ports on loopback; its name for that is of another system.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # On one core its proxy takes longer to start than the 5 s it is given.
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        },
     ),
 )
 
@@ -105,9 +119,7 @@ def this_service(cpu: int) -> Iterator[Running]:
         serving = local_server(settings)
         server = serving.__enter__()
     try:
-        url = server.url.replace("http", "ws", 1)
-        query = "sample_rate=16000&endpointing=manual&partial=false"
-        yield Running(server.pid, _websocket(f"{url}/v1/stream?{query}"))
+        yield Running(server.pid, partial(websocket_stage, server.url))
     finally:
         serving.__exit__(None, None, None)
 
@@ -118,18 +130,17 @@ def peer_server(peer: Peer, python: str, cpu: int) -> Iterator[Running]:
     need(peer.packages, python)
     port = free_port()
     if peer.encode is None:
-        opening, probe = _websocket(f"ws://{HOST}:{port}{peer.path}"), _probe_websocket
+        url = f"http://{HOST}:{port}"
+        stage, is_ready = partial(websocket_stage, url), partial(_websocket_answers, url)
     else:
-        opening, probe = _post(f"http://{HOST}:{port}{peer.path}", peer.encode), _probe_post
+        url = f"http://{HOST}:{port}{peer.path}"
+        stage = partial(post_stage, url, peer.encode)
+        is_ready = partial(_post_answers, url, peer.encode)
     with TemporaryDirectory() as home:
         settings = {"BENTOML_HOME": home, "RAY_TMPDIR": home, **peer.settings}
         command = [python, *peer.arguments, "--port", str(port)]
-
-        def is_ready() -> bool:
-            return _answers(probe, opening)
-
         with running(command, cpu, is_ready, settings, START_TIMEOUT_S) as pid:
-            yield Running(pid, opening)
+            yield Running(pid, stage)
 
 
 def need(packages: tuple[str, ...], python: str) -> None:
@@ -200,37 +211,34 @@ def _finished(command: list[str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise SerError(f"{command[2]} took more than {BARE_TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        raise SerError(f"{command[2]} failed: {done.stderr.strip()[-400:]}")
+        words = " ".join(done.stderr.split())[-300:]
+        raise SerError(f"{command[2]} failed: {words}")
     return done.stdout
 
 
-def _websocket(url: str) -> Open:
-    return lambda index, n_streams: WebSocketStream.open(url, index, n_streams)
+def _websocket_answers(url: str) -> bool:
+    fleet = Fleet(url, QUERY, [], [0])
+    try:
+        fleet.open(1, timeout_s=PROBE_TIMEOUT_S)
+    except (Refused, OSError):  # not listening, or not ready to answer yet
+        return False
+    finally:
+        fleet.close()
+    return True
 
 
-def _post(url: str, encode: Encode) -> Open:
-    return lambda index, n_streams: PostStream.open(url, encode, index, n_streams)
-
-
-async def _probe_websocket(opening: Open) -> None:
-    await (await opening(0, 1)).close()
-
-
-async def _probe_post(opening: Open) -> None:
-    stream = await opening(0, 1)
-    assert isinstance(stream, PostStream)
-    await stream.post(clip_pcm()[:WINDOW_BYTES])
-    await stream.close()
-
-
-def _answers(probe: Callable[[Open], object], opening: Open) -> bool:
-    async def bounded() -> None:
+def _post_answers(url: str, encode: Encode) -> bool:
+    async def probe() -> None:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await probe(opening)  # type: ignore[misc]
+            connection = await PostConnection.open(url, encode)
+            try:
+                await connection.post(clip_pcm()[:WINDOW_BYTES])
+            finally:
+                connection.close()
 
     try:
-        asyncio.run(bounded())
-    except (OSError, EOFError, ValueError):  # not listening, or not ready to answer yet
+        asyncio.run(probe())
+    except (OSError, EOFError, ValueError):
         return False
     return True
 

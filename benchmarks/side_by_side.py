@@ -14,7 +14,6 @@ moment a window's last sample is due to its answer; *memory* is the largest prop
 """
 
 import argparse
-import asyncio
 import json
 import math
 import os
@@ -31,7 +30,7 @@ from benchmarks import servers
 from benchmarks.processes import tree_cpu_s, tree_memory_mb
 from benchmarks.ramp import Verdict, most_streams
 from benchmarks.servers import PEERS, Bare, Running
-from benchmarks.streams import HOP_S, Stage, run_stage
+from benchmarks.streams import HOP_S, Stage
 from glrf.lag import percentile
 from glrf.training import shipped_model
 from ser_core.errors import SerError
@@ -204,9 +203,7 @@ class Climb:
     def stage(self, n_streams: int) -> Stage:
         """One stage, after the server has come to rest."""
         self._settle()
-        stage = asyncio.run(
-            run_stage(self._server.opening, n_streams, self._plan.n_windows, self._cpu_s)
-        )
+        stage = self._server.stage(n_streams, self._plan.n_windows, self._cpu_s)
         self.memory_mb = max(self.memory_mb, tree_memory_mb(self._server.pid))
         p99_ms = stage.lag_ms(0.99)
         self._plan.say(

@@ -45,7 +45,6 @@ def main() -> None:
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(Emotion.bind())  # type: ignore[attr-defined]

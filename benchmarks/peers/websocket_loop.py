@@ -48,10 +48,10 @@ def main() -> None:
 
 
 def create_app(network: torch.nn.Module, experiment: Experiment) -> FastAPI:
-    """`WS /stream`: binary PCM in, a JSON object every 0.4 s out."""
+    """`WS /v1/stream`, as this service has it: binary PCM in, a JSON object every 0.4 s out."""
     app = FastAPI()
 
-    @app.websocket("/stream")
+    @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
         await websocket.accept()
         buffer, end_ms = b"", 1000 * SegmentSpec.segment_samples // RATE_HZ

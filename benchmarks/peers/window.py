@@ -7,9 +7,9 @@ are this service's own setting too: one, that does not spin.
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import TypedDict
 
 import numpy as np
+from typing_extensions import TypedDict  # that of `typing` is not pydantic's before Python 3.12
 
 from glrf.training import shipped_model
 from ser_core.features import Float32, mfcc

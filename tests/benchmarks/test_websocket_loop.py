@@ -46,7 +46,7 @@ def converse(chunks: list[bytes]) -> list[dict[str, Any]]:
         if message["type"] == "websocket.send":
             told.append(json.loads(message["text"]))
 
-    scope = {"type": "websocket", "path": "/stream", "query_string": b"", "headers": []}
+    scope = {"type": "websocket", "path": "/v1/stream", "query_string": b"", "headers": []}
     asyncio.run(create_app(TinyNetwork(), TINY)(scope, receive, send))
     return told
 
