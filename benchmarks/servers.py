@@ -29,7 +29,7 @@ from glrf.local_server import local_server
 from ser_core.errors import SerError
 
 #: A peer's start, imports of Ray or PyTorch on one core included.
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 BARE_TIMEOUT_S = 240.0
 PROBE_TIMEOUT_S = 5.0
 

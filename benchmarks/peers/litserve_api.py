@@ -7,7 +7,6 @@ process takes requests, one runs the model: LitServe's default.
 """
 
 import argparse
-from typing import Any
 
 import litserve  # pyright: ignore[reportMissingImports]  (of the peers' own environment)
 
@@ -20,7 +19,7 @@ class Emotion(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002  (LitServe's signature)
         self.model = WindowModel()
 
-    def decode_request(self, request: Any) -> bytes:
+    def decode_request(self, request) -> bytes:  # a type would be that of the query
         return from_base64(request["audio"])
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:

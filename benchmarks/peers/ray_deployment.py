@@ -7,6 +7,7 @@ every node, but for the dashboard.
 """
 
 import argparse
+import contextlib
 import signal
 
 import ray
@@ -46,7 +47,9 @@ def main() -> None:
         include_dashboard=False,
         object_store_memory=100 * 2**20,
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    # On a busy core its proxy takes longer than the minute that is waited here; it comes up still.
+    with contextlib.suppress(TimeoutError):
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(Emotion.bind())  # type: ignore[attr-defined]
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
