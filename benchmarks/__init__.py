@@ -1,0 +1,1 @@
+"""What the service costs, alone and beside others. Results: RESULTS.md."""

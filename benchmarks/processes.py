@@ -1,0 +1,127 @@
+"""A server's processes: started on one core, watched through /proc, ended without a rest."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.long_file import family
+from ser_core.errors import NotReady
+
+HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[1]
+
+_STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.1
+
+
+@contextmanager
+def pinned(cpu: int) -> Iterator[None]:
+    """Keeps the thread, and every process that it starts meanwhile, on one CPU."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def tree_cpu_s(pid: int) -> float:
+    """User and system time of a process, its descendants, and those of them that have ended."""
+    ticks = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):  # it may have ended
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            # utime, stime, and both of children that were waited for: proc(5).
+            ticks += sum(int(value) for value in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def tree_memory_mb(pid: int) -> float:
+    """Proportional share (PSS) of a process and its descendants: what they share counts once."""
+    kib = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kib += int(line.split()[1])
+    return kib * 1024 / 1e6
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment here, with the checkout importable, and `extra`."""
+    paths = [str(ROOT), str(ROOT / "clients" / "python"), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **extra}
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    cpu: int,
+    is_ready: Callable[[], bool],
+    extra: Mapping[str, str],
+    timeout_s: float,
+) -> Iterator[int]:
+    """Starts a server on one CPU, waits until it is ready, yields its process; ends all of it.
+
+    Raises `NotReady`, with the server's last words, when it does not come up.
+    """
+    with tempfile.TemporaryFile() as log:
+        with pinned(cpu):
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment(extra),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            deadline_s = time.monotonic() + timeout_s
+            while not is_ready():
+                if process.poll() is not None or time.monotonic() > deadline_s:
+                    log.seek(0)
+                    words = " ".join(log.read().decode("utf-8", "replace").split())[-300:]
+                    how = f"was not ready after {timeout_s:.0f} s"
+                    if process.returncode is not None:
+                        how = f"ended at its start with status {process.returncode}"
+                    raise NotReady(f"it {how}: {words}", remedy=f"try {' '.join(command)}")
+                time.sleep(_POLL_S)
+            yield process.pid
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    everyone = {pid: began for pid in family(process.pid) if (began := _began(pid)) is not None}
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT_S)
+    # What is left by then does not listen; some leave processes behind when they end, too.
+    for pid, began in everyone.items():
+        if _began(pid) == began:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in ticks since boot: with its number, what it is known by."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
