@@ -22,7 +22,14 @@ from torch.nn import functional
 from torch.onnx import ops
 
 from model_export.frontend import Normalisation
-from model_export.glrf import Fusion, GlobalLocalBlock, Glrf, SelfAttention, TemporalConvolution
+from model_export.glrf import (
+    BandStem,
+    Fusion,
+    GlobalLocalBlock,
+    Glrf,
+    SelfAttention,
+    TemporalConvolution,
+)
 from model_export.losses import OneVsRest
 from ser_core.errors import BadParameter
 
@@ -52,8 +59,7 @@ def in_half(network: nn.Module) -> nn.Module:
             return OneVsRest(in_half(network.network)).eval()
         case Glrf():
             half = _FoldedGlrf(network).eval()
-            for part in (half.front.pool, half.front.stem, half.blocks, half.score):
-                part.half()
+            half.in_half()
             return half
         case _:
             raise BadParameter(
@@ -66,12 +72,19 @@ class _FoldedGlrf(nn.Module):
     def __init__(self, network: Glrf) -> None:
         super().__init__()
         network = copy.deepcopy(network)
-        convolution, norm = network.stem[0], network.stem[1]
-        assert isinstance(convolution, nn.Conv1d)
-        assert isinstance(norm, nn.BatchNorm1d)
-        self.front = _Front(network.normalise, convolution, norm)
+        self.front = (
+            _BandFront(network.normalise, network.stem)
+            if isinstance(network.stem, BandStem)
+            else _Front(network.normalise, network.stem)
+        )
         self.blocks = nn.ModuleList(_Block(block) for block in network.blocks)  # type: ignore[arg-type]
         self.score = network.score
+
+    def in_half(self) -> None:
+        """float16 from where the level is off."""
+        to_mel = self.front.bands.to_mel
+        self.half()
+        self.front.bands.to_mel = to_mel
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.front(features)  # (B, C, 1, T)
@@ -82,38 +95,78 @@ class _FoldedGlrf(nn.Module):
         return self.score(x.mean(dim=1)).float()
 
 
-class _Front(nn.Module):
-    """`Normalisation` and the stem: MFCC `(B, T, F)` to `(B, C, 1, T / frame_pool)`."""
+class _Levelled(nn.Module):
+    """MFCC `(B, T, F)` to pooled mel bands without their level, `(B, n_mels, 1, T / frame_pool)`.
 
-    def __init__(self, normalise: Normalisation, stem: nn.Conv1d, norm: nn.BatchNorm1d) -> None:
+    Each band is multiplied by `gain` and moved by `shift`, float64 `(n_mels,)`; its unit before is
+    the neper.
+    """
+
+    def __init__(self, normalise: Normalisation, gain: Tensor, shift: Tensor) -> None:
         super().__init__()
-        log_mel, standardise = normalise.log_mel, normalise.standardise
-        dct = log_mel.dct.double()  # (n_mels, F), orthonormal columns
-        assert standardise.running_mean is not None
-        assert standardise.running_var is not None
-        deviation = (standardise.running_var.double() + standardise.eps).sqrt()
-        # The spectrum that is standardised to zero. It is subtracted and not made a bias of the
-        # convolution, whose padding is of standardised zeros.
-        centre = dct @ standardise.running_mean.double() * NEPERS_PER_DB
-        weight = torch.einsum("cfk,mf,f->cmk", stem.weight.double(), dct, 1 / deviation)
-        n_mels, pool = len(dct), normalise.frame_pool
+        log_mel, n_frames = normalise.log_mel, normalise.frame_pool
+        n_mels = len(log_mel.dct)
         self.floor = log_mel.floor_db * NEPERS_PER_DB
         self.to_mel: Tensor
-        self.register_buffer("to_mel", (dct.T * NEPERS_PER_DB).float())
-        self.pool = nn.Conv2d(n_mels, n_mels, (1, pool), stride=(1, pool), groups=n_mels)
+        self.register_buffer("to_mel", (log_mel.dct.double().T * NEPERS_PER_DB).float())
+        self.pool = nn.Conv2d(n_mels, n_mels, (1, n_frames), stride=(1, n_frames), groups=n_mels)
         with torch.no_grad():
-            self.pool.weight.fill_(1 / pool)
+            self.pool.weight.copy_((gain / n_frames)[:, None, None, None])
             assert self.pool.bias is not None
-            self.pool.bias.copy_(-centre)
-        self.stem = _convolution(weight / NEPERS_PER_DB, None, norm)
+            self.pool.bias.copy_(shift)
 
     def forward(self, mfcc: Tensor) -> Tensor:
         mel = mfcc @ self.to_mel  # (B, T, n_mels), nepers
         # Without the 1e-12 of training: features have a floor of -100 dB, so power is never zero.
         level = torch.log(torch.exp(mel).mean(dim=(1, 2), keepdim=True))
         level_free = torch.clamp(mel - level, min=-self.floor)
-        level_free = level_free.to(self.pool.weight.dtype)
-        return functional.relu(self.stem(self.pool(_frames_last(level_free))))
+        return self.pool(_frames_last(level_free.to(self.pool.weight.dtype)))
+
+
+class _Front(nn.Module):
+    """`Normalisation` and the stem: MFCC `(B, T, F)` to `(B, C, 1, T / frame_pool)`."""
+
+    def __init__(self, normalise: Normalisation, stem: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(stem, nn.Sequential)
+        convolution, norm = stem[0], stem[1]
+        assert isinstance(convolution, nn.Conv1d)
+        assert isinstance(norm, nn.BatchNorm1d)
+        dct = normalise.log_mel.dct.double()  # (n_mels, F), orthonormal columns
+        mean, deviation = _moments(normalise.standardise)
+        # The spectrum that is standardised to zero. It is subtracted and not made a bias of the
+        # convolution, whose padding is of standardised zeros.
+        centre = dct @ mean * NEPERS_PER_DB
+        self.bands = _Levelled(normalise, torch.ones(len(dct), dtype=torch.float64), -centre)
+        weight = torch.einsum("cfk,mf,f->cmk", convolution.weight.double(), dct, 1 / deviation)
+        self.stem = _convolution(weight / NEPERS_PER_DB, None, norm)
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        return functional.relu(self.stem(self.bands(mfcc)))
+
+
+class _BandFront(nn.Module):
+    """The same for a stem that looks along the bands."""
+
+    def __init__(self, normalise: Normalisation, stem: BandStem) -> None:
+        super().__init__()
+        mean, deviation = _moments(normalise.standardise)
+        self.bands = _Levelled(normalise, 1 / (deviation * NEPERS_PER_DB), -mean / deviation)
+        layers = list(stem.planes)
+        self.planes = nn.ModuleList(
+            _plane(convolution, norm)
+            for convolution, norm in zip(layers[::3], layers[1::3], strict=True)
+        )
+        convolution, norm = stem.join[0], stem.join[1]
+        assert isinstance(convolution, nn.Conv1d)
+        assert isinstance(norm, nn.BatchNorm1d)
+        self.join = _convolution(convolution.weight.double(), None, norm)
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        x = self.bands(mfcc).transpose(1, 2)  # (B, 1, n_mels, T)
+        for plane in self.planes:
+            x = functional.relu(plane(x))
+        return functional.relu(self.join(x.flatten(1, 2)[:, :, None]))
 
 
 class _Block(nn.Module):
@@ -185,15 +238,36 @@ def _branch(branch: nn.Module) -> nn.Module:
     return _Convolutions(branch)
 
 
+def _moments(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What a batch normalisation takes off, and what it divides by; float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
+
+
+def _plane(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """A convolution over bands and time, and the batch normalisation after it, as one layer."""
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    mean, deviation = _moments(norm)
+    gain = norm.weight.double() / deviation
+    n_in, n_out = convolution.in_channels, convolution.out_channels
+    layer = nn.Conv2d(n_in, n_out, 3, stride=(2, 1), padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(convolution.weight.double() * gain[:, None, None, None])
+        assert layer.bias is not None
+        layer.bias.copy_(norm.bias.double() - mean * gain)
+    return layer
+
+
 def _convolution(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm1d | None) -> nn.Conv2d:
     """Weights float64 `(C_out, C_in, k)`, and a batch normalisation after them, as one layer."""
     shift = torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.double()
     if norm is not None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        mean, deviation = _moments(norm)
+        gain = norm.weight.double() / deviation
         weight = weight * gain[:, None, None]
-        shift = (shift - norm.running_mean.double()) * gain + norm.bias.double()
+        shift = (shift - mean) * gain + norm.bias.double()
     n_out, n_in, kernel = weight.shape
     layer = nn.Conv2d(n_in, n_out, (1, kernel), padding=(0, kernel // 2))
     with torch.no_grad():

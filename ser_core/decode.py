@@ -92,6 +92,10 @@ class Decoder:
         self._rest = data[whole:]
         return self._samples(data[:whole]).reshape(-1, self._n_channels)
 
+    def source_of(self, position: int) -> int:
+        """The first sample whose bytes the samples from `position` on depend on: that one."""
+        return position
+
     def flush(self) -> int:
         """Forgets a trailing incomplete sample frame; returns how many bytes that was."""
         n_rest, self._rest = len(self._rest), b""

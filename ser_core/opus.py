@@ -2,18 +2,39 @@
 
 The decoder is libopus inside PyAV, from the extra `media`. It always decodes to 48 kHz, at which
 every Opus stream can be decoded, whatever it was encoded from.
+
+What libopus makes of a packet depends on those before it, and its state cannot be read. So, as in
+`ser_core.resample`, a new libopus decoder takes over every `SPAN_S`, at packets that are counted
+from the start of the stream, and hears `WARM_UP_S` before its turn. A stream can thus be entered
+at a packet, `source_of` a sample, and every sample from there on is the same bit for bit (ADR 13).
 """
 
-from typing import Any
+import contextlib
+from collections import deque
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ser_core.decode import MAX_CHANNELS
+from ser_core.decode import MAX_CHANNELS, Decoder
 from ser_core.errors import BadAudio, BadParameter, UnsupportedEncoding
 from ser_core.features import Float32
+from ser_core.resample import SPAN_S
+from ser_core.resample import WARM_UP_S as RESAMPLER_WARM_UP_S
 
 RATE_HZ = 48_000
-_MAX_PACKET_SAMPLES = 5_760  # 120 ms (RFC 6716, Section 3.2.5)
+MAX_PACKET_SAMPLES = 5_760  # 120 ms (RFC 6716, Section 3.2.5)
+
+#: What a libopus decoder hears before its turn; measured (ADR 13). RFC 7845, Section 4.6, asks for
+#: 80 ms at least.
+WARM_UP_S = 0.5
+
+_SPAN_SAMPLES = SPAN_S * RATE_HZ
+_WARM_UP_SAMPLES = int(WARM_UP_S * RATE_HZ)
+#: A turn begins before a resampler's span needs its first sample, however long the packets are:
+#: what is sent again is then little more than what resampling asks for.
+_LEAD_SAMPLES = int(RESAMPLER_WARM_UP_S * RATE_HZ) + _WARM_UP_SAMPLES + 2 * MAX_PACKET_SAMPLES
+#: Turns that are remembered: half a minute, where what is to come depends on a few seconds.
+_N_TURNS = 16
 
 
 class BadPacket(BadAudio):
@@ -47,16 +68,14 @@ def packet_samples(packet: bytes) -> int:
     else:
         n_frames = (1, 2, 2)[count_code]
     n_samples = frame * n_frames
-    return n_samples if n_samples <= _MAX_PACKET_SAMPLES else 0
+    return n_samples if n_samples <= MAX_PACKET_SAMPLES else 0
 
 
-class OpusDecoder:
-    """Stateful decoder of one stream's packets.
+class PacketDecoder:
+    """One libopus decoder: a run of packets, each decoded by what came before it.
 
     Raises `UnsupportedEncoding` without PyAV and `BadParameter` for channels other than 1 or 2.
     """
-
-    frame_bytes = 1  # packets have any length
 
     def __init__(self, n_channels: int) -> None:
         if not 1 <= n_channels <= MAX_CHANNELS:
@@ -90,10 +109,6 @@ class OpusDecoder:
         parts = [self._samples(frame) for frame in frames]
         return np.concatenate(parts or [np.zeros((n_samples, self._n_channels), np.float32)])
 
-    def flush(self) -> int:
-        """Nothing is held back."""
-        return 0
-
     def _samples(self, frame: Any) -> Float32:
         data: Any = frame.to_ndarray()
         if not frame.format.is_planar:
@@ -101,3 +116,75 @@ class OpusDecoder:
         if data.dtype == np.int16:
             data = data.astype(np.float32) / np.float32(32768)
         return np.ascontiguousarray(data.T, np.float32)
+
+
+class _Turn(NamedTuple):
+    """Samples from `begins` on are of the decoder whose first packet starts at `opening`."""
+
+    opening: int
+    begins: int
+
+
+class OpusDecoder:
+    """The packets of one stream.
+
+    With `position` it enters a stream: its first packet is the one that starts there, and its
+    output is the stream's from the sample on of which that is the `source_of`. Raises
+    `UnsupportedEncoding` without PyAV and `BadParameter` for channels other than 1 or 2.
+    """
+
+    frame_bytes = 1  # packets have any length
+
+    def __init__(self, n_channels: int, position: int = 0) -> None:
+        self._n_channels = n_channels
+        self._position = position  # where the next packet starts
+        self._decoder = PacketDecoder(n_channels)
+        self._next: PacketDecoder | None = None
+        self._turns: deque[_Turn] = deque([_Turn(position, position)], maxlen=_N_TURNS)
+        self._plan(position)
+
+    def accept(self, packet: bytes) -> Float32:
+        """One packet to float32 `(n, n_channels)`; raises `BadPacket`, and the next may be good."""
+        n_samples = packet_samples(packet)
+        if n_samples:  # without time it is no packet of the stream
+            self._take_turns()
+            self._position += n_samples
+            if self._next is not None:
+                with contextlib.suppress(BadPacket):  # told by whose turn it is
+                    self._next.accept(packet)
+        return self._decoder.accept(packet)
+
+    def flush(self) -> int:
+        """Nothing is held back."""
+        return 0
+
+    def source_of(self, position: int) -> int:
+        """Where the first packet starts that the samples from `position` on depend on.
+
+        `position` may be as far in the past as a session looks back.
+        """
+        fitting = [turn.opening for turn in self._turns if turn.begins <= position]
+        return fitting[-1]
+
+    def _plan(self, opening: int) -> None:
+        """Where the decoder after the one that was opened at `opening` is to be opened."""
+        n_spans = (opening + _LEAD_SAMPLES) // _SPAN_SAMPLES + 1
+        self._opening, self._next_opening = opening, n_spans * _SPAN_SAMPLES - _LEAD_SAMPLES
+
+    def _take_turns(self) -> None:
+        if self._next is None and self._position >= self._next_opening:
+            self._next = PacketDecoder(self._n_channels)
+            self._plan(self._position)
+        elif self._next is not None and self._position - self._opening >= _WARM_UP_SAMPLES:
+            self._decoder, self._next = self._next, None
+            self._turns.append(_Turn(self._opening, self._position))
+
+
+def decoder(encoding: str, n_channels: int, position: int = 0) -> Decoder | OpusDecoder:
+    """Of raw samples or packets, for a stream that is entered at `position`.
+
+    Raises as `Decoder` and `OpusDecoder` do.
+    """
+    if encoding == "opus":
+        return OpusDecoder(n_channels, position)
+    return Decoder(encoding, n_channels)

@@ -21,13 +21,12 @@ What that one tells is what this one would have told, bit for bit (ADR 10).
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ser_core.channel import Channel, End, Hop, OpenUtterance
-from ser_core.decode import Decoder
 from ser_core.endpointing import Endpointer, detector
 from ser_core.events import (
     Abstain,
@@ -43,8 +42,15 @@ from ser_core.events import (
     WarningCode,
 )
 from ser_core.features import Float32
-from ser_core.model_file import ModelSpec, Thresholds
-from ser_core.opus import BadPacket, OpusDecoder
+from ser_core.model_file import ModelSpec
+from ser_core.opus import BadPacket, OpusDecoder, decoder
+from ser_core.pending import (
+    Options,
+    PendingCheckpoint,
+    PendingSegment,
+    PendingUtterance,
+    SegmentRequest,
+)
 from ser_core.posteriors import named
 from ser_core.rules import check_labels
 from ser_core.smoothing import SmoothingConfig
@@ -52,64 +58,11 @@ from ser_core.stream_config import StreamConfig
 from ser_core.vad import CLIPPED_SHARE
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRequest:
-    """Features `(n_frames, n_mfcc)` of one segment, to be answered by `receive_logits(id, ...)`."""
-
-    id: int
-    features: Float32
-
-
-@dataclass(slots=True, eq=False)
-class _PendingSegment:
-    request_id: int
-    channel: Channel
-    utterance: OpenUtterance | None  # none in the silence between utterances
-    start: int
-    end: int
-    partial: bool
-    abstain: Abstain | None
-    logits: Float32 | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        return self.logits is not None or self.abstain == "no_speech"
-
-
-@dataclass(slots=True, eq=False)
-class _PendingUtterance:
-    channel: Channel
-    utterance: OpenUtterance
-    end: int
-    is_final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingCheckpoint:
-    """What was cut until here; what was told is added when its turn comes."""
-
-    resume_from: int
-    state: dict[str, Any]
-    channels: list[tuple[Channel, OpenUtterance | None, dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What may change mid-stream."""
-
-    smoothing: SmoothingConfig
-    thresholds: Thresholds
-
-
 def _endpointer(spec: ModelSpec, config: StreamConfig) -> Endpointer | None:
     if config.endpointing != "vad":
         return None
-    return Endpointer(
-        spec.features,
-        spec.segments.hop_samples,
-        detector(config.detector, spec.features),
-        config.endpoint_silence_s,
-    )
+    ears = detector(config.detector, spec.features)
+    return Endpointer(spec.features, spec.segments.hop_samples, ears, config.endpoint_silence_s)
 
 
 class StreamSession:
@@ -120,32 +73,28 @@ class StreamSession:
 
     def __init__(self, spec: ModelSpec, config: StreamConfig, *, checkpoints: bool = False) -> None:
         self.config = config
-        # An Opus decoder's state cannot be read: such a stream cannot go on elsewhere.
-        self._tells_checkpoints = checkpoints and config.encoding != "opus"
+        self._tells_checkpoints = checkpoints
         self._spec = spec
         check_labels(config.rules, spec.labels)
-        self._asked = self._options = _Options(config.smoothing, spec.thresholds)
+        self._asked = self._options = Options(config.smoothing, spec.thresholds)
         self._unheard = bytearray()  # raw audio that completes nothing yet
         self._n_wanted = 0  # samples of it without which nothing can be told
-        self._decoder: Decoder | OpusDecoder
-        if config.encoding == "opus":
-            self._decoder = OpusDecoder(config.n_channels)
-        else:
-            self._decoder = Decoder(config.encoding, config.n_channels)
+        self._decoder = decoder(config.encoding, config.n_channels)
         self._channels = [
             Channel(spec, index, config.sample_rate_hz, config.rules, _endpointer(spec, config))
             for index in config.scored_channels
         ]
         self._outbox: deque[
-            _PendingSegment | _PendingUtterance | _PendingCheckpoint | _Options | Warning | Alert
+            PendingSegment | PendingUtterance | PendingCheckpoint | Options | Warning | Alert
         ] = deque()
         self._n_marks = 0  # checkpoints in it
-        self._awaiting: dict[int, _PendingSegment] = {}
+        self._awaiting: dict[int, PendingSegment] = {}
         self._to_score: list[SegmentRequest] = []
         self._warned: set[tuple[int, str]] = set()
         self._n_requests = 0
         self._n_segments = 0
         self._n_received = 0
+        self._n_lost = 0
         self._n_flushed = -1  # received when `flush` last told a result so far
         self._replay_until = 0
         self._is_closed = False
@@ -157,9 +106,10 @@ class StreamSession:
         """Goes on from a `Checkpoint` of a session with the same spec and config.
 
         The audio that it is given begins at sample `audio_from` of the stream, at or before the
-        checkpoint's `resume_from`. What was told before the checkpoint is not told again, and a
-        `flush` or `update` that it knows of is passed over. Raises `KeyError`, `TypeError`,
-        `ValueError` or `BadParameter` for what is no state of such a session.
+        checkpoint's `resume_from`; Opus packets begin there exactly. What was told before the
+        checkpoint is not told again, and a `flush` or `update` that it knows of is passed over.
+        Raises `KeyError`, `TypeError`, `ValueError` or `BadParameter` for what is no state of such
+        a session.
         """
         if state["detector"] != config.detector:
             raise ValueError(f"the state is of the detector {state['detector']}")
@@ -171,11 +121,13 @@ class StreamSession:
             channel.n_segments = kept["n_segments"]
             if channel.utterance is not None:
                 channel.utterance.running.restore(kept["running"])
+        session._decoder = decoder(config.encoding, config.n_channels, audio_from)
         session._n_received = audio_from
+        session._n_lost = state["n_lost"]
         session._replay_until = state["n_received"]
         session._n_flushed = state["n_flushed"]
         session._warned = {(channel, code) for channel, code in state["warned"]}
-        session._asked = session._options = _Options(
+        session._asked = session._options = Options(
             SmoothingConfig(**state["smoothing"]),
             spec.thresholds.changed(state["thresholds"], spec.labels),
         )
@@ -210,41 +162,52 @@ class StreamSession:
         """Samples a channel received, at the rate of the input."""
         return self._n_received
 
+    @property
+    def lost_samples(self) -> int:
+        """Of those received, how many were silence in the place of packets that are no good."""
+        return self._n_lost
+
     def receive_audio(self, data: bytes) -> None:
         """Takes audio in the config's encoding: raw samples in any chunking, or one Opus packet.
 
-        Raises `BadPacket` for a packet that cannot be decoded, after its time went by as silence.
+        Raises `BadPacket` for a packet that cannot be decoded, after its time went by as silence;
+        not for one that is replayed, of which that was told before.
         """
         if self._is_closed:
             raise RuntimeError("the session is closed")
         if isinstance(self._decoder, OpusDecoder):
-            try:
-                samples = self._decoder.accept(data)
-            except BadPacket as error:
-                silence = np.zeros((error.n_samples, self.config.n_channels), np.float32)
-                self.receive_samples(silence)
-                raise
-            self.receive_samples(samples)
+            self._receive_packet(self._decoder, data)
             return
         # Work is done once a hop: in between a chunk is only kept (ADR 22).
         frame_bytes = self._decoder.frame_bytes
-        n_before = len(self._unheard) // frame_bytes
+        self._n_received -= len(self._unheard) // frame_bytes
         self._unheard += data
         n_unheard = len(self._unheard) // frame_bytes
-        self._n_received += n_unheard - n_before
+        self._n_received += n_unheard
         if n_unheard >= self._n_wanted:
             self._hear()
             self._n_wanted = min((channel.n_wanted for channel in self._channels), default=1)
 
+    def _receive_packet(self, decoder: OpusDecoder, packet: bytes) -> None:
+        try:
+            samples = decoder.accept(packet)
+        except BadPacket as error:
+            silence = np.zeros((error.n_samples, self.config.n_channels), np.float32)
+            if self.is_replaying:
+                self.receive_samples(silence)
+                return
+            self._n_lost += error.n_samples
+            self.receive_samples(silence)
+            raise
+        self.receive_samples(samples)
+
     def _hear(self) -> None:
         """Decodes what was kept, but for a part of a sample."""
-        if not self._unheard:
-            return
-        assert isinstance(self._decoder, Decoder)
         n_whole = len(self._unheard) - len(self._unheard) % self._decoder.frame_bytes
-        data = bytes(self._unheard[:n_whole])
-        del self._unheard[:n_whole]
-        self._take(self._decoder.accept(data))
+        if n_whole:
+            data = bytes(self._unheard[:n_whole])
+            del self._unheard[:n_whole]
+            self._take(self._decoder.accept(data))
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
@@ -310,7 +273,7 @@ class StreamSession:
         """
         if self.is_replaying:
             return
-        self._asked = _Options(
+        self._asked = Options(
             replace(self._asked.smoothing, **smoothing),
             self._asked.thresholds.changed(thresholds or {}, self._spec.labels),
         )
@@ -336,19 +299,19 @@ class StreamSession:
         """
         while self._outbox:
             head = self._outbox[0]
-            if isinstance(head, _PendingSegment) and not head.is_ready:
+            if isinstance(head, PendingSegment) and not head.is_ready:
                 return
             self._outbox.popleft()
             match head:
-                case _PendingSegment():
+                case PendingSegment():
                     yield self._segment(head)
-                case _PendingUtterance():
+                case PendingUtterance():
                     yield self._utterance(head)
-                case _Options():
+                case Options():
                     self._options = head
                 case Warning() | Alert():
                     yield head
-                case _PendingCheckpoint():
+                case PendingCheckpoint():
                     self._n_marks -= 1
                     yield self._checkpoint(head)
 
@@ -375,17 +338,20 @@ class StreamSession:
         """Puts a checkpoint behind all that was cut so far; it takes the place of one before."""
         if not self._tells_checkpoints or self._n_received <= self._replay_until:
             return
-        if self._outbox and isinstance(self._outbox[-1], _PendingCheckpoint):
+        if self._outbox and isinstance(self._outbox[-1], PendingCheckpoint):
             self._outbox.pop()
         else:
             self._n_marks += 1
         channels = [(channel, channel.utterance, channel.state()) for channel in self._channels]
         self._outbox.append(
-            _PendingCheckpoint(
-                resume_from=min(channel.resume_from(state) for channel, _, state in channels),
+            PendingCheckpoint(
+                resume_from=self._decoder.source_of(
+                    min(channel.resume_from(state) for channel, _, state in channels)
+                ),
                 state={
                     "detector": self.config.detector,
                     "n_received": self._n_received,
+                    "n_lost": self._n_lost,
                     "n_flushed": self._n_flushed,
                     "warned": sorted(self._warned),
                     "smoothing": vars(self._asked.smoothing),
@@ -395,7 +361,7 @@ class StreamSession:
             )
         )
 
-    def _checkpoint(self, pending: _PendingCheckpoint) -> Checkpoint:
+    def _checkpoint(self, pending: PendingCheckpoint) -> Checkpoint:
         channels = [
             {
                 "cut": cut,
@@ -426,7 +392,7 @@ class StreamSession:
     def _tell_utterance(
         self, channel: Channel, utterance: OpenUtterance, end: int, *, final: bool = True
     ) -> None:
-        self._outbox.append(_PendingUtterance(channel, utterance, end, is_final=final))
+        self._outbox.append(PendingUtterance(channel, utterance, end, is_final=final))
 
     def _end_utterances(self) -> None:
         tails = [channel.drain() for channel in self._channels]
@@ -461,7 +427,7 @@ class StreamSession:
             abstain = "too_short"
         elif hop.level.clipped_share >= CLIPPED_SHARE:
             abstain = "clipped"
-        pending = _PendingSegment(
+        pending = PendingSegment(
             request_id=self._n_requests,
             channel=channel,
             utterance=hop.utterance,
@@ -476,7 +442,7 @@ class StreamSession:
             self._awaiting[pending.request_id] = pending
             self._to_score.append(SegmentRequest(pending.request_id, hop.features))
 
-    def _segment(self, pending: _PendingSegment) -> Segment:
+    def _segment(self, pending: PendingSegment) -> Segment:
         labels, abstain, utterance = self._spec.labels, pending.abstain, pending.utterance
         label = None
         if pending.logits is None or utterance is None:  # between utterances nothing is scored
@@ -516,7 +482,7 @@ class StreamSession:
             utterance_id=utterance.id if utterance else None,
         )
 
-    def _utterance(self, pending: _PendingUtterance) -> Utterance:
+    def _utterance(self, pending: PendingUtterance) -> Utterance:
         mean = pending.utterance.running.mean
         if pending.is_final:
             pending.channel.totals.accept(mean)

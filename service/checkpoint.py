@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from ser_core.errors import CheckpointRejected
 
 #: Of the state as of the token: one of another version is refused, never guessed at.
-VERSION = 1
+VERSION = 2
 #: Longest token that is looked at; ours are far shorter, and a request line holds 8 KiB.
 MAX_TOKEN_CHARS = 4096
 MIN_KEY_BYTES = 32
@@ -44,7 +44,8 @@ class StreamState:
     """All that another connection needs to go on with a stream.
 
     `query` are the parameters it was opened with, `audio_from` is the first sample that it is
-    to be sent again, `session` the state of its `StreamSession`.
+    to be sent again, `session` the state of its `StreamSession`. `n_dropped_samples` are those of
+    frames that took no place in the stream.
     """
 
     session_id: str

@@ -447,7 +447,8 @@ class LiveSession(abc.ABC):
 
     def _closed(self, reason: str) -> dict[str, Any]:
         """The members of `SessionClosed`."""
-        n_dropped = self._n_dropped_samples * len(self._config.scored_channels)
+        n_dropped = self._n_dropped_samples + self._session.lost_samples
+        n_dropped *= len(self._config.scored_channels)
         dropped_ms = round(n_dropped * 1000 / self._config.sample_rate_hz)
         hop_samples = self._batcher.backend.spec.segments.hop_samples
         n_segments = self._n_dropped_before + self._pump.n_dropped

@@ -33,14 +33,15 @@ class Checkpoints:
         runtime: Runtime,
         batcher: Batcher,
         query: StreamQuery,
-        sample_rate_hz: int,
+        config: StreamConfig,
         session_id: str,
     ) -> None:
         self._seal = runtime.checkpoints
         self._backend = batcher.backend
         self._query = query
         self._session_id = session_id
-        self._clock = Clock(sample_rate_hz, query.start_offset_ms)
+        self._encoding = config.encoding
+        self._clock = Clock(config.sample_rate_hz, query.start_offset_ms)
         self._last: Checkpoint | None = None
         self._sent_s = -math.inf
         self.has_unsent = False
@@ -57,16 +58,22 @@ class Checkpoints:
         return self._last is not None and age_s > self._seal.ttl_s / 2
 
     def message(self, n_dropped_samples: int, n_dropped_segments: int) -> dict[str, Any]:
-        """The members of `CheckpointMessage` for the last one, which counts as sent from now on."""
+        """The members of `CheckpointMessage` for the last one, which counts as sent from now on.
+
+        Packets of Opus are 2.5 ms long at least: the millisecond in which one starts is its alone.
+        """
         assert self._last is not None
         resume_from_ms = self._clock.before_ms(self._last.resume_from)
+        audio_from = self._clock.position_of(resume_from_ms)
+        if self._encoding == "opus":
+            audio_from = self._last.resume_from
         token = self._seal.seal(
             StreamState(
                 session_id=self._session_id,
                 query=self._query.kept(),
                 model=model_key(self._backend),
                 model_sha256=self._backend.sha256,
-                audio_from=self._clock.position_of(resume_from_ms),
+                audio_from=audio_from,
                 n_dropped_samples=n_dropped_samples,
                 n_dropped_segments=n_dropped_segments,
                 session=self._last.state,

@@ -21,7 +21,7 @@ from ser_core.errors import (
     UnsupportedEncoding,
 )
 from ser_core.events import Checkpoint
-from ser_core.opus import BadPacket
+from ser_core.opus import BadPacket, packet_samples
 from service import problems, wire
 from service.auth import SUBPROTOCOL
 from service.checkpoint import StreamState
@@ -83,9 +83,7 @@ class Stream(LiveSession):
         super().__init__(socket, runtime, query, request_id, kept)
         # What a stream begins with says whether it is a file: one that goes on does not begin.
         self._head = b"" if kept is None else bytes(SNIFF_BYTES)
-        self._checkpoints = Checkpoints(
-            runtime, self._batcher, query, self._config.sample_rate_hz, self.id
-        )
+        self._checkpoints = Checkpoints(runtime, self._batcher, query, self._config, self.id)
         self._cut_off: SerError | None = None
         self._write_at_once: Callable[[bytes], bool] = lambda _: False
 
@@ -156,13 +154,13 @@ class Stream(LiveSession):
             except BadPacket as error:
                 bad.append(error)
 
+        audio_s = packet_samples(packet) / self._config.sample_rate_hz
+        await self._meter.hear(audio_s)
+        self._heard_s.inc(audio_s)
         await self._pump.room()
-        n_before = self._session.received_samples
+        await self._warn_if_late()
         self._pump.advance(hear, received_s)
-        n_samples = self._session.received_samples - n_before
-        self._heard_s.inc(n_samples / self._config.sample_rate_hz)
         for error in bad:
-            self._n_dropped_samples += error.n_samples
             await self._complain(error.code, error.detail)
 
     async def _obey(self, command: wire.Command, received_s: float) -> bool:

@@ -98,17 +98,20 @@ def voice(
     return (loudness * harmonics + 0.002 * rng.standard_normal(n_samples)).astype(np.float32)
 
 
-def opus_packets(samples: Float32, rate_hz: int = 48_000) -> list[bytes]:
-    """Samples `(n,)` or `(n, 2)` as Opus packets of 20 ms; needs PyAV."""
+def opus_packets(
+    samples: Float32, rate_hz: int = 48_000, packet_ms: float = 20, **options: str
+) -> list[bytes]:
+    """Samples `(n,)` or `(n, 2)` as Opus packets; needs PyAV. `options` are FFmpeg's of libopus."""
     import av
 
     layout = "mono" if samples.ndim == 1 else "stereo"
     codec = av.CodecContext.create("libopus", "w")
     codec.sample_rate, codec.layout, codec.format = rate_hz, layout, "flt"  # type: ignore[attr-defined]
+    codec.options = {"frame_duration": f"{packet_ms:g}", **options}
     packets: list[bytes] = []
-    n_frame = rate_hz // 50
-    for start in range(0, len(samples) - n_frame + 1, n_frame):
-        block = np.ascontiguousarray(samples[start : start + n_frame].reshape(1, -1))
+    n_packet = round(rate_hz * packet_ms / 1000)
+    for start in range(0, len(samples) - n_packet + 1, n_packet):
+        block = np.ascontiguousarray(samples[start : start + n_packet].reshape(1, -1))
         frame = av.AudioFrame.from_ndarray(block, "flt", layout)
         frame.sample_rate, frame.pts = rate_hz, start
         packets += [bytes(packet) for packet in codec.encode(frame)]  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
 
     async def run() -> Trial:
         trial = Trial(
-            n_streams=5,
+            n_streams=6,
             n_kills=2,
             duration_s=8,
             fault_every_s=0.4,
@@ -34,7 +34,7 @@ def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
     report = asyncio.run(run()).report
     assert report.differences == []
     assert report.n_kills == 2
-    assert report.n_streams >= 5
+    assert report.n_streams >= 6
     assert report.n_connections > report.n_streams
     assert len(report.resumptions) > 0
 

@@ -14,9 +14,9 @@ from ser_core.containers import open_audio
 from tests.chaos.proxy import FAULTS, Proxy
 from tests.chaos.replica import Replica, settings_for
 from tests.chaos.sdk_stream import SdkStream
-from tests.service.resuming import Recording
+from tests.service.resuming import OpusRecording, Recording
 from tests.service.running import pcm
-from tests.synthetic import voice
+from tests.synthetic import opus_packets, voice
 
 CLIP = Path(__file__).parents[2] / "glrf" / "demo" / "clip.flac"
 
@@ -78,6 +78,11 @@ def recordings(duration_s: float) -> list[Recording]:
         Recording(pcm(voice(44_100 * short, 44_100)), {"sample_rate": 44_100}, (44_100 * 3,)),
         Recording(
             pcm(voice(11_025 * short, 11_025)), {"sample_rate": 11_025, "endpointing": "off"}
+        ),
+        OpusRecording(
+            opus_packets(voice(48_000 * long, 48_000), application="voip", b="24000", dtx="1"),
+            {},
+            tuple(range(300_000, 48_000 * long, 450_000)),
         ),
     ]
 
@@ -148,8 +153,7 @@ class Trial:
             client = SdkStream(lambda: proxy.url, recording, speed=self._speed)
             await client.run()
             self._compare(client, self._unbroken[kind], f"recording {kind}")
-            seconds = len(recording.data) / recording.frame_bytes / recording.rate_hz
-            self.report.audio_s += seconds
+            self.report.audio_s += recording.duration_s
 
     def _compare(self, client: SdkStream, unbroken: SdkStream, name: str) -> None:
         report = self.report

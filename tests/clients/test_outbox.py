@@ -107,3 +107,49 @@ def test_a_rewind_offers_exactly_the_rest(items: list[bytes | str], data: st.Dat
         n_commands += isinstance(item, str) and at >= position
         at += len(item) if isinstance(item, bytes) else 0
     assert sum(isinstance(item, str) for item in again) == n_commands
+
+
+def packets(*lengths: int) -> Outbox:
+    box = Outbox(MAX_FRAME_BYTES)
+    for number, n_samples in enumerate(lengths):
+        if number == 3:
+            box.add_command("flush")
+        box.add_packet(bytes([number]) * n_samples, n_samples)
+    return box
+
+
+@given(
+    st.lists(st.sampled_from((0, 120, 240, 480, 960, 2_880)), min_size=1, max_size=12), st.data()
+)
+def test_packets_are_offered_whole_from_where_they_start(
+    lengths: list[int], data: st.DataObject
+) -> None:
+    """A checkpoint names the start of a packet, rounded down to a millisecond."""
+    box = packets(*lengths)
+    first = data.draw(st.integers(0, len(lengths) - 1))
+    place = sum(lengths[:first]) // 48 * 48
+    send_all(box)
+    box.keep_from(place)
+    assert box.can_rewind_to(place)
+    box.rewind(place)
+    offered = [item[0] for item in send_all(box) if isinstance(item, bytes) and item]
+    timed = [number for number, n_samples in enumerate(lengths) if n_samples]
+    assert offered == [number for number in timed if number >= first]
+
+
+def test_a_command_between_packets_is_offered_with_the_second() -> None:
+    box = packets(120, 960, 960, 960)
+    send_all(box)
+    place = (120 + 960 + 960) // 48 * 48
+    box.keep_from(place)
+    box.rewind(place)
+    assert send_all(box) == ["flush", b"\3" * 960]
+
+
+def test_packets_without_bytes_fill_the_box_too() -> None:
+    box = Outbox(MAX_FRAME_BYTES)
+    box.keep_from(0)
+    for _ in range(MAX_FRAME_BYTES // 65 + 1):
+        assert not box.is_full
+        box.add_packet(b"\x08", 960)
+    assert box.is_full

@@ -29,7 +29,7 @@ def trained(config: GlrfConfig, features: FeatureSpec) -> nn.Module:
     torch.manual_seed(0)
     network = build(config, features, 5).eval()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_(std=3)
@@ -54,8 +54,9 @@ def segments(features: FeatureSpec) -> np.ndarray:
         POOLED,
         replace(POOLED, branches="convolutions"),
         replace(POOLED, fusion="sum"),
+        replace(POOLED, stem="bands", stem_channels=(4, 8)),
     ],
-    ids=["frames of 10 ms", "frames of 40 ms", "convolutions", "sum"],
+    ids=["frames of 10 ms", "frames of 40 ms", "convolutions", "sum", "bands"],
 )
 @pytest.mark.parametrize("features", [SMOOTHED, WHOLE], ids=["13 of 24", "16 of 16"])
 def test_a_folded_network_is_the_same_function(config, features):

@@ -57,6 +57,7 @@ def test_a_stem_over_bands_halves_them_and_keeps_time(n_mels):
     config = GlrfConfig(channels=8, n_heads=2, stem="bands", stem_channels=(2, 4), frame_pool=4)
     network = Glrf(config, features, 5).eval()
     shapes = []
+    assert isinstance(network.stem, BandStem)
     network.stem.planes.register_forward_hook(lambda _, __, out: shapes.append(out.shape))
     logits = network(torch.from_numpy(mfcc(voice(32_000), features)[None]))
     assert logits.shape == (1, 5)

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_core.events import Checkpoint, Event, Segment, Summary, Usage
+from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
+from ser_core.opus import BadPacket, packet_samples
 from ser_core.session import StreamSession
-from ser_core.stream_config import StreamConfig
+from ser_core.stream_config import Endpointing, StreamConfig
 from tests.ser_core.player import (
     answer,
     encode,
@@ -22,7 +27,7 @@ from tests.ser_core.player import (
     warnings,
     whole_spec,
 )
-from tests.synthetic import voice
+from tests.synthetic import opus_packets, voice
 
 RATES_HZ = (8_000, 8_001, 11_025, 16_000, 22_050, 44_100, 48_000)
 
@@ -34,6 +39,10 @@ class Client:
         self.config = config
         self._data = data
         self._flushes = sorted(flushes)
+
+    def entry(self, resume_from: int) -> int:
+        """Where the audio of a resumed session may begin: not later."""
+        return max(0, resume_from - 3)
 
     def send(self, session: StreamSession, n_chunk: int, first: int = 0) -> Iterator[Event]:
         """Events of the stream from sample `first` on, in chunks of so many samples."""
@@ -49,6 +58,32 @@ class Client:
             if stop != end:
                 session.flush()
                 yield from _told(session)
+        session.close()
+        yield from _told(session)
+
+
+class OpusClient(Client):
+    """The same with packets; a flush stands before one of them."""
+
+    def __init__(self, packets: list[bytes], flushes: tuple[int, ...] = (), **options: Any) -> None:
+        self.config = StreamConfig(encoding="opus", sample_rate_hz=48_000, **options)
+        self._packets, self._flushes = packets, sorted(flushes)
+        lengths = [packet_samples(packet) for packet in packets]
+        self._starts = [0, *accumulate(lengths)][:-1]
+
+    def entry(self, resume_from: int) -> int:
+        assert resume_from in self._starts
+        return resume_from
+
+    def send(self, session: StreamSession, n_chunk: int, first: int = 0) -> Iterator[Event]:
+        for index, (start, packet) in enumerate(zip(self._starts, self._packets, strict=True)):
+            if start < first:
+                continue
+            if index in self._flushes:
+                session.flush()
+            with suppress(BadPacket):
+                session.receive_audio(packet)
+            yield from _told(session)
         session.close()
         yield from _told(session)
 
@@ -86,11 +121,12 @@ def check_all_checkpoints(
         checkpoint = events[place]
         assert isinstance(checkpoint, Checkpoint)
         state = json.loads(json.dumps(checkpoint.state))
-        first = max(0, checkpoint.resume_from - 3)
+        first = client.entry(checkpoint.resume_from)
         session = StreamSession.resumed(spec, client.config, state, first)
         after = list(client.send(session, n_chunk_after, first))
         assert _without_checkpoints(after) == _without_checkpoints(events[place:])
         assert _ends(session) == _ends(whole)
+        assert session.lost_samples == whole.lost_samples
     return len(places)
 
 
@@ -181,6 +217,93 @@ def test_utterances_that_speech_detection_cuts(
     assert check_all_checkpoints(whole_spec(), client, rate_hz // 10, rate_hz // 4, every=2) >= 20
 
 
+def _spoken(duration_s: float, n_channels: int = 1) -> Float32:
+    """Voices with pauses, at 48 kHz."""
+    config = StreamConfig(encoding="pcm_f32le", sample_rate_hz=48_000, n_channels=n_channels)
+    samples = np.frombuffer(_conversation(config, int(duration_s)), "<f4")
+    return samples if n_channels == 1 else samples.reshape(-1, 2)
+
+
+@pytest.mark.parametrize("packet_ms", [2.5, 20, 60, 120])
+def test_opus_packets_of_any_length(packet_ms: float) -> None:
+    packets = opus_packets(_spoken(9), packet_ms=packet_ms, application="voip", b="24000")
+    assert len(packets) == pytest.approx(9_000 / packet_ms, abs=2)
+    client = OpusClient(packets, (len(packets) // 2,), endpointing="vad")
+    assert check_all_checkpoints(whole_spec(), client, 0, 0, every=3) >= 20
+
+
+@pytest.mark.parametrize("endpointing", ["manual", "off"])
+def test_opus_in_stereo_with_a_channel_that_is_off(endpointing: Endpointing) -> None:
+    """In packets of several lengths, with DTX and FEC."""
+    samples = _spoken(11, 2)
+
+    def packets_of(samples: Float32, packet_ms: float) -> list[bytes]:
+        return opus_packets(
+            samples,
+            packet_ms=packet_ms,
+            application="voip",
+            b="24000",
+            dtx="1",
+            fec="1",
+            packet_loss="10",
+        )
+
+    packets = opus_packets(samples[:1_200], packet_ms=2.5)[:3]  # no boundary is a whole ms after it
+    packets += packets_of(samples[:200_000], 20) + packets_of(samples[200_000:], 60)
+    for scored in ((True, False), (False, True), None):
+        client = OpusClient(
+            packets, (40, 41, 250), endpointing=endpointing, n_channels=2, scored=scored
+        )
+        assert check_all_checkpoints(whole_spec(), client, 0, 0, every=5) >= 20
+
+
+def test_bad_opus_packets_before_and_after_a_checkpoint() -> None:
+    """Their time goes by as silence, once, and they are complained of once."""
+    packets, rng = opus_packets(_spoken(9)), np.random.default_rng(0)
+    for at in range(len(packets) - 1, 0, -9):
+        packets[at:at] = [b"\xfb\x03" + bytes(200), b"", b"\xfb", rng.bytes(40)]
+    client = OpusClient(packets, endpointing="vad")
+    whole = StreamSession(whole_spec(), client.config)
+    list(client.send(whole, 0))
+    assert whole.lost_samples >= 48 * 60 * len(packets) // 9 // 2
+    assert check_all_checkpoints(whole_spec(), client, 0, 0, every=3) >= 20
+
+
+def test_what_a_replayed_packet_is_complained_of_was_told_before() -> None:
+    packets = opus_packets(_spoken(3))
+    packets[60:60] = [b"\xfb\x03" + bytes(200)]
+    client = OpusClient(packets)
+    session = StreamSession(whole_spec(), client.config, checkpoints=True)
+    last = [event for event in client.send(session, 0) if isinstance(event, Checkpoint)][-1]
+    assert last.resume_from == 0
+    resumed = StreamSession.resumed(whole_spec(), client.config, last.state, 0)
+    for packet in packets:
+        resumed.receive_audio(packet)
+    assert resumed.lost_samples == session.lost_samples == 2_880
+    with pytest.raises(BadPacket):
+        resumed.receive_audio(packets[60])
+    assert resumed.lost_samples == 2 * 2_880
+
+
+def test_a_chain_of_opus_cuts() -> None:
+    """Turns of decoders go on where the first session would have had them."""
+    client = OpusClient(opus_packets(_spoken(11), packet_ms=40, application="voip"), (100,))
+    whole = list(client.send(StreamSession(whole_spec(), client.config), 0))
+    told, n_cuts = _cut_at_each_checkpoint(client, 0)
+    assert n_cuts >= 20
+    assert told == list(_renumbered(whole))
+
+
+def test_opus_is_a_short_way_back() -> None:
+    for packet_ms in (20, 120):
+        client = OpusClient(opus_packets(_spoken(11), packet_ms=packet_ms), endpointing="off")
+        session = StreamSession(whole_spec(), client.config, checkpoints=True)
+        checkpoints = [e for e in client.send(session, 0) if isinstance(e, Checkpoint)]
+        back_s = [(e.state["n_received"] - e.resume_from) / 48_000 for e in checkpoints]
+        assert max(back_s) < 5.5
+        assert len(checkpoints) >= 25
+
+
 def test_it_is_a_short_way_back() -> None:
     """2 s rebuild the segment, and what a resampler needs comes before it."""
     for rate_hz in RATES_HZ:
@@ -207,9 +330,17 @@ def test_a_chain_of_cuts() -> None:
     config = StreamConfig(sample_rate_hz=44_100)
     client = Client(config, _audio(config, 8), (44_100 * 3,))
     whole = list(client.send(StreamSession(whole_spec(), config), 4_410))
-    session, first, told, n_cuts = StreamSession(whole_spec(), config, checkpoints=True), 0, [], 0
+    told, n_cuts = _cut_at_each_checkpoint(client, 4_410)
+    assert n_cuts >= 15
+    assert told == list(_renumbered(whole))
+
+
+def _cut_at_each_checkpoint(client: Client, n_chunk: int) -> tuple[list[Event], int]:
+    """All that is told, and how often it was cut."""
+    session = StreamSession(whole_spec(), client.config, checkpoints=True)
+    first, told, n_cuts = 0, [], 0
     while True:
-        for event in client.send(session, 4_410, first):
+        for event in client.send(session, n_chunk, first):
             if isinstance(event, Checkpoint):
                 break
             told.append(event)
@@ -217,9 +348,8 @@ def test_a_chain_of_cuts() -> None:
             break
         n_cuts += 1
         first = event.resume_from
-        session = StreamSession.resumed(whole_spec(), config, event.state, first)
-    assert n_cuts >= 15
-    assert list(_renumbered(told)) == list(_renumbered(whole))
+        session = StreamSession.resumed(whole_spec(), client.config, event.state, first)
+    return list(_renumbered(told)), n_cuts
 
 
 def test_unanswered_segments_are_told_after_the_checkpoint() -> None:

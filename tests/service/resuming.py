@@ -10,11 +10,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+from ser_core.opus import RATE_HZ, packet_samples
 
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 #: What belongs to one connection, and not to the stream.
@@ -44,6 +47,10 @@ class Recording:
         encoding = self.query.get("encoding", "pcm_s16le")
         return _SAMPLE_BYTES[encoding] * int(self.query.get("channels", 1))
 
+    @property
+    def duration_s(self) -> float:
+        return len(self.data) / self.frame_bytes / self.rate_hz
+
     def frames(self, first: int, chunk_s: float) -> Iterator[tuple[int, bytes | str]]:
         """Frames from sample `first` on, each with the sample at which it begins."""
         n_chunk = max(1, int(chunk_s * self.rate_hz))
@@ -57,6 +64,36 @@ class Recording:
             if stop != end or stop in flushes:
                 yield stop, '{"type": "flush"}'
         yield end, '{"type": "close"}'
+
+
+class OpusRecording(Recording):
+    """Packets, each one frame; a flush stands before the first that starts at its sample."""
+
+    def __init__(
+        self, packets: list[bytes], query: dict[str, Any], flushes: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(b"".join(packets), {"encoding": "opus", **query}, flushes)
+        self._packets = packets
+        self._ends = list(accumulate(map(packet_samples, packets)))
+
+    @property
+    def rate_hz(self) -> int:
+        return RATE_HZ
+
+    @property
+    def duration_s(self) -> float:
+        return self._ends[-1] / RATE_HZ
+
+    def frames(self, first: int, chunk_s: float) -> Iterator[tuple[int, bytes | str]]:
+        """Packets that start at sample `first` or later."""
+        before = 0
+        for start, packet in zip((0, *self._ends), self._packets, strict=False):
+            if start >= first:
+                if any(before < flush <= start for flush in self.flushes):
+                    yield start, '{"type": "flush"}'
+                yield start, packet
+            before = start
+        yield self._ends[-1], '{"type": "close"}'
 
 
 class ResumingClient:
@@ -168,7 +205,7 @@ class ResumingClient:
             case "session.closed":
                 self.closed = {k: v for k, v in message.items() if k not in _OF_CONNECTION}
                 self._is_done = True
-            case "error" if not message["retryable"]:
+            case "error" if message["fatal"] and not message["retryable"]:
                 raise Broken(message["message"])
 
     def _tell(self, event: dict[str, Any]) -> None:

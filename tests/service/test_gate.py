@@ -22,7 +22,7 @@ from service.keys import KeyLimits, new_key, write_keys
 from service.settings import Settings
 from service.tokens import Tokens
 from tests.service.running import TIMEOUT_S, RunningServer, Transcript, chunks, listen, pcm, wav
-from tests.synthetic import voice
+from tests.synthetic import opus_packets, voice
 
 KEY, KEPT = new_key("kiosk")
 LIMITED_KEY, LIMITED = new_key(
@@ -282,6 +282,9 @@ def test_streams_end_that_are_too_fast_idle_or_too_long(settings: Settings) -> N
     with RunningServer(strict) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         fast = talked(server.stream_url, [*chunks(pcm(voice(16_000 * 30)), 32_000), CLOSE])
+        assert (fast.close_code, fast.error["code"]) == (4429, "too_fast")
+        packets = opus_packets(voice(48_000 * 30, 48_000))
+        fast = talked(f"{server.stream_url}?encoding=opus", [*packets, CLOSE])
         assert (fast.close_code, fast.error["code"]) == (4429, "too_fast")
         idle = talked(server.stream_url, [pcm(voice(16_000))])
         assert (idle.close_code, idle.error["code"]) == (4408, "idle")

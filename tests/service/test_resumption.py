@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
 
+from ser_core.features import Float32
 from service.checkpoint import CheckpointSeal, StreamState
 from service.settings import Settings
-from tests.service.resuming import Recording, ResumingClient, without_session
+from tests.service.resuming import OpusRecording, Recording, ResumingClient, without_session
 from tests.service.running import TIMEOUT_S, RunningServer, Transcript, converse, listen, pcm
-from tests.synthetic import voice, write_model
+from tests.synthetic import opus_packets, voice, write_model
 
 KEY = "one key for all replicas of 32 bytes and more"
 
@@ -36,6 +38,17 @@ def replicas(shared: Settings) -> Iterator[tuple[RunningServer, RunningServer]]:
         yield one, other
 
 
+def _both(n_samples: int) -> Float32:
+    voices = [voice(n_samples, 48_000, seed=seed) for seed in (0, 3)]
+    return np.stack(voices, axis=1)
+
+
+def _with_bad_ones(packets: list[bytes]) -> list[bytes]:
+    for at in range(50, len(packets), 60):
+        packets[at:at] = [b"\xfb\x03" + bytes(200)]  # 60 ms
+    return packets
+
+
 RECORDINGS = {
     "mono": Recording(pcm(voice(16_000 * 7)), {}, (50_000,)),
     "a call": Recording(
@@ -48,6 +61,21 @@ RECORDINGS = {
     ),
     "one utterance": Recording(
         pcm(voice(11_025 * 7, 11_025)), {"sample_rate": 11_025, "endpointing": "off"}, (40_001,)
+    ),
+    "Opus": OpusRecording(
+        _with_bad_ones(opus_packets(voice(48_000 * 8, 48_000))),
+        {"start_offset_ms": 5_000},
+        (120_000,),
+    ),
+    "an Opus call": OpusRecording(
+        opus_packets(_both(48_000 * 8), packet_ms=60, application="voip", b="24000"),
+        {"channels": 2, "roles": "customer,agent:off", "endpointing": "manual"},
+        (100_000, 200_000),
+    ),
+    "Opus off the whole milliseconds": OpusRecording(
+        opus_packets(voice(1_000, 48_000), packet_ms=2.5)[:1]
+        + opus_packets(voice(48_000 * 7, 48_000), packet_ms=20),
+        {"endpointing": "off"},
     ),
 }
 
@@ -93,11 +121,11 @@ def test_a_stream_that_is_cut_again_and_again(
     assert len({event["session_id"] for event in cut.told}) == 1
 
 
+@pytest.mark.parametrize("name", ["a call", "Opus"])
 def test_checkpoints_come_once_a_second_and_are_small(
-    replicas: tuple[RunningServer, RunningServer],
+    replicas: tuple[RunningServer, RunningServer], name: str
 ) -> None:
-    recording = RECORDINGS["a call"]
-    transcript = asyncio.run(_in_real_time(replicas[0].stream_url, recording))
+    transcript = asyncio.run(_in_real_time(replicas[0].stream_url, RECORDINGS[name]))
     checkpoints = transcript.of("checkpoint")
     assert len(checkpoints) >= 4
     assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_600
@@ -108,11 +136,26 @@ def test_checkpoints_come_once_a_second_and_are_small(
 async def _in_real_time(url: str, recording: Recording) -> Transcript:
     async with connect(f"{url}?{urlencode(recording.query)}") as connection:
         listening = asyncio.create_task(listen(connection))
-        for _, frame in list(recording.frames(0, 0.4))[:12]:
+        began_s = time.monotonic()
+        for position, frame in recording.frames(0, 0.4):
+            if position > 4.8 * recording.rate_hz:
+                break
+            due_s = began_s + position / recording.rate_hz
+            await asyncio.sleep(max(0, due_s - time.monotonic()))
             await connection.send(frame)
-            await asyncio.sleep(0.4)
         await connection.send('{"type": "close"}')
         return await listening
+
+
+def test_what_bad_packets_took_is_counted_once(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    recording = RECORDINGS["Opus"]
+    client = CuttingClient(lambda: replicas[0].stream_url, recording, speed=8)
+    asyncio.run(client.run())
+    assert client.n_connections > 1
+    assert client.closed is not None
+    assert client.closed["usage"]["dropped_ms"] == 60 * 6
 
 
 def _token(url: str, query: dict[str, Any] | None = None) -> tuple[str, int]:

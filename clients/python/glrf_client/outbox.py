@@ -3,31 +3,50 @@
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Frames are never larger on the wire than the contract's 1 MiB; longer chunks are split here.
 MAX_FRAME_BYTES: Final = 1 << 20
-#: What a command counts for in the bound.
-_COMMAND_BYTES: Final = 64
+#: What a command counts for in the bound, and a packet besides its bytes.
+_ITEM_BYTES: Final = 64
+
+
+class _Item(NamedTuple):
+    """A frame and its places in the stream; a command takes up none."""
+
+    at: int
+    end: int
+    content: bytes | str
+    is_packet: bool = False
+
+    @property
+    def n_bytes(self) -> int:
+        if isinstance(self.content, str):
+            return _ITEM_BYTES
+        return len(self.content) + _ITEM_BYTES * self.is_packet
+
+    def is_before(self, place: int) -> bool:
+        return self.at < place if isinstance(self.content, str) else self.end <= place
 
 
 class Outbox:
-    """Audio and commands in stream order, by the byte of the stream at which they stand.
+    """Audio and commands in stream order, by the place of the stream at which they stand.
 
-    Sent items are kept until a checkpoint covers them (`keep_from`), so that `rewind` can offer
-    them again at the same places. Without I/O: the stream asks what is next and says what was
-    written. Before the first checkpoint nobody knows if there will be one, so sent items give
-    way when the box is full; from then on the box holds them, and `is_full` stops the source.
+    Places count bytes of raw audio, or samples of packets. Sent items are kept until a checkpoint
+    covers them (`keep_from`), so that `rewind` can offer them again at the same places. Without
+    I/O: the stream asks what is next and says what was written. Before the first checkpoint nobody
+    knows if there will be one, so sent items give way when the box is full; from then on the box
+    holds them, and `is_full` stops the source.
     """
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < MAX_FRAME_BYTES:
             raise ValueError(f"max_buffer_bytes={max_bytes}: give {MAX_FRAME_BYTES} or more")
         self._max_bytes = max_bytes
-        self._items: deque[tuple[int, bytes | str]] = deque()
+        self._items: deque[_Item] = deque()
         self._n_sent = 0
         self._n_bytes = 0
-        #: Bytes of audio that were ever added, and where the oldest kept item stands.
+        #: How much audio was ever added, and where the oldest kept item stands.
         self.end = 0
         self._start = 0
         self._has_checkpoint = False
@@ -40,21 +59,23 @@ class Outbox:
     @property
     def next(self) -> bytes | str | None:
         """The first item that was not sent; `None` when there is none."""
-        return self._items[self._n_sent][1] if self._n_sent < len(self._items) else None
+        return self._items[self._n_sent].content if self._n_sent < len(self._items) else None
 
     def add_audio(self, audio: bytes, split_bytes: int) -> None:
-        """Appends audio, in frames of at most `split_bytes`."""
+        """Appends raw audio, in frames of at most `split_bytes`."""
         for at in range(0, len(audio), split_bytes):
             frame = audio[at : at + split_bytes]
-            self._items.append((self.end, frame))
-            self._n_bytes += len(frame)
-            self.end += len(frame)
+            self._add(_Item(self.end, self.end + len(frame), frame))
+        self._make_room()
+
+    def add_packet(self, packet: bytes, n_samples: int) -> None:
+        """Appends one packet, which stays one frame."""
+        self._add(_Item(self.end, self.end + n_samples, packet, is_packet=True))
         self._make_room()
 
     def add_command(self, command: str) -> None:
         """Appends a command at the place that the audio has reached."""
-        self._items.append((self.end, command))
-        self._n_bytes += _COMMAND_BYTES
+        self._add(_Item(self.end, self.end, command))
         self._make_room()
 
     def sent(self) -> None:
@@ -62,55 +83,47 @@ class Outbox:
         self._n_sent += 1
         self._make_room()
 
-    def can_rewind_to(self, position: int) -> bool:
-        """Whether everything from byte `position` on is still here."""
-        return self._start <= position <= self.end
+    def can_rewind_to(self, place: int) -> bool:
+        """Whether everything from `place` on is still here."""
+        return self._start <= place <= self.end
 
-    def keep_from(self, position: int) -> None:
-        """A checkpoint covers all before byte `position`: it will not be asked for again."""
+    def keep_from(self, place: int) -> None:
+        """A checkpoint covers all before `place`: it will not be asked for again."""
         self._has_checkpoint = True
-        while self._n_sent and self._is_before(self._items[0], position):
+        while self._n_sent and self._items[0].is_before(place):
             self._drop_first()
-        self._start = max(self._start, min(position, self.end))
+        self._start = max(self._start, min(place, self.end))
 
-    def rewind(self, position: int) -> None:
-        """Offers everything from byte `position` on again.
+    def rewind(self, place: int) -> None:
+        """Offers everything from `place` on again; of packets, those that start there or later.
 
         A command exactly there is offered too: whether the checkpoint knows it cannot be told,
         and the server takes it twice without harm.
         """
-        starts = [at for at, _ in self._items]
-        index = bisect_left(starts, position)
-        if index and self._end_of(index - 1) > position:
+        index = bisect_left([item.at for item in self._items], place)
+        if index and self._items[index - 1].end > place and not self._items[index - 1].is_packet:
             # The checkpoint is inside a frame: its rest becomes a frame of its own.
-            at, frame = self._items[index - 1]
+            at, end, frame, _ = self._items[index - 1]
             assert isinstance(frame, bytes)
-            cut = position - at
-            self._items[index - 1] = (at, frame[:cut])
-            self._items.insert(index, (position, frame[cut:]))
+            self._items[index - 1] = _Item(at, place, frame[: place - at])
+            self._items.insert(index, _Item(place, end, frame[place - at :]))
         self._n_sent = index
 
     def __iter__(self) -> Iterator[bytes | str]:
-        return (item for _, item in self._items)
+        return (item.content for item in self._items)
+
+    def _add(self, item: _Item) -> None:
+        self._items.append(item)
+        self._n_bytes += item.n_bytes
+        self.end = item.end
 
     def _make_room(self) -> None:
         while self.is_full and not self._has_checkpoint and self._n_sent:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        at, item = self._items.popleft()
+        item = self._items.popleft()
         self._n_sent -= 1
-        self._n_bytes -= len(item) if isinstance(item, bytes) else _COMMAND_BYTES
-        # Past a command means one byte on: a rewind to its own place would miss it.
-        self._start = at + (len(item) if isinstance(item, bytes) else 1)
-
-    def _end_of(self, index: int) -> int:
-        at, item = self._items[index]
-        return at + (len(item) if isinstance(item, bytes) else 0)
-
-    @staticmethod
-    def _is_before(item: tuple[int, bytes | str], position: int) -> bool:
-        at, content = item
-        if isinstance(content, bytes):
-            return at + len(content) <= position
-        return at < position
+        self._n_bytes -= item.n_bytes
+        # Past a command means one place on: a rewind to its own place would miss it.
+        self._start = item.end + isinstance(item.content, str)

@@ -21,6 +21,7 @@ from glrf_client.backoff import Backoff
 from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, TimelineLost
 from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, SessionCreated
 from glrf_client.format import AudioFormat
+from glrf_client.opus import packet_samples
 from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
 from glrf_client.parameters import (
     ConnectionState,
@@ -80,11 +81,8 @@ class Session:
         self._open_timeout_s = parameters.get("open_timeout_s", _OPEN_TIMEOUT_S)
         self._backoff = parameters.get("backoff") or Backoff()
         self._tell = parameters.get("on_connection") or _to_nobody
-        # What is left out is the contract's default, which is the format's too.
-        self._format = AudioFormat(
-            parameters.get("encoding") or AudioFormat.encoding,
-            parameters.get("sample_rate") or AudioFormat.sample_rate,
-            parameters.get("channels") or AudioFormat.channels,
+        self._format = AudioFormat.told(
+            parameters.get("encoding"), parameters.get("sample_rate"), parameters.get("channels")
         )
         self._start_offset_ms = parameters.get("start_offset_ms") or 0
         max_bytes = parameters.get("max_buffer_bytes", MAX_BUFFER_BYTES)
@@ -109,11 +107,15 @@ class Session:
     # --- out ---------------------------------------------------------------------------------
 
     async def send(self, audio: bytes) -> None:
-        """Takes audio in any chunking; waits while the buffer is full.
+        """Takes raw audio in any chunking, or one Opus packet; waits while the buffer is full.
 
         An incomplete last sample frame is kept until the rest comes.
         """
         await self._wait_for_room()
+        if self._format.is_packets:
+            self._outbox.add_packet(audio, packet_samples(audio))
+            self._news.set()
+            return
         audio = self._rest + audio
         n_whole = len(audio) - len(audio) % self._format.frame_bytes
         self._rest = audio[n_whole:]
@@ -246,7 +248,7 @@ class Session:
                 return self._timeline.is_new(event)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
-        if not self._format.is_raw:
+        if not (self._format.is_raw or self._format.is_packets):
             return
         position = self._position(checkpoint)
         if self._outbox.can_rewind_to(position):
@@ -256,9 +258,9 @@ class Session:
         self._room.set()
 
     def _position(self, checkpoint: Checkpoint) -> int:
-        """The byte of the stream that a checkpoint stands at."""
+        """The place in the outbox that a checkpoint stands at."""
         try:
-            return self._format.bytes_at(checkpoint.resume_from_ms - self._start_offset_ms)
+            return self._format.place_at(checkpoint.resume_from_ms - self._start_offset_ms)
         except ValueError as error:
             raise BadServerMessage(f"checkpoint: {error}") from error
 
@@ -307,9 +309,7 @@ class Session:
 
     def _can_resume(self) -> bool:
         """Whether all that no checkpoint covers is still here."""
-        return self._checkpoint is not None or (
-            self._format.is_raw and self._outbox.can_rewind_to(0)
-        )
+        return self._checkpoint is not None or self._outbox.can_rewind_to(0)
 
     def _fail(self, error: ClientError) -> None:
         self._failure, self._is_done = error, True
@@ -335,8 +335,9 @@ async def stream(
 ) -> AsyncGenerator[Event, None]:
     """Sends all that the source has and gives the events as they come, until `session.closed`.
 
-    A `Source` brings its format; of other chunks (bytes in any chunking, or `FLUSH`) it is told
-    by `encoding`, `sample_rate` and `channels`. The source is drawn from only as fast as the
+    A `Source` brings its format; of other chunks (bytes in any chunking, or `FLUSH`; with
+    `encoding="opus"` each is one packet) it is told by `encoding`, `sample_rate` and `channels`.
+    The source is drawn from only as fast as the
     server takes the audio. Errors are those of `connect` and `Session`; an error that the source
     raises ends the stream and is raised here. To stop early, wrap it in `contextlib.aclosing`.
     """

@@ -162,12 +162,11 @@ async def _drawn_in_a_thread(chunks: Iterable[bytes | Flush]) -> AsyncIterator[b
 async def _paced(
     chunks: Chunks, audio_format: AudioFormat, clock: Callable[[], float]
 ) -> AsyncIterator[bytes | Flush]:
-    bytes_per_s = audio_format.frame_bytes * audio_format.sample_rate
     started_s, sent_s = clock(), 0.0
     async with aclosing(drawn(chunks)) as source:
         async for chunk in source:
             if isinstance(chunk, bytes):
-                sent_s += len(chunk) / bytes_per_s
+                sent_s += audio_format.duration_s(chunk)
                 await asyncio.sleep(max(0.0, started_s + sent_s - clock()))
             yield chunk
 

@@ -13,11 +13,15 @@ import { Connection, type Closed, type WebSocketFactory } from "./connection.ts"
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
 import { parseEvent, type ErrorFrame, type Event, type SessionCreated } from "./events.ts";
 import { History } from "./history.ts";
+import { OPUS_RATE_HZ } from "./opus.ts";
 import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
 import { FLUSH, Tape } from "./tape.ts";
 
-/** Audio in the stream's encoding, in any chunking of whole frames; `FLUSH` ends an utterance. */
+/**
+ * Audio in the stream's encoding: raw in any chunking of whole frames, of `opus` one packet each.
+ * `FLUSH` ends an utterance.
+ */
 export type Chunk = ArrayBufferView | ArrayBuffer | typeof FLUSH;
 export type Chunks = Iterable<Chunk> | AsyncIterable<Chunk>;
 
@@ -31,7 +35,7 @@ export type ConnectionState =
 
 /** The contract's parameters by its own names, and how this client goes about it. */
 export interface StreamOptions {
-  encoding?: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw";
+  encoding?: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "opus";
   sample_rate?: number;
   channels?: 1 | 2;
   roles?: string | readonly string[];
@@ -126,7 +130,8 @@ class Run {
 
   constructor(url: string | URL, options: StreamOptions) {
     const { start_offset_ms = 0, maxBufferMs = 60_000, signal } = options;
-    const { encoding = "pcm_s16le", sample_rate = 16_000, channels = 1 } = options;
+    const { encoding = "pcm_s16le", channels = 1 } = options;
+    const { sample_rate = encoding === "opus" ? OPUS_RATE_HZ : 16_000 } = options;
     this.#url = url;
     this.#options = options;
     this.#retry = { ...RETRY_DEFAULTS, ...options.retry };
@@ -231,7 +236,9 @@ class Run {
     const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
     const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
     const { on_overload, partial } = this.#options;
-    if (this.#token === null && this.#history !== null) this.#offsetMs = this.#fromMs;
+    if (this.#token === null && this.#history !== null) {
+      this.#fromMs = this.#offsetMs = this.#tape.cutMs(this.#fromMs);
+    }
     return {
       encoding,
       sample_rate,

@@ -1,6 +1,7 @@
 /** The audio that may have to be sent again, and what has not been sent yet. @module */
 
 import { ClientError } from "./errors.ts";
+import { packetSamples } from "./opus.ts";
 
 /** Between chunks: end the utterance here. */
 export const FLUSH: unique symbol = Symbol("flush");
@@ -12,7 +13,7 @@ const MAX_ITEM_BYTES = 1 << 15;
 /** A piece of the stream: audio that starts at `atFrame`, or an utterance's end there. */
 export type Item = { atFrame: number; endFrame: number; audio: Uint8Array<ArrayBuffer> | null };
 
-/** The shape of the samples; a frame is one sample of each channel. */
+/** The shape of the samples; a frame is one sample of each channel, also within Opus packets. */
 export interface Format {
   encoding: string;
   sampleRateHz: number;
@@ -22,10 +23,13 @@ export interface Format {
 /**
  * What was recorded and is not yet known to be safe on the server, in the stream's order.
  *
+ * Raw audio is cut where it suits; of `encoding: "opus"` each item is one packet, whole.
+ *
  * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It holds
  * `maxMs` of audio: `room` waits for the space.
  */
 export class Tape {
+  readonly #isPackets: boolean;
   readonly #bytesOfFrame: number;
   readonly #framesPerMs: number;
   readonly #startMs: number;
@@ -37,11 +41,11 @@ export class Tape {
   #waiting: (() => void)[] = [];
 
   constructor(format: Format, startMs: number, maxMs: number) {
-    const bytesOfSample = BYTES_OF_SAMPLE[format.encoding];
+    this.#isPackets = format.encoding === "opus";
+    const bytesOfSample = this.#isPackets ? 1 : BYTES_OF_SAMPLE[format.encoding];
     if (bytesOfSample === undefined) {
-      throw new ClientError(
-        `encoding ${format.encoding} is unknown; use ${Object.keys(BYTES_OF_SAMPLE).join(", ")}`,
-      );
+      const known = [...Object.keys(BYTES_OF_SAMPLE), "opus"].join(", ");
+      throw new ClientError(`encoding ${format.encoding} is unknown; use ${known}`);
     }
     this.#bytesOfFrame = bytesOfSample * format.nChannels;
     this.#framesPerMs = format.sampleRateHz / 1000;
@@ -68,11 +72,14 @@ export class Tape {
     return this.#endFrame - begin >= this.#maxFrames;
   }
 
-  /** Adds whole frames; they are copied. Throws `ClientError` for part of a frame. */
+  /**
+   * Adds whole frames, or one packet; they are copied. Throws `ClientError` for part of a frame.
+   */
   add(audio: ArrayBufferView | ArrayBuffer): void {
     const bytes = ArrayBuffer.isView(audio)
       ? new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength)
       : new Uint8Array(audio);
+    if (this.#isPackets) return this.#record(new Uint8Array(bytes), packetSamples(bytes));
     if (bytes.byteLength % this.#bytesOfFrame) {
       throw new ClientError(
         `a chunk of ${bytes.byteLength} bytes is not whole frames of ${this.#bytesOfFrame} bytes`,
@@ -80,11 +87,8 @@ export class Tape {
     }
     for (let start = 0; start < bytes.byteLength; start += MAX_ITEM_BYTES) {
       const part = new Uint8Array(bytes.subarray(start, start + MAX_ITEM_BYTES));
-      const atFrame = this.#endFrame;
-      this.#endFrame += part.byteLength / this.#bytesOfFrame;
-      this.#items.push({ atFrame, endFrame: this.#endFrame, audio: part });
+      this.#record(part, part.byteLength / this.#bytesOfFrame);
     }
-    this.wake();
   }
 
   /** Ends the utterance here. */
@@ -106,9 +110,14 @@ export class Tape {
 
   /** Number of the first item with something at or after a time; one past the last if none. */
   find(ms: number): number {
-    const frame = this.#frameOf(ms);
-    const found = this.#items.findIndex((item) => isFrom(item, frame));
+    const found = this.#items.findIndex((item) => this.#isFrom(item, ms));
     return this.#nForgotten + (found < 0 ? this.#items.length : found);
+  }
+
+  /** Where one must begin to have all from a time on: there, or where its packet starts. */
+  cutMs(ms: number): number {
+    const item = this.#isPackets ? this.item(this.find(ms)) : undefined;
+    return item === undefined ? ms : this.#msOf(item.atFrame);
   }
 
   lengthMs(item: Item): number {
@@ -117,14 +126,15 @@ export class Tape {
 
   /** The part of an item's audio at or after a time. */
   audioFrom(item: Item, ms: number): Uint8Array<ArrayBuffer> {
+    const audio = item.audio ?? new Uint8Array();
+    if (this.#isPackets) return audio;
     const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);
-    return (item.audio ?? new Uint8Array()).subarray(nEarlier * this.#bytesOfFrame);
+    return audio.subarray(nEarlier * this.#bytesOfFrame);
   }
 
   /** Lets go of what lies before a time. */
   forget(beforeMs: number): void {
-    const frame = this.#frameOf(beforeMs);
-    this.#drop(() => !isFrom(this.#items[0]!, frame));
+    this.#drop(() => !this.#isFrom(this.#items[0]!, beforeMs));
   }
 
   /** Lets go of the oldest, as long as the tape is full, of the items before `number`. */
@@ -139,6 +149,23 @@ export class Tape {
 
   wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  #record(audio: Uint8Array<ArrayBuffer>, nFrames: number): void {
+    const atFrame = this.#endFrame;
+    this.#endFrame += nFrames;
+    this.#items.push({ atFrame, endFrame: this.#endFrame, audio });
+    this.wake();
+  }
+
+  /**
+   * Whether there is something at or after a time in an item. A flush there itself is sent again:
+   * flushing an empty utterance changes nothing. A packet that starts within the millisecond is
+   * what a checkpoint means by it, and the one before it ends there.
+   */
+  #isFrom(item: Item, ms: number): boolean {
+    if (item.audio === null) return item.atFrame >= this.#frameOf(ms);
+    return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
   }
 
   #drop(isDroppable: () => boolean): void {
@@ -157,9 +184,4 @@ export class Tape {
   #msOf(frame: number): number {
     return Math.round(this.#startMs + frame / this.#framesPerMs);
   }
-}
-
-/** A flush at `frame` itself is sent again: flushing an empty utterance changes nothing. */
-function isFrom(item: Item, frame: number): boolean {
-  return item.audio === null ? item.atFrame >= frame : item.endFrame > frame;
 }

@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 const { delayMs, remedyOf, RETRY_DEFAULTS } = await import("../dist/retrying.js");
 const { Pace } = await import("../dist/pace.js");
+const { packetSamples } = await import("../dist/opus.js");
 const { Tape } = await import("../dist/tape.js");
 const { streamUrl, httpUrl } = await import("../dist/address.js");
 const { SampleQueue } = await import("../dist/microphone.js");
@@ -83,6 +84,60 @@ test("a tape gives the same audio from any time on", () => {
   assert.equal(tape.beginMs, 520);
   assert.deepEqual(from(523), { first: 23, n: 77, nFlushes: 1 });
   assert.deepEqual(from(600), { first: undefined, n: 0, nFlushes: 0 });
+});
+
+test("an Opus packet tells its length by its first bytes", () => {
+  const table: [number[], number][] = [
+    [[], 0],
+    [[0x00], 480], // SILK, 10 ms
+    [[0x18], 2_880], // 60 ms
+    [[0x19], 5_760], // two of them
+    [[0x60], 480], // hybrid
+    [[0x68], 960],
+    [[0x80], 120], // CELT, 2.5 ms
+    [[0xf8], 960],
+    [[0xfa], 1_920],
+    [[0xfb, 0x03], 2_880], // three of 20 ms
+    [[0xfb, 0xc6], 5_760], // the count's upper bits are flags
+    [[0xfb, 0x07], 0], // 140 ms
+    [[0xfb], 0],
+    [[0xfb, 0x00], 0],
+  ];
+  for (const [head, nSamples] of table) {
+    assert.equal(packetSamples(Uint8Array.from(head)), nSamples, String(head));
+  }
+});
+
+test("a tape of packets is cut between packets, wherever these start", () => {
+  const tape = new Tape({ encoding: "opus", sampleRateHz: 48_000, nChannels: 1 }, 500, 60_000);
+  const heads = [0x80, 0xf8, 0xf8, 0x18]; // 2.5, 20, 20 and 60 ms, so they start at 0, 2.5, 22.5, 42.5
+  heads.forEach((head, number) => {
+    if (number === 2) tape.flush();
+    tape.add(Uint8Array.of(head, number, 7));
+  });
+  assert.equal(tape.endMs, 603);
+  const from = (ms: number) => {
+    const numbers: (number | "flush")[] = [];
+    for (let number = tape.find(ms), item; (item = tape.item(number)); number++) {
+      const audio = tape.audioFrom(item, ms);
+      assert.ok(item.audio === null || audio.byteLength === 3);
+      numbers.push(item.audio === null ? "flush" : audio[1]!);
+    }
+    return numbers;
+  };
+  assert.deepEqual(from(500), [0, 1, "flush", 2, 3]);
+  // A checkpoint names a packet's start, rounded down to a millisecond.
+  assert.deepEqual(from(502), [1, "flush", 2, 3]);
+  assert.deepEqual(from(522), ["flush", 2, 3]);
+  assert.deepEqual(from(542), [3]);
+  assert.deepEqual(from(602), []);
+  // Where a new session is to begin, all of the packet is sent, and the session begins with it:
+  // there is nothing that a flush before it could end.
+  assert.deepEqual([510, 530, 590].map((ms) => tape.cutMs(ms)), [503, 523, 543]);
+  assert.deepEqual(from(tape.cutMs(530)), [2, 3]);
+  assert.equal(tape.cutMs(tape.cutMs(530)), 523);
+  tape.forget(522);
+  assert.deepEqual(from(500), ["flush", 2, 3]);
 });
 
 test("a tape is full at its size, and has room again when it forgets", async () => {

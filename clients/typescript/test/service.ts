@@ -44,6 +44,8 @@ export class Service {
   readonly openedAtMs: number[] = [];
   /** Bytes of audio that each connection took. */
   readonly nBytes: number[] = [];
+  /** How many bytes the binary messages had. */
+  readonly sizes = new Set<number>();
   readonly commands: string[] = [];
   knowsTokens = true;
   readonly #http: Server = createServer((_, response) => response.writeHead(404).end());
@@ -175,6 +177,7 @@ export class Service {
         return;
       }
       this.nBytes[number]! += data.length;
+      this.sizes.add(data.length);
       held = Buffer.concat([held, data]);
       while (held.length >= SEGMENT_MS * BYTES_OF_MS && websocket.readyState === 1 && !isSilent) {
         segment(SEGMENT_MS * BYTES_OF_MS);

@@ -283,6 +283,41 @@ test("what the source throws is thrown", async () => {
   await assert.rejects(listen(url, source()), RangeError);
 });
 
+/** Packets of 20 ms as long in bytes as the service takes 20 ms to be, no two alike. */
+async function* packets(n: number): AsyncGenerator<Chunk> {
+  for (let i = 0; i < n; i++) {
+    const packet = new Uint8Array(640).map((_, k) => (i * 640 + k) * 7919);
+    packet[0] = 0xf8;
+    yield packet;
+    if (i % 70 === 69) yield FLUSH;
+    if (i % 5 === 4) await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+test("Opus packets are sent whole, and resume as all audio does", async () => {
+  const faults = [1, 5, 6, 2].map((after) => ({ after, then: "reset" }) as Fault);
+  const [service, url] = await serve(faults);
+  const options: StreamOptions = { encoding: "opus", channels: 2, start_offset_ms: 700 };
+  const told = await listen(url, packets(500), options);
+  const [, unbrokenUrl] = await serve();
+  assert.deepEqual(timeline(told), timeline(await listen(unbrokenUrl, packets(500), options)));
+  assert.equal(service.queries.length, 5);
+  assert.equal(service.queries[0]!.toString(), "encoding=opus&channels=2&start_offset_ms=700");
+  assert.deepEqual([...service.sizes], [640]);
+});
+
+test("without checkpoints a new session begins with a packet", async () => {
+  const [service, url] = await serve([{ after: 3, then: "reset" }], { checkpoints: false });
+  const told = await listen(url, packets(200), { encoding: "opus" });
+  assert.deepEqual(service.queries.map((query) => query.get("start_offset_ms")), [null, "1200"]);
+  const [, unbrokenUrl] = await serve();
+  const whole = await listen(unbrokenUrl, packets(200), { encoding: "opus" });
+  const [got, expected] = [told, whole].map(({ events }) =>
+    events.flatMap((event) => event.type === "segment" ? [[event.end_ms, event.scores]] : []),
+  );
+  assert.deepEqual(got, expected);
+});
+
 test("part of a sample is refused by name", async () => {
   const [, url] = await serve();
   await assert.rejects(
@@ -290,7 +325,7 @@ test("part of a sample is refused by name", async () => {
     (error) => error instanceof ClientError && error.message.includes("whole frames of 2 bytes"),
   );
   await assert.rejects(
-    listen(url, [], { encoding: "opus" as "mulaw" }),
+    listen(url, [], { encoding: "gsm" as "mulaw" }),
     (error) => error instanceof ClientError && error.message.includes("pcm_s16le"),
   );
 });

@@ -12,6 +12,7 @@ import { Connection } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
 import { parseEvent } from "./events.js";
 import { History } from "./history.js";
+import { OPUS_RATE_HZ } from "./opus.js";
 import { Pace } from "./pace.js";
 import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
 import { FLUSH, Tape } from "./tape.js";
@@ -75,7 +76,8 @@ class Run {
     #quietSinceMs = performance.now();
     constructor(url, options) {
         const { start_offset_ms = 0, maxBufferMs = 60_000, signal } = options;
-        const { encoding = "pcm_s16le", sample_rate = 16_000, channels = 1 } = options;
+        const { encoding = "pcm_s16le", channels = 1 } = options;
+        const { sample_rate = encoding === "opus" ? OPUS_RATE_HZ : 16_000 } = options;
         this.#url = url;
         this.#options = options;
         this.#retry = { ...RETRY_DEFAULTS, ...options.retry };
@@ -183,8 +185,9 @@ class Run {
         const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
         const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
         const { on_overload, partial } = this.#options;
-        if (this.#token === null && this.#history !== null)
-            this.#offsetMs = this.#fromMs;
+        if (this.#token === null && this.#history !== null) {
+            this.#fromMs = this.#offsetMs = this.#tape.cutMs(this.#fromMs);
+        }
         return {
             encoding,
             sample_rate,

@@ -1,5 +1,6 @@
 /** The audio that may have to be sent again, and what has not been sent yet. @module */
 import { ClientError } from "./errors.js";
+import { packetSamples } from "./opus.js";
 /** Between chunks: end the utterance here. */
 export const FLUSH = Symbol("flush");
 const BYTES_OF_SAMPLE = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
@@ -8,10 +9,13 @@ const MAX_ITEM_BYTES = 1 << 15;
 /**
  * What was recorded and is not yet known to be safe on the server, in the stream's order.
  *
+ * Raw audio is cut where it suits; of `encoding: "opus"` each item is one packet, whole.
+ *
  * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It holds
  * `maxMs` of audio: `room` waits for the space.
  */
 export class Tape {
+    #isPackets;
     #bytesOfFrame;
     #framesPerMs;
     #startMs;
@@ -22,9 +26,11 @@ export class Tape {
     #isFinished = false;
     #waiting = [];
     constructor(format, startMs, maxMs) {
-        const bytesOfSample = BYTES_OF_SAMPLE[format.encoding];
+        this.#isPackets = format.encoding === "opus";
+        const bytesOfSample = this.#isPackets ? 1 : BYTES_OF_SAMPLE[format.encoding];
         if (bytesOfSample === undefined) {
-            throw new ClientError(`encoding ${format.encoding} is unknown; use ${Object.keys(BYTES_OF_SAMPLE).join(", ")}`);
+            const known = [...Object.keys(BYTES_OF_SAMPLE), "opus"].join(", ");
+            throw new ClientError(`encoding ${format.encoding} is unknown; use ${known}`);
         }
         this.#bytesOfFrame = bytesOfSample * format.nChannels;
         this.#framesPerMs = format.sampleRateHz / 1000;
@@ -46,21 +52,22 @@ export class Tape {
         const begin = this.#items[0]?.atFrame ?? this.#endFrame;
         return this.#endFrame - begin >= this.#maxFrames;
     }
-    /** Adds whole frames; they are copied. Throws `ClientError` for part of a frame. */
+    /**
+     * Adds whole frames, or one packet; they are copied. Throws `ClientError` for part of a frame.
+     */
     add(audio) {
         const bytes = ArrayBuffer.isView(audio)
             ? new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength)
             : new Uint8Array(audio);
+        if (this.#isPackets)
+            return this.#record(new Uint8Array(bytes), packetSamples(bytes));
         if (bytes.byteLength % this.#bytesOfFrame) {
             throw new ClientError(`a chunk of ${bytes.byteLength} bytes is not whole frames of ${this.#bytesOfFrame} bytes`);
         }
         for (let start = 0; start < bytes.byteLength; start += MAX_ITEM_BYTES) {
             const part = new Uint8Array(bytes.subarray(start, start + MAX_ITEM_BYTES));
-            const atFrame = this.#endFrame;
-            this.#endFrame += part.byteLength / this.#bytesOfFrame;
-            this.#items.push({ atFrame, endFrame: this.#endFrame, audio: part });
+            this.#record(part, part.byteLength / this.#bytesOfFrame);
         }
-        this.wake();
     }
     /** Ends the utterance here. */
     flush() {
@@ -78,22 +85,28 @@ export class Tape {
     }
     /** Number of the first item with something at or after a time; one past the last if none. */
     find(ms) {
-        const frame = this.#frameOf(ms);
-        const found = this.#items.findIndex((item) => isFrom(item, frame));
+        const found = this.#items.findIndex((item) => this.#isFrom(item, ms));
         return this.#nForgotten + (found < 0 ? this.#items.length : found);
+    }
+    /** Where one must begin to have all from a time on: there, or where its packet starts. */
+    cutMs(ms) {
+        const item = this.#isPackets ? this.item(this.find(ms)) : undefined;
+        return item === undefined ? ms : this.#msOf(item.atFrame);
     }
     lengthMs(item) {
         return (item.endFrame - item.atFrame) / this.#framesPerMs;
     }
     /** The part of an item's audio at or after a time. */
     audioFrom(item, ms) {
+        const audio = item.audio ?? new Uint8Array();
+        if (this.#isPackets)
+            return audio;
         const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);
-        return (item.audio ?? new Uint8Array()).subarray(nEarlier * this.#bytesOfFrame);
+        return audio.subarray(nEarlier * this.#bytesOfFrame);
     }
     /** Lets go of what lies before a time. */
     forget(beforeMs) {
-        const frame = this.#frameOf(beforeMs);
-        this.#drop(() => !isFrom(this.#items[0], frame));
+        this.#drop(() => !this.#isFrom(this.#items[0], beforeMs));
     }
     /** Lets go of the oldest, as long as the tape is full, of the items before `number`. */
     shorten(number) {
@@ -106,6 +119,22 @@ export class Tape {
     wake() {
         for (const resolve of this.#waiting.splice(0))
             resolve();
+    }
+    #record(audio, nFrames) {
+        const atFrame = this.#endFrame;
+        this.#endFrame += nFrames;
+        this.#items.push({ atFrame, endFrame: this.#endFrame, audio });
+        this.wake();
+    }
+    /**
+     * Whether there is something at or after a time in an item. A flush there itself is sent again:
+     * flushing an empty utterance changes nothing. A packet that starts within the millisecond is
+     * what a checkpoint means by it, and the one before it ends there.
+     */
+    #isFrom(item, ms) {
+        if (item.audio === null)
+            return item.atFrame >= this.#frameOf(ms);
+        return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
     }
     #drop(isDroppable) {
         const before = this.#nForgotten;
@@ -122,8 +151,4 @@ export class Tape {
     #msOf(frame) {
         return Math.round(this.#startMs + frame / this.#framesPerMs);
     }
-}
-/** A flush at `frame` itself is sent again: flushing an empty utterance changes nothing. */
-function isFrom(item, frame) {
-    return item.audio === null ? item.atFrame >= frame : item.endFrame > frame;
 }
