@@ -43,7 +43,7 @@ def main() -> None:
     port = parser.parse_args().port
     ray.init(
         address="local",
-        num_cpus=1,
+        num_cpus=4,  # a count that it plans with; its own actors take some
         include_dashboard=False,
         object_store_memory=100 * 2**20,
     )
