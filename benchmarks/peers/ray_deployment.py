@@ -20,7 +20,11 @@ from benchmarks.peers.window import BATCH_TIMEOUT_S, MAX_BATCH, Answer, WindowMo
 _MAX_ONGOING = 1000
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=_MAX_ONGOING)
+@serve.deployment(
+    num_replicas=1,
+    max_ongoing_requests=_MAX_ONGOING,
+    logging_config={"enable_access_log": False},  # as this service and the others
+)
 class Emotion:
     """One replica."""
 
