@@ -37,8 +37,6 @@ PROBE_TIMEOUT_S = 5.0
 class NotInstalled(SerError):
     """A peer's package is not in the environment of the peers."""
 
-    code = "not_installed"
-
 
 @dataclass(frozen=True)
 class Running:
