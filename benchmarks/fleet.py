@@ -30,8 +30,6 @@ _READ_BYTES = 1 << 16
 class Refused(SerError):
     """The server did not take a stream, or ended one."""
 
-    code = "stream_refused"
-
 
 def masked(opcode: int, payload: bytes) -> bytes:
     """One final client frame (RFC 6455, section 5.2)."""

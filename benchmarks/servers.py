@@ -37,8 +37,6 @@ PROBE_TIMEOUT_S = 5.0
 class NotInstalled(SerError):
     """A peer's package is not in the environment of the peers."""
 
-    code = "not_installed"
-
 
 @dataclass(frozen=True)
 class Running:
@@ -99,6 +97,7 @@ PEERS = (
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray's own ports on loopback; its name for that is of another system.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_worker_niceness": "0",  # as the others; by default its workers give way to all
             # On one core its proxy takes longer to start than the 5 s it is given.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",

@@ -269,7 +269,7 @@ async def _post_stream(
 
 
 class PostConnection:
-    """A connection that is kept. `url` is plain HTTP; answers must tell their `Content-Length`."""
+    """A connection that is kept, to a `url` of plain HTTP."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url: str, encode: Encode
@@ -292,17 +292,22 @@ class PostConnection:
         self._writer.write((self._head + head).encode() + body)
         await self._writer.drain()
         status, _, headers = (await self._reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
-        lengths = [
-            int(line.partition(b":")[2])
-            for line in headers.split(b"\r\n")
-            if line.lower().startswith(b"content-length:")
-        ]
-        if not lengths:
-            raise OSError(f"an answer without Content-Length: {status.decode()}")
-        answer = await self._reader.readexactly(lengths[0])
+        answer = await self._body(headers.lower())
         if status.split()[1] != b"200":
             raise ValueError(f"{status.decode()}: {answer[:200].decode(errors='replace')}")
         return answer
+
+    async def _body(self, headers: bytes) -> bytes:
+        """By its length or in chunks (RFC 9112, sections 6.2 and 7.1); `headers` in lower case."""
+        for line in headers.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name == b"content-length":
+                return await self._reader.readexactly(int(value))
+        body = b""
+        while n_bytes := int(await self._reader.readuntil(b"\r\n"), 16):
+            body += (await self._reader.readexactly(n_bytes + 2))[:-2]
+        await self._reader.readuntil(b"\r\n")
+        return body
 
     def close(self) -> None:
         self._writer.close()

@@ -20,7 +20,11 @@ from benchmarks.peers.window import BATCH_TIMEOUT_S, MAX_BATCH, Answer, WindowMo
 _MAX_ONGOING = 1000
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=_MAX_ONGOING)
+@serve.deployment(
+    num_replicas=1,
+    max_ongoing_requests=_MAX_ONGOING,
+    logging_config={"enable_access_log": False},  # as this service and the others
+)
 class Emotion:
     """One replica."""
 
@@ -43,7 +47,7 @@ def main() -> None:
     port = parser.parse_args().port
     ray.init(
         address="local",
-        num_cpus=1,
+        num_cpus=4,  # a count that it plans with; its own actors take some
         include_dashboard=False,
         object_store_memory=100 * 2**20,
     )

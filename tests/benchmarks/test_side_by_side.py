@@ -103,5 +103,5 @@ def test_the_document_is_json_without_infinities(
     side_by_side.main()
     document = json.loads(out.read_text())
     assert document["results"][0]["name"] == OURS
-    assert document["plan"] == {"streams": 10, "windows": 21, "cpu": 1}
+    assert document["plan"] == {"streams": 10, "windows": 16, "cpu": 1}
     assert "numpy" in document["versions"]
