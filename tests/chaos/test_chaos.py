@@ -8,9 +8,9 @@ import pytest
 from tests.chaos.proxy import Proxy
 from tests.chaos.replica import Replica, settings_for
 from tests.chaos.trial import Trial
-from tests.service.resuming import Recording, ResumingClient, without_session
+from tests.service.resuming import OpusRecording, Recording, ResumingClient, without_session
 from tests.service.running import pcm
-from tests.synthetic import voice, write_model
+from tests.synthetic import opus_packets, voice, write_model
 
 #: Most of it is the starts of processes, which take long on a machine that does much else.
 pytestmark = pytest.mark.timeout(300)
@@ -44,15 +44,21 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
     write_model(tmp_path / "tiny.onnx")
     settings = settings_for(tmp_path)
     replicas = [Replica(**settings), Replica(**settings)]
-    recording = Recording(pcm(voice(16_000 * 9)), {}, (60_000,))
+    recordings = [
+        Recording(pcm(voice(16_000 * 9)), {}, (60_000,)),
+        OpusRecording(opus_packets(voice(48_000 * 9, 48_000)), {}, (180_000,)),
+    ]
 
-    async def run() -> tuple[ResumingClient, list[ResumingClient]]:
+    async def run() -> tuple[list[ResumingClient], list[ResumingClient]]:
         try:
             await asyncio.gather(*(replica.start() for replica in replicas))
             async with Proxy(lambda: [r.port for r in replicas if r.is_ready]) as proxy:
-                unbroken = ResumingClient(lambda: proxy.url, recording)
-                await unbroken.run()
-                clients = [ResumingClient(lambda: proxy.url, recording, speed=1) for _ in range(4)]
+                unbroken = [ResumingClient(lambda: proxy.url, each) for each in recordings]
+                for client in unbroken:
+                    await client.run()
+                clients = [
+                    ResumingClient(lambda: proxy.url, each, speed=1) for each in recordings * 2
+                ]
                 async with asyncio.TaskGroup() as group:
                     for client in clients:
                         group.create_task(client.run())
@@ -66,8 +72,8 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
                 await replica.kill()
 
     unbroken, clients = asyncio.run(run())
-    for client in clients:
-        assert without_session(client.told) == without_session(unbroken.told)
+    for client, expected in zip(clients, unbroken * 2, strict=True):
+        assert without_session(client.told) == without_session(expected.told)
         assert client.close_codes[0] == 1012
         assert client.close_codes[-1] == 1000
         # The last checkpoint came with the end: what it covers is not told again.

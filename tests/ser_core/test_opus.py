@@ -1,12 +1,22 @@
 """Opus packets, good and bad; the encoder is PyAV's."""
 
 import sys
+from itertools import accumulate
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ser_core.errors import BadParameter, UnsupportedEncoding
-from ser_core.opus import RATE_HZ, BadPacket, OpusDecoder, packet_samples
+from ser_core.opus import (
+    RATE_HZ,
+    WARM_UP_S,
+    BadPacket,
+    OpusDecoder,
+    PacketDecoder,
+    packet_samples,
+)
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
 from tests.ser_core.player import answer, segments, whole_spec
@@ -83,6 +93,42 @@ def test_a_bad_packet_is_silence_in_a_session() -> None:
     session.close()
     answer(session, session.segments_to_score())
     assert len(segments(session.events())) >= 6
+
+
+@settings(derandomize=True, deadline=None, max_examples=8)
+@given(
+    lengths_ms=st.lists(st.sampled_from((2.5, 10, 20, 60, 120)), min_size=1, max_size=6),
+    share=st.floats(0, 1),
+)
+def test_a_stream_can_be_entered_before_any_sample(lengths_ms: list[float], share: float) -> None:
+    """A new decoder at `source_of` a sample gives all from there on, also over later turns."""
+    samples = voice(9 * RATE_HZ, RATE_HZ)
+    packets: list[bytes] = []
+    for lot in range(18):
+        part = samples[lot * RATE_HZ // 2 : (lot + 1) * RATE_HZ // 2]
+        packet_ms = lengths_ms[lot % len(lengths_ms)]
+        packets += opus_packets(part, packet_ms=packet_ms, application="voip")
+    starts = [0, *accumulate(map(packet_samples, packets))]
+    decoder = OpusDecoder(1)
+    whole = _decoded(decoder, packets)
+    position = int(share * (len(whole) - 1))
+    opening = decoder.source_of(position)
+    assert position - opening < (2 + WARM_UP_S + 3 * 0.12) * RATE_HZ
+    entered = OpusDecoder(1, opening)
+    rest = _decoded(entered, packets[starts.index(opening) :])
+    assert np.array_equal(rest[position - opening :], whole[position:])
+    assert entered.source_of(len(whole)) == decoder.source_of(len(whole))
+
+
+def test_turns_are_heard_by_nobody() -> None:
+    packets = opus_packets(voice(9 * RATE_HZ, RATE_HZ), application="voip", b="24000")
+    decoder = OpusDecoder(1)
+    in_turns = _decoded(decoder, packets)
+    assert len({decoder.source_of(second * RATE_HZ) for second in range(9)}) == 5
+    plain = PacketDecoder(1)
+    at_once = np.concatenate([plain.accept(packet) for packet in packets])
+    error = np.sqrt(np.mean((in_turns - at_once) ** 2) / np.mean(at_once**2))
+    assert 0 < error < 0.01
 
 
 def test_other_rates_and_channels_are_refused() -> None:

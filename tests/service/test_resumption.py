@@ -234,12 +234,15 @@ def _fields(state: StreamState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in StreamState.__slots__}
 
 
-def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings) -> None:
+@pytest.mark.parametrize("query", ["", "?encoding=opus"])
+def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings, query: str) -> None:
+    frames = opus_packets(voice(48_000, 48_000)) if query else [pcm(voice(16_000))]
     settings = shared.model_copy(update={"checkpoint_ttl_s": 0.6})
 
     async def run() -> list[dict[str, Any]]:
-        async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as connection:
-            await connection.send(pcm(voice(16_000)))
+        async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url + query) as connection:
+            for frame in frames:
+                await connection.send(frame)
             messages = []
             with contextlib.suppress(TimeoutError):
                 while True:
