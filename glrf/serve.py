@@ -1,4 +1,4 @@
-"""`glrf serve`: the server, in this process."""
+"""`glrf serve`: the server, in this process or as the parent of several."""
 
 from typing import Annotated
 
@@ -16,6 +16,12 @@ def serve(
         int | None,
         typer.Option(envvar="GLRF_PORT", min=0, max=65535, help="TCP port. Default: 8000."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            envvar="GLRF_WORKERS", min=1, max=64, help="Processes behind the port. Default: 1."
+        ),
+    ] = None,
     device: Device = None,
     model_dir: ModelDir = None,
 ) -> None:
@@ -25,4 +31,4 @@ def serve(
     """
     from service.start import run
 
-    run(settings_with(host=host, port=port, device=device, model_dir=model_dir))
+    run(settings_with(host=host, port=port, workers=workers, device=device, model_dir=model_dir))

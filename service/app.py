@@ -22,6 +22,7 @@ from service.jobs.desk import JobDesk, SessionTeller
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
+from service.shared import Shared
 from service.telephony import audiohook, twilio
 
 VERSION = "1"  # of the wire contract
@@ -32,9 +33,14 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastAPI:
-    """The application; without `models` it loads them after its start, and is not ready before."""
-    runtime = Runtime(settings, models)
+def create_app(
+    settings: Settings, models: ModelRegistry | None = None, shared: Shared | None = None
+) -> FastAPI:
+    """The application; without `models` it loads them after its start, and is not ready before.
+
+    `shared` is what it has in common with other workers of the same server.
+    """
+    runtime = Runtime(settings, models, shared)
     desk = JobDesk(settings)
     if runtime.webhooks is not None:
         runtime.teller = SessionTeller(desk, runtime.webhooks)
@@ -61,7 +67,11 @@ def create_app(settings: Settings, models: ModelRegistry | None = None) -> FastA
     async def count_jobs() -> None:
         await asyncio.to_thread(desk.count_into, runtime.metrics.jobs)
 
+    async def exposition() -> bytes:
+        return runtime.metrics.exposition()
+
     app.state.before_scrape = count_jobs
+    app.state.exposition = exposition
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(app.openapi))

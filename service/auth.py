@@ -17,6 +17,7 @@ from starlette.types import Scope
 from ser_core.errors import BadParameter, NotAllowed, SerError, Unauthenticated
 from service.keys import ApiKey, KeyLimits, KeyRing, parse_keys
 from service.settings import Settings
+from service.shared import Shared
 from service.signatures import AudioHookSignature, TwilioSignature
 from service.tokens import Tokens, parse_secrets
 
@@ -90,7 +91,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
 class Access:
     """The rules of one service; raises `SerError` for settings that cannot be meant."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         check_exposure(settings)
         fixed = settings.api_keys
         self.keys = KeyRing(
@@ -107,6 +108,7 @@ class Access:
         self.tokens = Tokens(
             parse_secrets(None if signing is None else signing.get_secret_value()),
             settings.token_s,
+            shared=shared,
         )
         self.origins = parse_origins(settings.allowed_origins)
         twilio, audiohook = settings.twilio_token_bytes(), settings.audiohook_secret_bytes()

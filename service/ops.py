@@ -36,9 +36,8 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.get("/metrics", tags=["operations"], summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
-    runtime: Runtime = request.app.state.runtime
     await request.app.state.before_scrape()
-    return Response(runtime.metrics.exposition(), media_type=MEDIA_TYPE)
+    return Response(await request.app.state.exposition(), media_type=MEDIA_TYPE)
 
 
 @router.get(

@@ -1,7 +1,7 @@
 """What one key may take: requests, streams at a time, seconds of audio; and how fast a stream is.
 
-Counted in this process (`limits`' memory storage): with N replicas a key may have up to N times
-as much.
+Counted in this process (`limits`' memory storage), or in all workers of this server together: with
+N replicas a key may have up to N times as much.
 """
 
 import contextlib
@@ -17,14 +17,18 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from ser_core.errors import LimitReached
 from service.auth import Caller
 from service.settings import Settings
+from service.shared import Shared
 
 
 class Quotas:
     """The counters of one service, by caller; a key's own limits win over the settings'."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         self._settings = settings
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = shared
+        self._limiter = SlidingWindowCounterRateLimiter(
+            MemoryStorage() if shared is None else SharedStorage(shared)
+        )
         self._n_sessions: Counter[str] = Counter()
 
     async def count_request(self, caller: Caller) -> None:
@@ -45,12 +49,14 @@ class Quotas:
     def session(self, caller: Caller) -> Iterator[None]:
         """Holds one of the caller's streams; raises `LimitReached` (`session_quota`)."""
         limit = caller.limits.sessions or self._settings.key_sessions
+        if limit is not None and self._shared is not None:
+            with self._shared.place(caller.id, limit) as is_held:
+                if not is_held:
+                    raise _too_many_streams(limit)
+                yield
+            return
         if limit is not None and self._n_sessions[caller.id] >= limit:
-            raise LimitReached(
-                f"this key may have {limit} streams at a time",
-                remedy="close one, or ask the operator for more",
-                code="session_quota",
-            )
+            raise _too_many_streams(limit)
         self._n_sessions[caller.id] += 1
         try:
             yield
@@ -81,6 +87,34 @@ class Quotas:
     async def _wait_s(self, item: RateLimitItem, what: str, caller: Caller) -> float:
         stats = await self._limiter.get_window_stats(item, what, caller.id)
         return max(1.0, stats.reset_time - time.time())
+
+
+class SharedStorage(MemoryStorage):
+    """`limits`' storage with its counters in what the workers share."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__()
+        self._shared = shared
+
+    async def get(self, key: str) -> int:
+        """A counter's value."""
+        return self._shared.count(key)
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Adds, and gives the new value."""
+        return self._shared.add(key, amount, expiry)
+
+    async def decr(self, key: str, amount: int = 1) -> int:
+        """Takes back what was added a moment ago."""
+        return self._shared.add(key, -amount, 0.0)
+
+
+def _too_many_streams(limit: int) -> LimitReached:
+    return LimitReached(
+        f"this key may have {limit} streams at a time",
+        remedy="close one, or ask the operator for more",
+        code="session_quota",
+    )
 
 
 class Pace:

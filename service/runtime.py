@@ -30,6 +30,7 @@ from service.problems import internal_error
 from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
 from service.settings import Settings
+from service.shared import Shared
 from service.teller import Teller, Telling
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
@@ -74,7 +75,12 @@ class Runtime:
     Raises `SerError` for settings of access that cannot be meant.
     """
 
-    def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelRegistry | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self.settings = settings
         self.checkpoints = CheckpointSeal(
             settings.checkpoint_key_bytes(), settings.checkpoint_ttl_s
@@ -83,8 +89,8 @@ class Runtime:
             log.info("no GLRF_CHECKPOINT_KEYS: streams go on in this process only, until it ends")
         self.metrics = Metrics()
         self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
-        self.access = Access(settings)
-        self.quotas = Quotas(settings)
+        self.access = Access(settings, shared)
+        self.quotas = Quotas(settings, shared)
         self.capacity = Capacity(settings.max_load, settings.max_queue_wait_s, settings.n_workers)
         self.metrics.load.set_function(self.capacity.load)
         self.decoding = Decoding(

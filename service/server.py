@@ -1,30 +1,33 @@
 """The process: uvicorn around the app, with an orderly end."""
 
-import contextlib
+import asyncio
 import math
-import socket
 import time
+from typing import Any
 
 import uvicorn
 
-from ser_core.errors import SerError
 from service.app import create_app
 from service.connection import StreamConnection
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
+from service.shared import Shared
 from service.wire import MAX_FRAME_BYTES
 
 PING_TIMEOUT_S = 60.0
-
-_BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
     """Lets streams end by the contract before uvicorn closes what is left."""
 
-    def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
-        app = create_app(settings, models)
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelRegistry | None = None,
+        shared: Shared | None = None,
+    ) -> None:
+        app = create_app(settings, models, shared)
         self._runtime: Runtime = app.state.runtime
         self._shutdown_s = settings.shutdown_s
         super().__init__(
@@ -48,32 +51,22 @@ class Server(uvicorn.Server):
         """Drains, then ends as uvicorn does; both within `shutdown_s`."""
         deadline_s = time.monotonic() + self._shutdown_s
         await self._runtime.drain(self._shutdown_s)
+        self.drained()
         left_s = max(1, math.ceil(deadline_s - time.monotonic()))
         self.config.timeout_graceful_shutdown = left_s
         await super().shutdown(sockets)  # type: ignore[arg-type]
+
+    def drained(self) -> None:
+        """All streams have ended, and connections are refused from now on."""
+
+    def protocol(self) -> asyncio.Protocol:
+        """What speaks on a connection that was accepted elsewhere."""
+        make: Any = self.config.http_protocol_class  # as uvicorn's own `startup` calls it
+        return make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     @property
     def bound_port(self) -> int:
         """The port that is listened on, also where the settings say 0."""
         return self.servers[0].sockets[0].getsockname()[1]
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens at the address; raises `SerError` (`address_unusable`)."""
-    with contextlib.ExitStack() as undo:
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            listener = undo.enter_context(socket.socket(family, kind, protocol))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            raise SerError(
-                f"{host}:{port} cannot be listened on: {error.strerror or error}",
-                remedy="stop what uses it, or choose another GLRF_HOST or GLRF_PORT",
-                code="address_unusable",
-            ) from error
-        undo.pop_all()
-        return listener

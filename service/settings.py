@@ -86,6 +86,13 @@ class Settings(BaseSettings):
         "`silero`), which takes less noise for speech, misses more speech in it, and costs ten "
         "times as much.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve behind the one port, each with its share of "
+        "`max_sessions` and `max_files`.",
+    )
     n_threads: int = Field(
         default=1,
         ge=1,

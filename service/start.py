@@ -1,17 +1,12 @@
-"""The start of the server: its models load in a thread while the rest is imported.
-
-ONNX Runtime works outside of Python most of that time, so on two cores the slower of the two
-counts, and not their sum.
-"""
+"""The start of the server: in this process, or as the parent of several."""
 
 import contextlib
 import gc
 import logging
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from ser_core.errors import SerError
-from service.loading import load_models
+from service.loading import load_models_beside
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,22 +24,27 @@ def run(settings: Settings | None = None) -> None:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
         )
-        with ThreadPoolExecutor(1) as loader:
-            loading = loader.submit(load_models, settings)
-            from service.auth import check_exposure
-            from service.event_loop import settle
-            from service.jobs.supervisor import workers
-            from service.server import Server, bound
+        if settings.workers > 1:
+            from service.pool import parent
 
-            check_exposure(settings)
-            models = loading.result()
-        server = Server(settings, models)
-        address = bound(settings.host, settings.port)
+            gc.enable()
+            parent.run(settings)
+        else:
+            _serve(settings)
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
-    host, port = address.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    log.info("running on http://%s:%d (open it in a browser to try it)", shown, port)
+
+
+def _serve(settings: Settings) -> None:
+    models = load_models_beside(settings, "service.server")
+    from service.address import announced, bound
+    from service.event_loop import settle
+    from service.jobs.supervisor import unwound_by_sigterm, workers
+    from service.server import Server
+
+    server = Server(settings, models)
+    address = bound(settings.host, settings.port)
+    log.info("running on %s (open it in a browser to try it)", announced(address))
     settle()
-    with contextlib.suppress(KeyboardInterrupt), workers(settings):
+    with contextlib.suppress(KeyboardInterrupt), unwound_by_sigterm(), workers(settings):
         server.run(sockets=[address])

@@ -13,6 +13,7 @@ from typing import TypeGuard
 import jwt
 
 from ser_core.errors import LimitReached, SerError, Unauthenticated
+from service.shared import Shared
 
 AUDIENCE = "glrf.stream"
 MIN_SECRET_BYTES = 32
@@ -38,7 +39,10 @@ def parse_secrets(text: str | None) -> tuple[bytes, ...]:
 
 
 class Tokens:
-    """Makes tokens and redeems each once in this process. `clock` gives seconds since the epoch."""
+    """Makes tokens and redeems each once, in this process or in all that have `shared`.
+
+    `clock` gives seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -46,12 +50,14 @@ class Tokens:
         lifetime_s: float,
         *,
         max_remembered: int = MAX_REMEMBERED,
+        shared: Shared | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._secrets = secrets_
         self.lifetime_s = lifetime_s
         self._max_remembered = max_remembered
         self._clock = clock
+        self._shared = shared
         self._used: set[str] = set()
         self._order: deque[tuple[float, str]] = deque()
 
@@ -75,7 +81,7 @@ class Tokens:
         claims = self._verified(token)
         now_s = self._clock()
         while self._order and self._order[0][0] < now_s:
-            self._used.discard(self._order.popleft()[1])
+            self._forget(self._order.popleft()[1])
         if claims["jti"] in self._used:
             raise _refused("the token was used already")
         if len(self._used) >= self._max_remembered:
@@ -84,10 +90,17 @@ class Tokens:
                 remedy="try again in a few seconds, or add replicas",
                 retry_after_s=self.lifetime_s,
             )
+        if self._shared is not None and not self._shared.claim(claims["jti"]):
+            raise _refused("the token was used already")
         self._used.add(claims["jti"])
         # Not by its own `exp`, so that the queue is in order: no token outlives this.
         self._order.append((now_s + self.lifetime_s + 3 * LEEWAY_S, claims["jti"]))
         return claims["sub"]
+
+    def _forget(self, token_id: str) -> None:
+        self._used.discard(token_id)
+        if self._shared is not None:
+            self._shared.forget(token_id)
 
     def _verified(self, token: str) -> dict[str, str]:
         if len(token) > MAX_TOKEN_CHARS:

@@ -15,20 +15,17 @@ from pydantic import SecretStr
 from service.settings import PREFIX, Settings
 
 _WORKER = "from service.jobs.worker import run; run(is_child=True)"
-#: A worker that ended sooner than this after its start is started again ever later.
-_STEADY_S = 30.0
+#: A process that ended sooner than this after its start is started again ever later.
+STEADY_S = 30.0
+_FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 30.0
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def workers(settings: Settings) -> Iterator[None]:
-    """Runs `settings.jobs_workers` workers meanwhile.
-
-    SIGTERM, which the server raises once more when it has ended, unwinds as Ctrl-C does; then the
-    process ends by it.
-    """
+def unwound_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does meanwhile, a server's when it has ended; then it ends us."""
     is_told = False
 
     def unwind(*_: object) -> None:
@@ -37,17 +34,30 @@ def workers(settings: Settings) -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, unwind)
-    children = [_Child(settings, number) for number in range(settings.jobs_workers)]
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if is_told:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def workers(settings: Settings) -> Iterator[None]:
+    """Runs `settings.jobs_workers` workers meanwhile."""
+    children = [_Child(settings, number) for number in range(settings.jobs_workers)]
+    try:
+        yield
+    finally:
         for child in children:
             child.begin_stop()
         for child in children:
             child.stop()
-        if is_told:
-            signal.raise_signal(signal.SIGTERM)
+
+
+def longer(pause_s: float) -> float:
+    """The pause before the next start, after one of `pause_s`; the first, after none."""
+    return min(2 * pause_s, _MAX_PAUSE_S) if pause_s else _FIRST_PAUSE_S
 
 
 class _Child:
@@ -63,7 +73,7 @@ class _Child:
         self._thread.start()
 
     def _watch(self) -> None:
-        pause_s = 0.5
+        pause_s = 0.0
         while True:
             began_s = time.monotonic()
             with self._lock:
@@ -80,8 +90,8 @@ class _Child:
                 status = self._process.wait()
             if self._is_over.is_set():
                 return
-            is_steady = time.monotonic() - began_s > _STEADY_S
-            pause_s = 0.5 if is_steady else min(2 * pause_s, _MAX_PAUSE_S)
+            is_steady = time.monotonic() - began_s > STEADY_S
+            pause_s = longer(0.0 if is_steady else pause_s)
             log.error("a worker ended with status %d; the next starts in %g s", status, pause_s)
             if self._is_over.wait(pause_s):
                 return

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from ser_core.errors import SerError
-from service.server import bound
+from service.address import bound
 from tests.service.running import TIMEOUT_S, Transcript, listen, pcm, wav
 from tests.synthetic import voice, write_model
 

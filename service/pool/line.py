@@ -1,0 +1,38 @@
+"""What a parent and a worker say to each other, over a Unix socket that keeps messages apart.
+
+The parent says `CONNECTION`, with a client's socket. The worker says how it stands, in a `Report`.
+"""
+
+import struct
+from typing import NamedTuple, Self
+
+CONNECTION = b"C"
+
+READY, FULL, LEAVING = b"R", b"F", b"L"
+
+_REPORT = struct.Struct("<cQI")
+
+
+class Report(NamedTuple):
+    """How a worker stands.
+
+    `state` is `READY`, `FULL` where it would refuse one more stream, or `LEAVING` where it takes
+    no more connections. `n_received` counts all connections that it was ever given, `n_live` those
+    that are WebSockets, or so new that they may become one.
+    """
+
+    state: bytes
+    n_received: int
+    n_live: int
+
+    def packed(self) -> bytes:
+        """As it travels."""
+        return _REPORT.pack(*self)
+
+    @classmethod
+    def parsed(cls, data: bytes) -> Self:
+        """What `packed` gave."""
+        return cls(*_REPORT.unpack(data))
+
+
+MESSAGE_BYTES = _REPORT.size

@@ -1,0 +1,267 @@
+"""The parent of a server's workers: it accepts connections, and starts again who dies.
+
+A stream stays where it began, and streams are long, so a connection is given to the worker with
+the fewest of them, and to one that would refuse it only where all would. The socket itself is
+handed over (SCM_RIGHTS): the parent never reads a byte of it. It knows neither models nor HTTP.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from service.address import announced, bound
+from service.jobs.supervisor import (
+    STEADY_S,
+    environment,
+    longer,
+    unwound_by_sigterm,
+    workers,
+)
+from service.pool.line import CONNECTION, FULL, LEAVING, MESSAGE_BYTES, Report
+from service.settings import PREFIX, Settings
+
+_WORKER = "from service.pool.worker import run; run()"
+#: Connections that are handed over before the workers are listened to again.
+_AT_ONCE = 64
+#: Beyond `shutdown_s`, for the end of the process itself.
+_GRACE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serves by `settings.workers` processes until SIGTERM or SIGINT.
+
+    The first worker is ready before the address is bound, and the others follow: what
+    keeps one from starting is said once, and ends this process with its status.
+    """
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        unwound_by_sigterm(),
+        tempfile.TemporaryDirectory(prefix="glrf-") as folder,
+    ):
+        parent = Parent(settings, Path(folder))
+        try:
+            parent.start()
+            listener = bound(settings.host, settings.port)
+            log.info(
+                "running on %s with %d workers (open it in a browser to try it)",
+                *(announced(listener), settings.workers),
+            )
+            with workers(settings):
+                try:
+                    parent.serve(listener)
+                finally:
+                    parent.stop()
+        finally:
+            parent.stop()
+
+
+class Seat:
+    """The place of one worker, and the process that has it now."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.process: subprocess.Popen[bytes] | None = None
+        self.line: socket.socket | None = None
+        self.report: Report | None = None
+        self.n_handed = 0
+        self.turn = 0  # when it was last given a connection
+        self.began_s = 0.0
+        self.pause_s = 0.0
+        self.due_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self.report is not None and self.report.state != LEAVING
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """The least is given the next connection."""
+        assert self.report is not None
+        n_under_way = self.n_handed - self.report.n_received
+        return self.report.state == FULL, self.report.n_live + n_under_way, self.turn
+
+
+class Parent:
+    """The workers of one server, which share `folder`."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._environment = worker_environment(settings)
+        self._seats = [Seat(index) for index in range(settings.workers)]
+        self._selector = selectors.DefaultSelector()
+        self._listener: socket.socket | None = None
+        self._is_listening = False
+        self._is_stopping = False
+        self._n_handed = 0
+
+    def start(self) -> None:
+        """The first worker; returns when it is ready, and ends this process where it ends."""
+        first = self._seats[0]
+        self._begin(first)
+        while not first.is_open:
+            self._turn()
+            if first.process is None:
+                raise SystemExit(1)  # it said why
+
+    def serve(self, listener: socket.socket) -> None:
+        """Gives out connections, for ever."""
+        listener.setblocking(False)
+        self._listener = listener
+        while True:
+            self._turn()
+
+    def stop(self) -> None:
+        """SIGTERM to all: they end as one server ends, and are made to end when they do not."""
+        self._is_stopping = True
+        for seat in self._seats:
+            if seat.process is not None:
+                seat.process.terminate()
+        deadline_s = time.monotonic() + self._settings.shutdown_s + _GRACE_S
+        while any(seat.process is not None for seat in self._seats):
+            self._turn()
+            if time.monotonic() > deadline_s:
+                for seat in self._seats:
+                    if seat.process is not None:
+                        log.error("worker %d did not end in time, and is killed", seat.index)
+                        seat.process.kill()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _turn(self) -> None:
+        """One turn of the loop: what came, and what is due."""
+        now_s = time.monotonic()
+        for seat in self._seats:
+            is_due = seat.process is None and not self._is_stopping and seat.due_s <= now_s
+            if is_due and (seat.index == 0 or self._listener is not None):
+                self._begin(seat)
+        self._listen()
+        for key, _ in self._selector.select(0.1 if self._is_waiting else None):
+            if isinstance(key.data, Seat):
+                self._hear(key.data)
+            else:
+                self._accept()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether a time must not be missed."""
+        return self._is_stopping or any(seat.process is None for seat in self._seats)
+
+    def _begin(self, seat: Seat) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            seat.process = subprocess.Popen(
+                [sys.executable, "-c", _WORKER, str(self._folder), str(seat.index)],
+                env=self._environment,
+                stdin=theirs.fileno(),
+                start_new_session=True,  # Ctrl-C is ours; the worker is told to end
+            )
+        ours.setblocking(False)
+        seat.line, seat.report, seat.n_handed = ours, None, 0
+        seat.began_s = time.monotonic()
+        self._selector.register(ours, selectors.EVENT_READ, seat)
+
+    def _listen(self) -> None:
+        """Accepts while there is somebody to give a connection to; else they wait in the kernel."""
+        should = self._listener is not None and any(seat.is_open for seat in self._seats)
+        if should != self._is_listening and self._listener is not None:
+            self._is_listening = should
+            if should:
+                self._selector.register(self._listener, selectors.EVENT_READ)
+            else:
+                self._selector.unregister(self._listener)
+                if self._is_stopping:
+                    self._listener.close()
+                    self._listener = None
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # it left meanwhile, or there are no descriptors
+                log.warning("a connection could not be accepted: %s", error)
+                time.sleep(0.01)
+                return
+            with connection:  # the worker has its own descriptor of it
+                self._hand_over(connection)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        for seat in sorted((seat for seat in self._seats if seat.is_open), key=lambda s: s.rank):
+            assert seat.line is not None
+            try:
+                socket.send_fds(seat.line, [CONNECTION], [connection.fileno()])
+            except OSError:  # it stands still, or is gone
+                continue
+            self._n_handed += 1
+            seat.n_handed, seat.turn = seat.n_handed + 1, self._n_handed
+            return
+        log.warning("a connection was dropped: no worker could take it")
+
+    def _hear(self, seat: Seat) -> None:
+        assert seat.line is not None
+        try:
+            data = seat.line.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            seat.report = Report.parsed(data)
+        else:
+            self._gone(seat)
+
+    def _gone(self, seat: Seat) -> None:
+        """Waits for the end of a worker whose line has ended; the next one starts in a while."""
+        assert seat.line is not None
+        assert seat.process is not None
+        self._selector.unregister(seat.line)
+        seat.line.close()
+        try:
+            status = seat.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            seat.process.kill()
+            status = seat.process.wait()
+        seat.process = seat.line = seat.report = None
+        if self._is_stopping:
+            return
+        now_s = time.monotonic()
+        seat.pause_s = longer(0.0 if now_s - seat.began_s > STEADY_S else seat.pause_s)
+        seat.due_s = now_s + seat.pause_s
+        if self._listener is not None:
+            log.error(
+                "worker %d ended with status %d; the next starts in %g s",
+                *(seat.index, status, seat.pause_s),
+            )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The environment of each worker: its share of what is shared, and one set of keys for all."""
+    n = settings.workers
+    share: dict[str, object] = {
+        "workers": 1,
+        "jobs_workers": 0,  # the parent runs them
+        "max_sessions": -(-settings.max_sessions // n),
+        "max_files": -(-settings.max_files // n),
+        "n_threads": min(settings.n_threads, max(1, (os.cpu_count() or 1) // n)),
+    }
+    if settings.checkpoint_keys is None:
+        share["checkpoint_keys"] = secrets.token_urlsafe(32)
+    if settings.token_keys is None:
+        share["token_keys"] = secrets.token_urlsafe(32)
+    given = {PREFIX + name.upper(): str(value) for name, value in share.items()}
+    return environment(settings) | given

@@ -1,0 +1,118 @@
+"""The server of one worker: it takes connections from its parent, and tells it how it stands."""
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+from ser_core.errors import SerError
+from service.connection import StreamConnection
+from service.pool.line import FULL, LEAVING, READY, Report
+from service.pool.sums import Sums
+from service.registry import ModelRegistry
+from service.server import Server
+from service.settings import Settings
+from service.shared import Shared
+
+#: How often the parent is told, where anything has changed.
+REPORT_S = 0.1
+#: A connection counts as a stream to be for so long.
+YOUNG_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class PoolServer(Server):
+    """Worker `index` of those that share `folder`; `line` leads to the parent."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelRegistry,
+        folder: Path,
+        index: int,
+        line: socket.socket,
+    ) -> None:
+        super().__init__(settings, models, Shared(folder))
+        self._line = line
+        self._line.setblocking(False)
+        self._sums = Sums(self._runtime.metrics, folder, index)
+        self._n_received = 0
+        self._young: set[asyncio.BaseProtocol] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._is_leaving = False
+        self._told: Report | None = None
+
+    async def startup(self, sockets: object = None) -> None:  # noqa: ARG002
+        """As the server does, but for an address: that is the parent's."""
+        await super().startup([])  # type: ignore[arg-type]
+        await self._sums.start()
+        self.config.app.state.exposition = self._sums.exposition  # type: ignore[union-attr]
+        asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive)
+        self._report()
+
+    async def shutdown(self, sockets: object = None) -> None:
+        await super().shutdown(sockets)
+        await self._sums.stop()
+
+    def drained(self) -> None:
+        """All streams have ended: the parent gives no more connections."""
+        self._is_leaving = True
+        self._tell()
+
+    def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._line, 16, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:  # the parent is gone
+                loop.remove_reader(self._line.fileno())
+                log.warning("the parent is gone: the worker ends")
+                self.should_exit = True
+                return
+            self._n_received += 1
+            for fd in fds:
+                task = loop.create_task(self._take(socket.socket(fileno=fd)))
+                self._arriving.add(task)
+                task.add_done_callback(self._arriving.discard)
+
+    async def _take(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        try:
+            _, protocol = await loop.connect_accepted_socket(self.protocol, connection)
+        except OSError:  # it left already
+            connection.close()
+            return
+        self._young.add(protocol)
+        loop.call_later(YOUNG_S, self._young.discard, protocol)
+
+    def _report(self) -> None:
+        """Tells how it stands, and comes again."""
+        self._tell()
+        if self._told is None or self._told.state != LEAVING:
+            asyncio.get_running_loop().call_later(REPORT_S, self._report)
+
+    def _tell(self) -> None:
+        connections = self.server_state.connections
+        n_sockets = sum(isinstance(c, StreamConnection) for c in connections)
+        report = Report(self._state(), self._n_received, n_sockets + len(self._young & connections))
+        if report != self._told:
+            try:
+                self._line.send(report.packed())
+                self._told = report
+            except OSError:  # full, or the parent is gone: it is told again
+                return
+
+    def _state(self) -> bytes:
+        if self._is_leaving:
+            return LEAVING
+        try:
+            self._runtime.check_room()
+        except SerError:
+            return FULL
+        return READY

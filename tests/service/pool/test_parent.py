@@ -1,0 +1,211 @@
+"""Several workers behind one port: a whole server, from its start to its end."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from service.pool.line import FULL, LEAVING, READY, Report
+from service.pool.parent import Seat, worker_environment
+from service.settings import Settings
+from tests.service.running import TIMEOUT_S, converse, listen, pcm
+from tests.synthetic import voice, write_model
+
+SERVE = [sys.executable, "-W", "error", "-c", "from service.start import run; run()"]
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    write_model(tmp_path / "tiny.onnx")
+    environment = {
+        "GLRF_MODEL_DIR": str(tmp_path),
+        "GLRF_PORT": "0",
+        "GLRF_DEVICE": "cpu",
+        "GLRF_JOBS_WORKERS": "0",
+        "GLRF_JOBS_DIR": str(tmp_path / "jobs"),
+        "GLRF_WORKERS": "2",
+        "GLRF_MAX_SESSIONS": "8",
+        "GLRF_MAX_LOAD": "0",
+    }
+    with subprocess.Popen(
+        SERVE, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"running on http://127\.0\.0\.1:(\d+) with 2 workers", line):
+            return int(found[1])
+    raise AssertionError("it never listened")
+
+
+def workers_of(parent: subprocess.Popen[str]) -> list[int]:
+    """Its worker processes, the oldest first."""
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    return sorted(map(int, children))
+
+
+def wait_until(condition) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never happened"
+        time.sleep(0.05)
+
+
+def scraped(url: str) -> dict[tuple[str, ...], float]:
+    text = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def session_counts(url: str) -> set[int]:
+    """How many sessions each worker has: connections without streams go to them in turn."""
+    return {
+        len(httpx.get(f"{url}/v1/sessions", timeout=TIMEOUT_S).json()["sessions"])
+        for _ in range(12)
+    }
+
+
+def test_streams_are_spread_evenly_and_outlive_each_others_workers(
+    pool: subprocess.Popen[str],
+) -> None:
+    port = port_of(pool)
+    url, stream_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/v1/stream"
+    wait_until(
+        lambda: scraped(url)["process_resident_memory_bytes",] and len(workers_of(pool)) == 2
+    )
+    # Two workers that are ready: streams are in both. Until the second is, the first has them all.
+    wait_until(lambda: is_spread(stream_url, url))
+
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(connect(stream_url)) for _ in range(8)]
+            created = [json.loads(await stream.recv()) for stream in streams]
+            assert len({message["session_id"] for message in created}) == 8
+            assert await asyncio.to_thread(session_counts, url) == {4}
+            # Four a worker are the share of eight: one more is refused by either.
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(stream_url)
+            assert refused.value.response.status_code == 503
+            before = await asyncio.to_thread(scraped, url)
+            assert before["glrf_sessions",] == 8
+            os.kill((await asyncio.to_thread(workers_of, pool))[0], signal.SIGKILL)
+            ends = await asyncio.gather(*map(told_after, streams))
+            assert sorted(ends) == [False] * 4 + [True] * 4
+            after = await asyncio.to_thread(scraped, url)
+            assert after["glrf_sessions_opened_total", "stream"] >= 8
+            assert all(
+                after[key] >= value for key, value in before.items() if key[0].endswith("_total")
+            )
+
+    asyncio.run(run())
+    wait_until(lambda: len(workers_of(pool)) == 2)
+    wait_until(lambda: is_spread(stream_url, url))
+    assert asyncio.run(ended_by_sigterm(pool, stream_url)) == [1012, 1012]
+    assert pool.wait(WAIT_S) == -signal.SIGTERM
+
+
+def is_spread(stream_url: str, url: str) -> bool:
+    async def run() -> bool:
+        async with connect(stream_url) as one, connect(stream_url) as other:
+            await asyncio.gather(one.recv(), other.recv())
+            return await asyncio.to_thread(session_counts, url) == {1}
+
+    return asyncio.run(run())
+
+
+async def told_after(stream: ClientConnection) -> bool:
+    """Whether a stream goes on."""
+    try:
+        await stream.send(pcm(voice(16_000)))
+        async with asyncio.timeout(TIMEOUT_S):
+            while json.loads(await stream.recv())["type"] != "segment":
+                pass
+    except Exception:
+        return False
+    return True
+
+
+async def ended_by_sigterm(pool: subprocess.Popen[str], stream_url: str) -> list[int | None]:
+    """The close codes of two streams, one a worker."""
+    async with connect(stream_url) as one, connect(stream_url) as other:
+        await asyncio.gather(one.recv(), other.recv())
+        pool.send_signal(signal.SIGTERM)
+        transcripts = await asyncio.gather(listen(one), listen(other))
+    return [transcript.close_code for transcript in transcripts]
+
+
+def test_workers_end_with_a_parent_that_was_killed(pool: subprocess.Popen[str]) -> None:
+    port = port_of(pool)
+    transcript = asyncio.run(converse(f"ws://127.0.0.1:{port}/v1/stream", [pcm(voice(16_000 * 3))]))
+    assert transcript.close_code == 1000
+    wait_until(lambda: len(workers_of(pool)) == 2)
+    workers = workers_of(pool)
+    pool.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
+
+
+def test_what_keeps_workers_from_starting_is_said_once(tmp_path: Path) -> None:
+    environment = {"GLRF_MODEL_DIR": "/nowhere", "GLRF_WORKERS": "3", "GLRF_PORT": "0"}
+    done = subprocess.run(
+        SERVE, env=os.environ | environment, capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 1
+    assert re.match(r"glrf: model_not_found: .*/nowhere", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+def test_workers_have_their_shares_and_the_same_keys() -> None:
+    environment = worker_environment(Settings(workers=3, max_sessions=100, max_files=4))
+    assert environment["GLRF_MAX_SESSIONS"] == "34"
+    assert environment["GLRF_MAX_FILES"] == "2"
+    assert environment["GLRF_WORKERS"] == "1"
+    assert environment["GLRF_JOBS_WORKERS"] == "0"
+    assert len(environment["GLRF_CHECKPOINT_KEYS"]) >= 32
+    assert len(environment["GLRF_TOKEN_KEYS"]) >= 32
+    given = worker_environment(Settings(workers=2, token_keys="k" * 32))  # type: ignore[arg-type]
+    assert given["GLRF_TOKEN_KEYS"] == "k" * 32
+
+
+def test_the_next_connection_goes_where_the_fewest_streams_are_and_room_is() -> None:
+    def seat(state: bytes, n_received: int, n_live: int, n_handed: int, turn: int) -> Seat:
+        found = Seat(0)
+        found.report, found.n_handed, found.turn = Report(state, n_received, n_live), n_handed, turn
+        return found
+
+    free, busier = seat(READY, 5, 1, 5, 3), seat(READY, 5, 2, 5, 1)
+    under_way, full, leaving = (
+        seat(READY, 5, 1, 7, 2),
+        seat(FULL, 5, 0, 5, 0),
+        seat(LEAVING, 5, 0, 5, 0),
+    )
+    assert sorted([full, under_way, busier, free], key=lambda s: s.rank) == [
+        *(free, busier, under_way, full)
+    ]
+    assert not leaving.is_open
+    assert not Seat(0).is_open
+
+
+def test_a_report_travels_whole() -> None:
+    report = Report(FULL, 2**40, 7)
+    assert Report.parsed(report.packed()) == report

@@ -1,0 +1,99 @@
+"""`/metrics` of several workers."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import Metrics
+from service.pool.sums import Sums
+
+
+def values(text: bytes) -> dict[tuple[str, ...], float]:
+    """Samples by name and label values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+@asynccontextmanager
+async def worker(folder: Path, index: int, n_streams: int) -> AsyncIterator[Sums]:
+    """One that has `n_streams` open and told as many segments."""
+    metrics = Metrics()
+    metrics.ready.set(1)
+    metrics.sessions.set(n_streams)
+    metrics.load.set(n_streams / 10)
+    metrics.jobs.totals = {"chunks": 7}
+    for _ in range(n_streams):
+        metrics.segments.labels("happy", "none").inc()
+        metrics.lag_s.observe(0.001)
+    sums = Sums(metrics, folder, index)
+    await sums.start()
+    try:
+        yield sums
+    finally:
+        await sums.stop()
+
+
+def test_counts_add_up_and_what_is_no_count_does_not(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 0, 2) as one, worker(tmp_path, 1, 4) as other:
+            for asked in (one, other):
+                told = values(await asked.exposition())
+                assert told["glrf_sessions",] == 6
+                assert told["glrf_segments_total", "none", "happy"] == 6
+                assert told["glrf_lag_seconds_bucket", "0.005"] == 6
+                assert told["glrf_lag_seconds_count",] == 6
+                assert told["glrf_ready",] == 1
+                assert abs(told["glrf_load",] - 0.3) < 1e-9  # of the capacity of both
+                assert told["glrf_jobs_chunks_total",] == 7  # the store's, not the workers'
+
+    asyncio.run(run())
+
+
+def test_the_sum_has_the_form_of_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 0, 1) as one, worker(tmp_path, 1, 1):
+            both = (await one.exposition()).decode().splitlines()
+        alone = Metrics().exposition().decode().splitlines()
+        heads = [line for line in alone if line.startswith("#")]
+        assert [line for line in both if line.startswith("#")] == heads
+
+    asyncio.run(run())
+
+
+def test_no_counter_goes_back_when_a_worker_dies_and_another_follows(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 0, 1) as one:
+            async with worker(tmp_path, 1, 4):
+                assert values(await one.exposition())["glrf_segments_total", "none", "happy"] == 5
+            dead = values(await one.exposition())
+            assert dead["glrf_segments_total", "none", "happy"] == 5
+            assert dead["glrf_sessions",] == 1  # what it had open is no more
+            async with worker(tmp_path, 1, 2) as follower:
+                for asked in (one, follower):
+                    told = values(await asked.exposition())
+                    assert told["glrf_segments_total", "none", "happy"] == 7
+                    assert told["glrf_sessions",] == 3
+
+    asyncio.run(run())
+
+
+def test_one_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 0, 1) as one:
+            async with worker(tmp_path, 1, 4):
+                pass
+            (tmp_path / "1.metrics").unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.bind(str(tmp_path / "1.metrics"))
+                silent.listen()
+                told = values(await asyncio.wait_for(one.exposition(), 10))
+            assert told["glrf_segments_total", "none", "happy"] == 5
+
+    asyncio.run(run())
