@@ -1,8 +1,18 @@
 """How much the service can carry, by what its own segments cost it.
 
-A stream costs inference, in the batcher's threads, and the event loop's time for features and
-messages. Either can be the narrow place, so the larger of the two is the load.
+A stream costs inference, in the batcher's threads, and the event loop's time for all else. With
+D segments a second of all admitted streams, the load is
+
+    D * max(inference_s / n_workers, loop_s, process_s / n_cpus)
+
+where `inference_s` is a segment's share of its batch in the size that is best, `loop_s` the CPU
+time of the event loop's thread a segment, and `process_s` that of all threads: whichever is the
+narrow place.
 """
+
+import os
+import time
+from typing import NamedTuple
 
 from ser_core.errors import Overloaded
 
@@ -12,41 +22,88 @@ WEIGHT = 0.02
 MIN_MEASURED = 20
 
 
+#: Weight of a new window of CPU time: the estimate follows some ten of them.
+CPU_WEIGHT = 0.1
+#: The longest such window, in seconds.
+WINDOW_S = 5.0
+
+
+def n_cpus() -> int:
+    """CPU cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+class CpuClocks(NamedTuple):
+    """CPU seconds of the event loop's thread and of the process, and the segments told meanwhile.
+
+    All since any one moment; `now_s` is `time.monotonic`.
+    """
+
+    loop_s: float
+    process_s: float
+    n_told: int
+    now_s: float
+
+    @classmethod
+    def read(cls, n_told: int) -> "CpuClocks":
+        """As they stand now; to be called on the event loop."""
+        return cls(time.thread_time(), time.process_time(), n_told, time.monotonic())
+
+
 class _Mean:
     """An exponentially weighted mean, a plain one while there are few values."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = WEIGHT) -> None:
+        self._weight = weight
         self.value = 0.0
         self.n_values = 0
 
     def accept(self, value: float) -> None:
         self.n_values += 1
-        self.value += (value - self.value) * max(WEIGHT, 1 / self.n_values)
+        self.value += (value - self.value) * max(self._weight, 1 / self.n_values)
 
 
 class Capacity:
     """Expected load of the admitted streams; 1 is all that was measured to be possible."""
 
-    def __init__(self, max_load: float, max_queue_wait_s: float, n_workers: int = 1) -> None:
+    def __init__(
+        self, max_load: float, max_queue_wait_s: float, n_workers: int = 1, n_cpus: float = 1.0
+    ) -> None:
         self._max_load = max_load
         self._max_queue_wait_s = max_queue_wait_s
         self._n_workers = n_workers
         self._batch_s: dict[int, _Mean] = {}
-        self._loop_s = _Mean()
+        self._n_cpus = n_cpus
+        self._loop_s, self._process_s = _Mean(CPU_WEIGHT), _Mean(CPU_WEIGHT)
+        self._window: CpuClocks | None = None
         self._demand = 0.0
 
     def batch_scored(self, n_segments: int, inference_s: float) -> None:
         """What a batch took in its thread."""
         self._batch_s.setdefault(n_segments, _Mean()).accept(inference_s)
 
-    def segment_handled(self, loop_s: float) -> None:
-        """What a segment took of the event loop: features and the sending."""
-        self._loop_s.accept(loop_s)
+    def cpu_used(self, clocks: CpuClocks) -> None:
+        """How the clocks stand; to be told a few times a second, on the event loop.
+
+        A window of few segments says nothing of what one costs: an idle service has its own work.
+        """
+        since = self._window or clocks
+        n_told = clocks.n_told - since.n_told
+        if n_told >= MIN_MEASURED:
+            self._loop_s.accept((clocks.loop_s - since.loop_s) / n_told)
+            self._process_s.accept((clocks.process_s - since.process_s) / n_told)
+        if n_told >= MIN_MEASURED or clocks.now_s - since.now_s > WINDOW_S or since is clocks:
+            self._window = clocks
 
     def load(self, demand: float = 0.0) -> float:
         """Expected load with `demand` segments a second more than now."""
         total = self._demand + demand
-        return total * max(self._inference_s() / self._n_workers, self._known(self._loop_s))
+        return total * max(
+            self._inference_s() / self._n_workers,
+            self._loop_s.value,
+            self._process_s.value / self._n_cpus,
+        )
 
     def _inference_s(self) -> float:
         """Seconds a segment in the size of batch that is best: a full service fills its batches."""
@@ -58,9 +115,6 @@ class Capacity:
             ),
             default=0.0,
         )
-
-    def _known(self, mean: _Mean) -> float:
-        return mean.value if mean.n_values >= MIN_MEASURED else 0.0
 
     def check(self, demand: float, oldest_wait_s: float, *, is_resumed: bool = False) -> None:
         """Raises `Overloaded` when a stream of `demand` segments a second would be too much.

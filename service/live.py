@@ -93,7 +93,6 @@ class LiveSession(abc.ABC):
         pace = Pace(self._settings.max_stream_speed, self._settings.burst_s)
         self._meter = AudioMeter(runtime.quotas, self.caller, pace)
         self._heard_s = self._metrics.audio_s.labels(self.front_end)
-        self._capacity = runtime.capacity
         self._narrator = wire.Narrator(
             self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
         )
@@ -383,7 +382,6 @@ class LiveSession(abc.ABC):
                 self._metrics.told(segment)
                 self._metrics.lag_s.observe(lag_s)
                 send_s = time.perf_counter() - began_s
-                self._capacity.segment_handled(timing.features_s + send_s)
                 self._metrics.stages(features=timing.features_s, send=send_s)
                 if segment.abstain != "no_speech":
                     self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)

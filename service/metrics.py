@@ -164,6 +164,8 @@ class Metrics:
         self.http_s = histogram(
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
+        self.n_told = 0
+        """Segments that were told, of streams and files."""
         self.jobs = JobCounts()
         self.registry.register(self.jobs)
         # A labelled child is found by a locked look-up: keep those of the hot path.
@@ -190,6 +192,7 @@ class Metrics:
 
     def told(self, segment: Segment) -> None:
         """Counts a segment that was told."""
+        self.n_told += 1
         self.segments.labels(segment.label or "none", segment.abstain or "none").inc()
 
     def stages(self, **durations_s: float) -> None:

@@ -18,7 +18,7 @@ from ser_core.errors import (
 )
 from service.audience import Audience
 from service.auth import Access, Caller
-from service.capacity import Capacity
+from service.capacity import Capacity, CpuClocks, n_cpus
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
 from service.event_loop import StallMeter
@@ -91,12 +91,17 @@ class Runtime:
         self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
         self.access = Access(settings, shared)
         self.quotas = Quotas(settings, shared)
-        self.capacity = Capacity(settings.max_load, settings.max_queue_wait_s, settings.n_workers)
+        self.capacity = Capacity(
+            settings.max_load,
+            settings.max_queue_wait_s,
+            settings.n_workers,
+            settings.cpus or n_cpus(),
+        )
         self.metrics.load.set_function(self.capacity.load)
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
-        self._stalls = StallMeter(self.metrics.loop_stall_s.observe)
+        self._stalls = StallMeter(self._looked)
         self.webhooks = settings.webhook_sender()
         self._models = models
         self._failure: SerError | None = None
@@ -156,6 +161,10 @@ class Runtime:
             log.info("serving %s on %s", model_key(backend), backend.providers[0])
         self._models = models
         self.metrics.ready.set(1)
+
+    def _looked(self, stall_s: float) -> None:
+        self.metrics.loop_stall_s.observe(stall_s)
+        self.capacity.cpu_used(CpuClocks.read(self.metrics.n_told))
 
     def _batch_scored(self, n_segments: int, inference_s: float) -> None:
         self.metrics.batch_size.observe(n_segments)

@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         description="Share of the measured capacity that open streams may be expected to take; one "
         "more is refused with 503. 0 turns this off.",
     )
+    cpus: float | None = Field(
+        default=None,
+        gt=0,
+        description="CPU cores that this service may take, for the measured capacity. Without it: "
+        "all that it may run on; a container's quota is not among what it can see.",
+    )
     max_queue_wait_s: float = Field(
         default=2.0,
         gt=0,

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from service.address import announced, bound
+from service.capacity import n_cpus
 from service.jobs.supervisor import (
     STEADY_S,
     environment,
@@ -258,6 +259,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "max_sessions": -(-settings.max_sessions // n),
         "max_files": -(-settings.max_files // n),
         "n_threads": min(settings.n_threads, max(1, (os.cpu_count() or 1) // n)),
+        "cpus": (settings.cpus or n_cpus()) / n,
     }
     if settings.checkpoint_keys is None:
         share["checkpoint_keys"] = secrets.token_urlsafe(32)

@@ -1,7 +1,7 @@
 import pytest
 
 from ser_core.errors import Overloaded
-from service.capacity import MIN_MEASURED, Capacity
+from service.capacity import MIN_MEASURED, WINDOW_S, Capacity, CpuClocks
 
 
 def measured(**costs_s: float) -> Capacity:
@@ -10,8 +10,16 @@ def measured(**costs_s: float) -> Capacity:
     for _ in range(MIN_MEASURED):
         capacity.batch_scored(1, costs_s.get("one", 0.0))
         capacity.batch_scored(10, costs_s.get("ten", 0.0))
-        capacity.segment_handled(costs_s.get("loop", 0.0))
+    spend(capacity, **costs_s)
     return capacity
+
+
+def spend(
+    capacity: Capacity, *, loop: float = 0.0, process: float = 0.0, n_told: int = 100, **_: float
+) -> None:
+    """A window in which each of so many segments took so much CPU time."""
+    capacity.cpu_used(CpuClocks(1.0, 2.0, 7, 100.0))
+    capacity.cpu_used(CpuClocks(1.0 + n_told * loop, 2.0 + n_told * process, 7 + n_told, 101.0))
 
 
 def test_nothing_is_refused_before_enough_was_measured() -> None:
@@ -28,6 +36,7 @@ def test_nothing_is_refused_before_enough_was_measured() -> None:
         ({"one": 0.01, "ten": 0.1}, 36),  # batches save nothing: 100 segments a second
         ({"one": 0.01, "ten": 0.01}, 360),  # a batch of ten costs as much as one
         ({"one": 0.001, "ten": 0.01, "loop": 0.02}, 18),  # the event loop is the narrow place
+        ({"one": 0.001, "loop": 0.001, "process": 0.02}, 18),  # there is one core for all threads
     ],
 )
 def test_streams_are_admitted_up_to_the_measured_load(
@@ -85,3 +94,31 @@ def test_the_estimate_follows_the_machine() -> None:
         capacity.batch_scored(1, 0.02)
         capacity.batch_scored(10, 0.2)
     assert capacity.load(2.5) == pytest.approx(0.05, rel=0.01)
+
+
+def test_more_cores_carry_more() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0, n_cpus=4)
+    spend(capacity, loop=0.004, process=0.02)
+    assert capacity.load(2.5) == pytest.approx(2.5 * 0.005)
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0, n_cpus=4)
+    spend(capacity, loop=0.004, process=0.012)
+    assert capacity.load(2.5) == pytest.approx(2.5 * 0.004)  # the loop has but one of them
+
+
+def test_what_an_idle_service_does_is_not_put_on_the_next_segments() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    now_s, cpu_s = 0.0, 0.0
+    for _ in range(1_000):  # keys are looked after, metrics are read: no segments
+        now_s, cpu_s = now_s + 1.0, cpu_s + 0.01
+        capacity.cpu_used(CpuClocks(cpu_s, cpu_s, 0, now_s))
+    capacity.cpu_used(CpuClocks(cpu_s + 0.4, cpu_s + 0.4, 100, now_s + 1.0))
+    assert capacity.load(2.5) <= 2.5 * (0.4 + 0.01 * (WINDOW_S + 1)) / 100
+
+
+def test_the_clocks_are_those_of_this_thread_and_process() -> None:
+    before = CpuClocks.read(3)
+    for _ in range(200_000):
+        pass
+    after = CpuClocks.read(5)
+    assert after.n_told - before.n_told == 2
+    assert 0 < after.loop_s - before.loop_s <= after.process_s - before.process_s + 1e-3
