@@ -36,7 +36,7 @@ help:
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
 	@echo "make export   DATA= MANIFEST= VERSION=1.0.0 LICENSE=spdx-id [SPLIT= OUT= ONNX=]"
-	@echo "make bench    what 50 real-time streams cost, then the service beside others (15 minutes,"
+	@echo "make bench    what streams cost, how many a core carries, then the service beside others (20 minutes,"
 	@echo "              and an environment of the others', $(PEERS), at first)"
 	@echo "make clean    remove $(VENV), $(PEERS) and caches"
 	@echo "PYTHON=path chooses the interpreter (3.11 to 3.13), VENV=folder the environment,"
@@ -54,6 +54,9 @@ serve: $(RUN)
 bench: $(RUN) $(PEERS)/.installed
 	@echo "==> What a stream costs"
 	@$(BIN)/glrf bench $(ARGS)
+	@echo "==> Streams a core, and how their cost grows"
+	@$(BIN)/python -m benchmarks.load --stage-s 6
+	@$(BIN)/python -m benchmarks.growth --stage-s 4
 	@echo "==> Beside others, a core each"
 	@$(BIN)/python -m benchmarks.side_by_side --peers-python $(PEERS)/bin/python
 

@@ -73,9 +73,9 @@ class LiveStream:
 class Fleet:
     """Streams of the same audio, each from a place of its own, looped without an end.
 
-    The address is the server's, `http://HOST:PORT`; `query` the stream's parameters; `speed` in
-    real time. `lateness_s` collects how late the sender itself was: where that grows, the figures
-    are of the sender.
+    The address is the server's, `http://HOST:PORT`; `query` the stream's parameters. A frame holds
+    `chunk_s` of audio, sent at `speed` times real time. `lateness_s` collects how late the sender
+    itself was: where that grows, the figures are of the sender.
     """
 
     def __init__(
@@ -86,13 +86,14 @@ class Fleet:
         offsets: Sequence[int],
         *,
         speed: float = 1.0,
+        chunk_s: float = CHUNK_S,
     ) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
         self._address = (parts.hostname, parts.port)
         self._query = query
-        self._period_s = CHUNK_S / speed
+        self._period_s = chunk_s / speed
         self._frames = frames
         self._offsets = offsets
         self._epoll = select.epoll()
@@ -158,7 +159,7 @@ class Fleet:
         return stream
 
     def _start(self, stream: LiveStream) -> None:
-        """Its first chunk is over 0.1 s after some moment that no other stream shares."""
+        """Its chunks end at moments that no other stream shares."""
         # The golden ratio spreads any number of streams evenly.
         share = len(self.streams) * 0.6180339887 % 1
         now_s = time.monotonic()

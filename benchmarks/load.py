@@ -1,6 +1,6 @@
 """How many real-time streams a core carries.
 
-    python benchmarks/load.py [--streams 100,200] [--stage-s 10] [--profile] [--out FILE]
+    python -m benchmarks.load [--streams 100,200] [--stage-s 10] [--profile] [--out FILE]
 
 The server runs in a process of its own on one core, the sender on another. Stages of so many
 streams follow each other, each stream kept from stage to stage, until the lag breaks the target,
@@ -10,6 +10,7 @@ the server at the end, at the most streams that it carried, and the table tells 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -23,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fleet import CHUNK_S, Fleet, Refused, audio_frames
 from rich.console import Console
 from rich.table import Table
-from stage import stage_of
-from stream_cost import process_cpu_s
 
+from benchmarks.fleet import CHUNK_S, Fleet, Refused, audio_frames
+from benchmarks.processes import pinned
+from benchmarks.stage import stage_of
+from benchmarks.stream_cost import process_cpu_s
 from glrf.demonstration import FOLDER
 from glrf.lag import percentile
 from glrf.local_server import LocalServer, local_server
@@ -105,8 +107,9 @@ def main() -> None:
         **dict(one.split("=", 1) for one in options.set),
     }
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {options.server_core})
-    with local_server(settings) as server:  # it inherits the core
+    with contextlib.ExitStack() as stack:
+        with pinned(options.server_core):
+            server = stack.enter_context(local_server(settings))
         os.sched_setaffinity(0, cores - {options.server_core} or cores)
         limit = ramp(
             server,
