@@ -3,11 +3,12 @@
     python benchmarks/instructions.py               # compare with benchmarks/instructions.json
     python benchmarks/instructions.py --record      # after a change that is meant
 
-Times say little on a busy machine; counts of instructions are the same within one or two percent.
-Each step runs N times, then 2N times, in one process under callgrind, on fixed input: the
-difference is that of N repetitions alone. Valgrind shows programs one kind of processor (AVX2, no
-AVX-512), so the counts are the same on different machines of that kind; they are those of one
-Python and of the pinned libraries, and are compared with no others.
+Times say little on a busy machine; counts of instructions are the same within one percent mostly,
+within three and a half always so far (memory lies elsewhere each time). Each step runs N times,
+then 2N times, in one process under callgrind, on fixed input: the difference is that of N
+repetitions alone. Valgrind shows programs one kind of processor (AVX2, no AVX-512), so the counts
+are the same on different machines of that kind; they are those of one Python, one model and of
+the pinned libraries, and are compared with no others.
 """
 
 import argparse
