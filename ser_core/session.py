@@ -178,7 +178,7 @@ class StreamSession:
         if isinstance(self._decoder, OpusDecoder):
             self._receive_packet(self._decoder, data)
             return
-        # Work is done once a hop: in between a chunk is only kept (ADR 22).
+        # Work is done once a hop: in between a chunk is only kept (ADR 23).
         frame_bytes = self._decoder.frame_bytes
         self._n_received -= len(self._unheard) // frame_bytes
         self._unheard += data

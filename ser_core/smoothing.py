@@ -9,11 +9,12 @@ Every utterance begins anew. What an utterance says at its end (`ser_core.events
 mean whatever the smoothing: this is about what is said on the way.
 """
 
+import math
+import operator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ser_core.errors import BadParameter
 from ser_core.events import Decision
@@ -156,31 +157,43 @@ class Viterbi:
     """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
-        distance = np.array([[affect_distance(a, b) for b in labels] for a in labels])
-        self._costs = np.where(distance > 0, VITERBI_CHANGE + VITERBI_DISTANCE * distance, 0.0)
-        self._path = np.zeros(len(labels))  # log-probability; the best is 0
+        # Numbers of Python: for a handful of labels NumPy's calls would cost three times as much.
+        self._costs = [[_change_cost(before, after) for before in labels] for after in labels]
+        self._path = [0.0] * len(labels)  # log-probability; the best is 0
         self._is_partial = True
 
     def accept(self, scores: Float32, *, partial: bool) -> None:
-        p = np.minimum(np.maximum(scores.astype(np.float64), 1e-6), 1 - 1e-6)
-        evidence = VITERBI_EVIDENCE * np.log(p / (1 - p))
-        path: NDArray[np.float64] = evidence
+        path = [VITERBI_EVIDENCE * _log_odds(score) for score in scores.tolist()]
         if not (partial or self._is_partial):
-            path = (self._path[:, None] - self._costs).max(axis=0) + evidence
+            path = [
+                evidence + max(map(operator.sub, self._path, costs))
+                for evidence, costs in zip(path, self._costs, strict=True)
+            ]
         self._is_partial = partial
-        self._path = path - path.max()
+        best = max(path)
+        self._path = [value - best for value in path]
 
     @property
     def scores(self) -> Float32:
-        p = np.exp(self._path)
+        p = np.array([math.exp(value) for value in self._path])
         return (p / p.sum()).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
-        return {"path": self._path.tolist(), "is_partial": self._is_partial}
+        return {"path": self._path, "is_partial": self._is_partial}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._path = np.array(state["path"], np.float64)
+        self._path = [float(value) for value in state["path"]]
         self._is_partial = state["is_partial"]
+
+
+def _change_cost(before: str, after: str) -> float:
+    distance = affect_distance(before, after)
+    return VITERBI_CHANGE + VITERBI_DISTANCE * distance if distance > 0 else 0.0
+
+
+def _log_odds(score: float) -> float:
+    p = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p))
 
 
 class RunningLabel:
