@@ -10,12 +10,12 @@ def measured(**costs_s: float) -> Capacity:
     for _ in range(MIN_MEASURED):
         capacity.batch_scored(1, costs_s.get("one", 0.0))
         capacity.batch_scored(10, costs_s.get("ten", 0.0))
-    spend(capacity, **costs_s)
+    spend(capacity, loop=costs_s.get("loop", 0.0), process=costs_s.get("process", 0.0))
     return capacity
 
 
 def spend(
-    capacity: Capacity, *, loop: float = 0.0, process: float = 0.0, n_told: int = 100, **_: float
+    capacity: Capacity, *, loop: float = 0.0, process: float = 0.0, n_told: int = 100
 ) -> None:
     """A window in which each of so many segments took so much CPU time."""
     capacity.cpu_used(CpuClocks(1.0, 2.0, 7, 100.0))
