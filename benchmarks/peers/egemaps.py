@@ -3,7 +3,7 @@
 What a recogniser on hand-made features spends before it has a score.
 """
 
-import opensmile
+import opensmile  # pyright: ignore[reportMissingImports]  (of the peers' own environment)
 
 from benchmarks.peers.bare import measure
 from model_export.functionals import egemaps
