@@ -13,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.protocol import State
 
 try:
     from websockets.speedups import apply_mask
@@ -93,13 +94,10 @@ class StreamConnection(WebSocketsSansIOProtocol):
         return "glrf.hear" in self._extensions and not self.close_sent and self.queue.empty()
 
     def write(self, text: bytes) -> bool:
-        """Sends a text message, unless the connection is closing or its buffer full."""
-        if (
-            not self.handshake_complete
-            or self.disconnected
-            or self.close_sent
-            or not self.writable.is_set()
-        ):
+        """Sends a text message, unless the connection is not open or its buffer full."""
+        # It is open from the handshake to the first close frame, whichever side sends it.
+        is_open = self.handshake_complete and self.conn.state is State.OPEN
+        if not is_open or self.transport.is_closing() or not self.writable.is_set():
             return False
         self.conn.send_text(text)
         self.transport.write(b"".join(self.conn.data_to_send()))

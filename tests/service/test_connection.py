@@ -7,7 +7,7 @@ import socket
 import pytest
 from websockets.frames import Frame, Opcode
 
-from service.connection import frame_bytes, whole_binary
+from service.connection import StreamConnection, frame_bytes, whole_binary
 from tests.service.running import TIMEOUT_S, RunningServer, pcm
 from tests.service.test_stream_bad_input import shake_hands
 from tests.synthetic import voice
@@ -107,3 +107,38 @@ def test_a_length_in_more_bytes_than_it_takes_does_not_confuse(server: RunningSe
         for piece in ([wide, payload] if index % 3 == 0 else [frame])
     ]
     assert _told(server, mixed) == expected
+
+
+def test_a_close_right_behind_the_audio_is_a_client_that_leaves(
+    server: RunningServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one read: the segment of the silence is due when the close has been answered already."""
+    written: list[bool | Exception] = []
+    write = StreamConnection.write
+
+    def recorded(connection: StreamConnection, text: bytes) -> bool:
+        try:
+            is_written = write(connection, text)
+        except Exception as error:
+            written.append(error)
+            raise
+        written.append(is_written)
+        return is_written
+
+    monkeypatch.setattr(StreamConnection, "write", recorded)
+    left = server.metric("glrf_sessions_closed_total", reason="client_left")
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        shake_hands(client, "/v1/stream?endpointing=manual")
+        client.sendall(_binary(bytes(3_200)))
+        server.wait_until(lambda: server.metric("glrf_audio_seconds_total", source="stream") > 0)
+        silence = b"".join(_binary(bytes(12_800)) for _ in range(6))
+        client.sendall(silence + Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+        while client.recv(65_536):
+            pass
+    server.wait_until(
+        lambda: server.metric("glrf_sessions_closed_total", reason="client_left") == left + 1
+    )
+    assert written[0] is True  # session.created
+    assert written[-1] is False
+    assert all(isinstance(is_written, bool) for is_written in written)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
