@@ -1,7 +1,4 @@
-"""Raw audio bytes to float32 samples.
-
-Each decoder accepts bytes in any chunking and keeps what does not fill a sample frame yet.
-"""
+"""Raw audio bytes to float32 samples."""
 
 from typing import Literal, get_args
 
@@ -64,7 +61,7 @@ def check_encoding(encoding: str) -> Encoding:
 
 
 class Decoder:
-    """Stateful decoder of interleaved raw audio.
+    """Decoder of interleaved raw audio.
 
     Raises `UnsupportedEncoding` for an encoding that is not spoken here and `BadParameter` for a
     number of channels other than 1 or 2.
@@ -77,7 +74,6 @@ class Decoder:
                 f"channels={n_channels} is out of range", remedy="send 1 or 2 channels"
             )
         self._n_channels = n_channels
-        self._rest = b""
 
     @property
     def frame_bytes(self) -> int:
@@ -85,21 +81,15 @@ class Decoder:
         return _SAMPLE_BYTES[self._encoding] * self._n_channels
 
     def accept(self, data: bytes) -> Float32:
-        """Bytes to float32 `(n, n_channels)`; floats are as sent, to be passed to `sanitize`."""
-        if self._rest:
-            data = self._rest + data
-        whole = len(data) - len(data) % self.frame_bytes
-        self._rest = data[whole:]
-        return self._samples(data[:whole]).reshape(-1, self._n_channels)
+        """Whole sample frames to float32 `(n, n_channels)`; raises `ValueError` for a part of one.
+
+        Floats are as sent, to be passed to `sanitize`.
+        """
+        return self._samples(data).reshape(-1, self._n_channels)
 
     def source_of(self, position: int) -> int:
         """The first sample whose bytes the samples from `position` on depend on: that one."""
         return position
-
-    def flush(self) -> int:
-        """Forgets a trailing incomplete sample frame; returns how many bytes that was."""
-        n_rest, self._rest = len(self._rest), b""
-        return n_rest
 
     def _samples(self, data: bytes) -> Float32:
         match self._encoding:

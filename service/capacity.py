@@ -20,8 +20,6 @@ from ser_core.errors import Overloaded
 WEIGHT = 0.02
 #: Before so many measurements the estimate says nothing: the first ones meet cold caches.
 MIN_MEASURED = 20
-
-
 #: Weight of a new window of CPU time: the estimate follows some ten of them.
 CPU_WEIGHT = 0.1
 #: The longest such window, in seconds.

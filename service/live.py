@@ -292,7 +292,7 @@ class LiveSession(abc.ABC):
             or n_samples > STEP_S * rate_hz
             or not self._pump.has_room
             or self._pump.has_lateness_news
-            or self._meter.may_wait
+            or self._meter.is_charged
         ):
             return False
         self._frame_s = time.monotonic()

@@ -65,14 +65,13 @@ class Quotas:
             if not self._n_sessions[caller.id]:
                 del self._n_sessions[caller.id]
 
-    def is_audio_limited(self, caller: Caller) -> bool:
-        """Whether the caller's audio is counted at all."""
-        limit = caller.limits.audio_s_per_hour or self._settings.key_audio_s_per_hour
-        return limit is not None
+    def audio_limit(self, caller: Caller) -> int | None:
+        """Seconds of audio an hour; `None` where the caller's audio is not counted."""
+        return caller.limits.audio_s_per_hour or self._settings.key_audio_s_per_hour
 
     async def charge_audio(self, caller: Caller, n_s: int) -> None:
         """Takes seconds of the caller's audio; raises `LimitReached` (`quota_exhausted`)."""
-        limit = caller.limits.audio_s_per_hour or self._settings.key_audio_s_per_hour
+        limit = self.audio_limit(caller)
         if limit is None:
             return
         item = RateLimitItemPerHour(limit)
@@ -150,12 +149,8 @@ class AudioMeter:
         self._quotas, self._caller, self._pace = quotas, caller, pace
         self._heard_s = 0.0
         self._n_charged_s = 0
-        self._is_limited = quotas.is_audio_limited(caller)
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether `hear` asks others; else `hear_at_once` does as well."""
-        return self._is_limited
+        #: Whether the audio is charged to a quota; else `hear_at_once` does all that `hear` does.
+        self.is_charged = quotas.audio_limit(caller) is not None
 
     def hear_at_once(self, audio_s: float) -> None:
         """As `hear`, for a caller whose audio is not counted; raises `LimitReached`."""
