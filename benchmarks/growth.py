@@ -22,8 +22,8 @@ import soundfile as sf
 from rich.console import Console
 
 from benchmarks.fleet import Fleet, audio_frames
-from benchmarks.load import looped_clip
 from benchmarks.processes import pinned, tree_cpu_s
+from benchmarks.streams import clip_pcm
 from glrf.local_server import LocalServer, local_server
 from ser_core.resample import Resampler
 
@@ -64,7 +64,7 @@ def main() -> None:
         with pinned(options.server_core):
             server = stack.enter_context(local_server(settings))
         os.sched_setaffinity(0, cores - {options.server_core} or cores)
-        clip = np.frombuffer(looped_clip(), "<i2").astype(np.float32) / 32768
+        clip = np.frombuffer(clip_pcm(), "<i2").astype(np.float32) / 32768
         console.print("| axis | value | CPU ms a second of audio |\n| --- | --- | --- |")
         for n_streams in STREAMS:
             add("streams", n_streams, live(server, clip, options.stage_s, n_streams=n_streams))

@@ -1,17 +1,19 @@
 """How many real-time streams a core carries.
 
-    python -m benchmarks.load [--streams 100,200] [--stage-s 10] [--profile] [--out FILE]
+    python -m benchmarks.load [--start 60] [--stage-s 10] [--profile] [--out FILE]
 
-The server runs in a process of its own on one core, the sender on another. Stages of so many
-streams follow each other, each stream kept from stage to stage, until the lag breaks the target,
-an answer is missing or a stream is refused; then the limit is sought between the last two. Every
-answer is compared with that of an unloaded run of the same audio. With `--profile` py-spy watches
-the server at the end, at the most streams that it carried, and the table tells where its time goes.
+The server runs in a process of its own on one core, the sender on another. Streams are doubled,
+those that are there going on, until the lag breaks the target, an answer is missing or a stream is
+refused; then the limit is sought by halves. Every answer is compared with that of an unloaded run
+of the same audio. With `--profile` py-spy watches the server at three quarters of what it carried,
+and the table tells where its time goes.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,21 +25,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet import CHUNK_S, Fleet, Refused, audio_frames
-from benchmarks.processes import pinned
+from benchmarks.processes import pinned, tree_cpu_s, tree_memory_mb
+from benchmarks.ramp import Ramp, Verdict, most_streams
 from benchmarks.stage import stage_of
-from benchmarks.stream_cost import process_cpu_s
-from glrf.demonstration import FOLDER
+from benchmarks.streams import CHUNK_BYTES, HOP_S, clip_pcm
 from glrf.lag import percentile
 from glrf.local_server import LocalServer, local_server
-from ser_core.containers import open_audio
 
-RATE_HZ = 16_000
-CHUNK_BYTES = round(RATE_HZ * CHUNK_S) * 2
 #: By hand, so that every segment is scored: speech detection would spare the pauses.
 QUERY = "sample_rate=16000&endpointing=manual"
 N_OFFSETS = 8
@@ -46,7 +44,6 @@ MAX_LATENESS_MS = 20.0
 PROFILE_S = 10
 #: The unloaded run: so much of each stream, so much faster than it is spoken.
 REFERENCE_S, REFERENCE_SPEED = 200.0, 10.0
-HOP_MS = 400
 SCORE_TOLERANCE = 2e-6
 
 Answers = dict[tuple[int, int], dict[str, Any]]
@@ -73,33 +70,35 @@ class Stage:
     sender_late_p99_ms: float
     memory_mb: float
 
-    def holds(self, target_ms: float) -> bool:
-        """Whether the target was kept, and nothing is missing or wrong."""
-        return self.lag_p99_ms <= target_ms and not self.missing and not self.wrong
+    def verdict(self, target_ms: float) -> Verdict:
+        """Whether the target was kept, and nothing is missing or wrong; if not, whose failure."""
+        if self.lag_p99_ms <= target_ms and not self.missing and not self.wrong:
+            return "holds"
+        return "generator" if self.sender_late_p99_ms > MAX_LATENESS_MS else "fails"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The result: the most streams within the target, and all stages by number of streams."""
+    """The result: the most streams within the target, how the search ended, and all stages."""
 
     target_ms: float
-    n_streams: int
+    ramp: Ramp
     memory_kb_a_stream: float
     stages: list[Stage]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Real-time streams a core.")
-    parser.add_argument("--streams", default="50,100,150,200,250,300,400,500,600,800")
+    parser.add_argument("--start", type=int, default=60, help="streams of the first stage")
     parser.add_argument("--stage-s", type=float, default=10.0)
     parser.add_argument("--target-ms", type=float, default=200.0)
-    parser.add_argument("--precision", type=int, default=20, help="streams between two stages")
+    parser.add_argument("--resolution", type=float, default=0.05, help="share of the limit")
     parser.add_argument("--server-core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="GLRF_X=Y")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=160)
     settings = {
         "GLRF_DEVICE": "cpu",
         "GLRF_MAX_SESSIONS": "5000",
@@ -111,73 +110,53 @@ def main() -> None:
         with pinned(options.server_core):
             server = stack.enter_context(local_server(settings))
         os.sched_setaffinity(0, cores - {options.server_core} or cores)
-        limit = ramp(
-            server,
-            [int(n) for n in options.streams.split(",")],
-            options.stage_s,
-            options.target_ms,
-            options.precision,
-            console,
-            profile=options.profile,
+        frames = audio_frames(clip_pcm(), CHUNK_BYTES)
+        offsets = [i * len(frames) // N_OFFSETS for i in range(N_OFFSETS)]
+        expected = unloaded(server.url, frames, offsets)
+        fleet = Fleet(server.url, QUERY, frames, offsets)
+        stack.callback(fleet.close)
+        meter = Meter(fleet, server, options.target_ms, expected)
+        stages: list[Stage] = []
+
+        def tried(n_streams: int) -> Verdict:
+            try:
+                meter.to(n_streams)
+                stage = meter.measure(options.stage_s)
+            except Refused as error:
+                console.print(f"{n_streams} streams: {error}", highlight=False)
+                meter.clear()
+                return "fails"
+            stages.append(stage)
+            console.print(line(stage), highlight=False)
+            verdict = stage.verdict(options.target_ms)
+            if verdict != "holds":
+                meter.clear()
+            return verdict
+
+        ramp = most_streams(tried, options.start, resolution=options.resolution)
+        limit = Limit(options.target_ms, ramp, kb_a_stream(stages, options.target_ms), stages)
+        console.print(
+            f"{ramp.held} streams within {options.target_ms:.0f} ms (ended by {ramp.ended_by}); "
+            f"{limit.memory_kb_a_stream:.0f} kB a stream",
+            highlight=False,
         )
+        if options.profile and ramp.held:
+            meter.to(ramp.held * 3 // 4)  # py-spy takes its share of the core
+            print_profile(server, fleet, console)
     if options.out is not None:
         options.out.write_text(json.dumps(asdict(limit), indent=2) + "\n")
 
 
-def ramp(
-    server: LocalServer,
-    steps: list[int],
-    stage_s: float,
-    target_ms: float,
-    precision: int,
-    console: Console,
-    *,
-    profile: bool = False,
-) -> Limit:
-    """Goes up the steps until one does not hold, then halves the interval; prints each stage."""
-    frames = audio_frames(looped_clip(), CHUNK_BYTES)
-    offsets = [i * len(frames) // N_OFFSETS for i in range(N_OFFSETS)]
-    empty_mb = memory_mb(server.pid)
-    expected = unloaded(server.url, frames, offsets)
-    fleet = Fleet(server.url, QUERY, frames, offsets)
-    meter = Meter(fleet, server, target_ms, expected)
-    stages: list[Stage] = []
-    good, bad = 0, None
-    todo = list(steps)
-    try:
-        while todo:
-            n_streams = todo.pop(0)
-            try:
-                meter.to(n_streams)
-                stage = meter.measure(stage_s)
-            except Refused as error:
-                console.print(f"{n_streams} streams: {error}", highlight=False)
-                bad = n_streams
-            else:
-                stages.append(stage)
-                console.print(line(stage), highlight=False)
-                if stage.holds(target_ms):
-                    good = n_streams
-                else:
-                    bad = n_streams
-            if bad == n_streams:
-                fleet.drop(len(fleet.streams))  # so that the next stage finds no backlog
-                fleet.play(SETTLE_S)
-            if bad is not None:
-                middle = (good + bad) // 2
-                todo = [middle] if bad - good > precision else []
-        if profile and good:
-            fleet.drop(len(fleet.streams))
-            meter.to(good * 3 // 4)  # py-spy takes its share of the core
-            print_profile(server, fleet, console)
-    finally:
-        fleet.close()
-    best = next((stage for stage in stages if stage.n_streams == good), None)
-    kb = 1024 * (best.memory_mb - empty_mb) / good if best is not None else float("nan")
-    console.print(
-        f"{good} streams within {target_ms:.0f} ms; {kb:.0f} kB a stream", highlight=False
-    )
-    return Limit(target_ms, good, kb, sorted(stages, key=lambda stage: stage.n_streams))
+def kb_a_stream(stages: list[Stage], target_ms: float) -> float:
+    """What a further stream takes, from the stages before the first that did not hold.
+
+    After an overload the process keeps the memory of what had queued.
+    """
+    calm = list(itertools.takewhile(lambda stage: stage.verdict(target_ms) == "holds", stages))
+    if len(calm) < 2:
+        return math.nan
+    first, last = calm[0], calm[-1]
+    return 1024 * (last.memory_mb - first.memory_mb) / (last.n_streams - first.n_streams)
 
 
 class Meter:
@@ -198,15 +177,20 @@ class Meter:
             self._fleet.play(0.1)
         self._fleet.play(SETTLE_S)
 
+    def clear(self) -> None:
+        """Drops all streams, so that the next stage finds no backlog."""
+        self._fleet.drop(len(self._fleet.streams))
+        self._fleet.play(SETTLE_S)
+
     def measure(self, stage_s: float) -> Stage:
         """Plays for so long. Raises `Refused` when the server ends a stream."""
         fleet, pid = self._fleet, self._server.pid
         del fleet.lateness_s[:]
         fleet.n_blocked = 0
         marks = [len(stream.answers) for stream in fleet.streams]
-        cpu_s, begin_s = process_cpu_s(pid), time.monotonic()
+        cpu_s, begin_s = tree_cpu_s(pid), time.monotonic()
         fleet.play(stage_s)
-        cpu_s, end_s = process_cpu_s(pid) - cpu_s, time.monotonic()
+        cpu_s, end_s = tree_cpu_s(pid) - cpu_s, time.monotonic()
         wrong, missing, lags_ms, told_ms = 0, 0, [], []
         for stream, mark in zip(fleet.streams, marks, strict=True):
             awaited_ms = 0
@@ -214,7 +198,7 @@ class Meter:
                 segment = json.loads(stream.answers[index])
                 if segment["type"] != "segment":
                     continue
-                awaited_ms = segment["end_ms"] + HOP_MS
+                awaited_ms = segment["end_ms"] + round(1000 * HOP_S)
                 told_ms.append(segment["lag_ms"])
                 due_s = stream.due_s[chunk_at(segment["end_ms"])]
                 lags_ms.append(1000 * (stream.received_s[index] - due_s))
@@ -238,7 +222,7 @@ class Meter:
             wrong=wrong,
             blocked=fleet.n_blocked,
             sender_late_p99_ms=1000 * percentile(fleet.lateness_s, 0.99),
-            memory_mb=memory_mb(pid),
+            memory_mb=tree_memory_mb(pid),
         )
 
 
@@ -281,19 +265,6 @@ def agrees(told: dict[str, Any], expected: dict[str, Any]) -> bool:
 def chunk_at(end_ms: int) -> int:
     """The chunk that holds the last sample before `end_ms`."""
     return -(-end_ms // round(1000 * CHUNK_S)) - 1
-
-
-def looped_clip() -> bytes:
-    """The demo clip as whole chunks of 16-bit samples."""
-    with open_audio(FOLDER / "clip.flac") as source:
-        clip = np.concatenate(list(source.blocks(RATE_HZ)))[:, 0]
-    return (clip * 32767).astype("<i2").tobytes()
-
-
-def memory_mb(pid: int) -> float:
-    """Resident size of a process, proc(5)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def line(stage: Stage) -> str:
