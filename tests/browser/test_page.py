@@ -291,6 +291,13 @@ def test_text_is_legible_in_both_schemes(page: Page, scheme: Any, clip: Path) ->
         ("#record", 4.5),
     ):
         assert _contrast(page, selector) >= least, selector
+    for emotion in ("angry", "happy", "neutral", "sad", "fear"):  # whatever the clip's label is
+        page.evaluate(
+            """(emotion) => document.querySelector(".label").style
+              .setProperty("--tone", `var(--${emotion})`)""",
+            emotion,
+        )
+        assert _contrast(page, ".label") >= 3.0, emotion
 
 
 def _contrast(page: Page, selector: str) -> float:
