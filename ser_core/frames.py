@@ -71,7 +71,8 @@ class HopFramer:
     def _take(self, end: int) -> Step:
         step = Step(self._pending[: end - self.first_sample], end)
         first_new = self._spec.n_frames(end) * self._spec.hop_samples
-        self._pending = self._pending[first_new - self.first_sample :]
+        # A copy: a view would keep the whole step alive until the next one.
+        self._pending = self._pending[first_new - self.first_sample :].copy()
         self.first_sample = first_new
         self.last_end = end
         return step

@@ -62,7 +62,9 @@ class Segmenter:
         The result is float32 `(n_frames, n_mfcc)`, filled by repetition while the utterance is
         shorter than a segment.
         """
-        self._frames = np.concatenate((self._frames, features))[-self.n_frames :]
+        frames = np.concatenate((self._frames, features))
+        # A copy: a view would keep what it leaves out alive as well.
+        self._frames = frames[-self.n_frames :].copy() if len(frames) > self.n_frames else frames
         return fill(self._frames, self.n_frames)
 
     def peek(self, features: Float32, n_frames: int) -> Float32 | None:
