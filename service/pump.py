@@ -168,7 +168,8 @@ class Pump:
             self._has_room.set()  # an update leaves without being told
             if self._session.n_untold <= self._max_untold // 2:
                 self._is_late = False
-            if self._session.n_untold <= leave:
+            # A segment that was refused is never told, nor what is behind it.
+            if self._session.n_untold <= leave or not self._in_flight:
                 return
             await self._take_answer()
 

@@ -72,3 +72,30 @@ def test_while_segments_wait_no_new_stream_is_admitted(settings: Settings) -> No
                     await other.recv()
 
         asyncio.run(run())
+
+
+def test_a_stream_whose_segment_is_refused_is_told_so(settings: Settings) -> None:
+    backend = GatedBackend()
+    narrow = settings.model_copy(update={"max_batch": 1, "max_queued_segments": 1})
+    with RunningServer(narrow, ModelRegistry([backend])) as server:
+
+        async def run() -> Transcript:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                connect(server.stream_url) as first,
+                connect(server.stream_url) as second,
+            ):
+                await first.send(pcm(voice(16_000 + 3_200)))  # one is scored, one waits
+                await until(lambda: server.metric("glrf_queued_segments") == 1)
+                listening = asyncio.create_task(listen(second))
+                for _ in range(10):
+                    await second.send(pcm(voice(1_600)))
+                transcript = await listening
+                backend.gate.set()
+                return transcript
+
+        transcript = asyncio.run(run())
+    assert transcript.close_code == 1013
+    [error] = transcript.of("error")
+    assert (error["code"], error["fatal"], error["retryable"]) == ("overloaded", True, True)
+    assert server.metric("glrf_refusals_total", code="internal_error") == 0

@@ -132,6 +132,8 @@ def test_a_full_queue_reaches_the_session() -> None:
     ) -> None:
         with pytest.raises(Overloaded):
             pump.advance(lambda: session.receive_audio(SECOND * 5), 0.0)
+        backend.gate.set()
+        assert ends_of(await all_told(pump)) == [12_800, 19_200]  # what came before, and no more
 
     play(script, max_queued=2)
 
