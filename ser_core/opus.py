@@ -154,10 +154,6 @@ class OpusDecoder:
                     self._next.accept(packet)
         return self._decoder.accept(packet)
 
-    def flush(self) -> int:
-        """Nothing is held back."""
-        return 0
-
     def source_of(self, position: int) -> int:
         """Where the first packet starts that the samples from `position` on depend on.
 
