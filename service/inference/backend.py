@@ -27,6 +27,10 @@ class Backend(Protocol):
         """The engine's execution providers, those that really run first."""
         ...
 
+    def enter_thread(self) -> None:
+        """Prepares the calling thread, which will score."""
+        ...
+
     def score(self, features: Float32) -> Float32:
         """Features `(batch, n_frames, n_mfcc)` to logits `(batch, n_labels)`, both float32."""
         ...

@@ -8,6 +8,7 @@ does, and an idle service answers one segment as fast as it can.
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -84,7 +85,13 @@ class Batcher:
 
     def start(self) -> None:
         """Starts the workers on the running event loop."""
-        self._threads = ThreadPoolExecutor(self._n_workers, thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(
+            self._n_workers, "inference", initializer=self.backend.enter_thread
+        )
+        # Threads begin with their first task: no client is to wait for that.
+        all_are_there = threading.Barrier(self._n_workers)
+        for _ in range(self._n_workers):
+            self._threads.submit(all_are_there.wait)
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._n_workers)]
 
     async def stop(self) -> None:

@@ -62,6 +62,13 @@ class Buffers:
         self._own = threading.local()
         self._turn = threading.Lock() if one_at_a_time else None
 
+    def warm_up(self) -> None:
+        """Makes the calling thread's buffers, and lets CUDA make what it needs for each size."""
+        for size in self.sizes:
+            # A CUDA graph is recorded at a size's second or third run.
+            for _ in range(3 if self._turn is not None else 1):
+                self._part(self._slot(size).host)
+
     def score(self, features: Float32) -> Float32:
         """Features `(n, n_frames, n_mfcc)`, any n, to logits `(n, n_labels)`, both float32."""
         most = self.sizes[-1]

@@ -74,15 +74,18 @@ class OnnxBackend:
         if on_cuda:
             buffers = Buffers(session, spec, max_batch, "cuda", one_at_a_time=cuda_graphs)
         backend = cls(session, spec, hashlib.sha256(data).hexdigest(), buffers)
-        # A CUDA graph is recorded at a size's second or third run.
-        for _ in range(3 if cuda_graphs and on_cuda else 1):
-            backend._warm_up(max_batch)
+        backend._warm_up(max_batch)
         return backend
 
     @property
     def device(self) -> str:
         """`cuda` or `cpu`, as it turned out."""
         return "cuda" if CUDA in self.providers else "cpu"
+
+    def enter_thread(self) -> None:
+        """On CUDA buffers, handles and graphs are a thread's own, and made at its first runs."""
+        if self._buffers is not None:
+            self._buffers.warm_up()
 
     def score(self, features: Float32) -> Float32:
         """Features `(batch, n_frames, n_mfcc)` to logits `(batch, n_labels)`, both float32."""

@@ -108,6 +108,9 @@ class GatedBackend:
         self.gate = threading.Event()
         self.batch_sizes: list[int] = []
 
+    def enter_thread(self) -> None:
+        """Nothing is a thread's own here."""
+
     def score(self, features: Float32) -> Float32:
         assert self.gate.wait(TIMEOUT_S)
         self.batch_sizes.append(len(features))

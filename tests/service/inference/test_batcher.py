@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -182,5 +183,22 @@ def test_workers_run_side_by_side() -> None:
             await until(lambda: batcher.n_queued == 1)
             backend.gate.set()
             await asyncio.gather(*futures)
+
+    asyncio.run(run())
+
+
+def test_all_threads_are_ready_before_a_client_comes() -> None:
+    class Entered(GatedBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.threads: set[str] = set()
+
+        def enter_thread(self) -> None:
+            self.threads.add(threading.current_thread().name)
+
+    async def run() -> None:
+        backend = Entered()
+        async with asyncio.timeout(TIMEOUT_S), Batcher(backend, n_workers=3):
+            await until(lambda: len(backend.threads) == 3)
 
     asyncio.run(run())

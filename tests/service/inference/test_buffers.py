@@ -82,3 +82,15 @@ def test_threads_do_not_share_buffers(tmp_path: Path, one_at_a_time: bool) -> No
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize(("one_at_a_time", "n_times"), [(False, 1), (True, 3)])
+def test_a_thread_that_is_warm_has_run_every_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, one_at_a_time: bool, n_times: int
+) -> None:
+    ours = buffers(tmp_path, one_at_a_time=one_at_a_time)
+    ran: list[int] = []
+    score_part = ours._part  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(ours, "_part", lambda part: ran.append(len(part)) or score_part(part))
+    ours.warm_up()
+    assert ran == [size for size in ours.sizes for _ in range(n_times)]
