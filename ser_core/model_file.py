@@ -132,6 +132,11 @@ class ModelSpec:
             raise ValueError(f"thresholds of labels that the model lacks: {sorted(strange)}")
 
     @property
+    def segments_hz(self) -> float:
+        """Segments a second of one channel."""
+        return self.features.sample_rate_hz / self.segments.hop_samples
+
+    @property
     def n_frames(self) -> int:
         """Frames of one segment."""
         return self.features.n_frames(self.segments.segment_samples)

@@ -22,8 +22,8 @@ WEIGHT = 0.02
 MIN_MEASURED = 20
 #: Weight of a new window of CPU time: the estimate follows some ten of them.
 CPU_WEIGHT = 0.1
-#: The longest such window, in seconds.
-WINDOW_S = 5.0
+#: The shortest such window, and the longest, in seconds.
+MIN_WINDOW_S, WINDOW_S = 1.0, 5.0
 
 
 def n_cpus() -> int:
@@ -33,7 +33,7 @@ def n_cpus() -> int:
 
 
 class CpuClocks(NamedTuple):
-    """CPU seconds of the event loop's thread and of the process, and the segments told meanwhile.
+    """CPU seconds of the event loop's thread and of the process, and segments told to streams.
 
     All since any one moment; `now_s` is `time.monotonic`.
     """
@@ -76,6 +76,12 @@ class Capacity:
         self._loop_s, self._process_s = _Mean(CPU_WEIGHT), _Mean(CPU_WEIGHT)
         self._window: CpuClocks | None = None
         self._demand = 0.0
+        #: Segments that were told to streams.
+        self.n_told = 0
+
+    def segment_told(self) -> None:
+        """A stream was told a segment."""
+        self.n_told += 1
 
     def batch_scored(self, n_segments: int, inference_s: float) -> None:
         """What a batch took in its thread."""
@@ -85,13 +91,15 @@ class Capacity:
         """How the clocks stand; to be told a few times a second, on the event loop.
 
         A window of few segments says nothing of what one costs: an idle service has its own work.
+        What else the process does, files for one, counts as if its streams cost it.
         """
         since = self._window or clocks
-        n_told = clocks.n_told - since.n_told
-        if n_told >= MIN_MEASURED:
+        n_told, length_s = clocks.n_told - since.n_told, clocks.now_s - since.now_s
+        is_enough = n_told >= MIN_MEASURED and length_s >= MIN_WINDOW_S
+        if is_enough:
             self._loop_s.accept((clocks.loop_s - since.loop_s) / n_told)
             self._process_s.accept((clocks.process_s - since.process_s) / n_told)
-        if n_told >= MIN_MEASURED or clocks.now_s - since.now_s > WINDOW_S or since is clocks:
+        if is_enough or length_s > WINDOW_S or since is clocks:
             self._window = clocks
 
     def load(self, demand: float = 0.0) -> float:

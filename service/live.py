@@ -76,7 +76,7 @@ class LiveSession(abc.ABC):
         self._config = config = query.config(runtime.settings.vad)
         self._batcher = batcher_of(runtime, query, kept)
         self._socket = socket
-        self._metrics = runtime.metrics
+        self._metrics, self._capacity = runtime.metrics, runtime.capacity
         self._settings = runtime.settings
         self._query = query
         self._request_id = request_id
@@ -119,9 +119,7 @@ class LiveSession(abc.ABC):
     @property
     def demand(self) -> float:
         """Segments a second at real time."""
-        spec = self._batcher.backend.spec
-        rate_hz = spec.features.sample_rate_hz / spec.segments.hop_samples
-        return rate_hz * len(self._config.scored_channels)
+        return self._batcher.backend.spec.segments_hz * len(self._config.scored_channels)
 
     def stop(self, reason: Exception | None = None) -> None:
         """Tell what is scored, then close: by default with 1012, for the service shuts down."""
@@ -380,6 +378,7 @@ class LiveSession(abc.ABC):
                     **self._narrator.segment(segment),
                 )
                 self._metrics.told(segment)
+                self._capacity.segment_told()
                 self._metrics.lag_s.observe(lag_s)
                 send_s = time.perf_counter() - began_s
                 self._metrics.stages(features=timing.features_s, send=send_s)

@@ -164,7 +164,6 @@ class Metrics:
         self.http_s = histogram(
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
-        self.n_told = 0
         """Segments that were told, of streams and files."""
         self.jobs = JobCounts()
         self.registry.register(self.jobs)
@@ -192,7 +191,6 @@ class Metrics:
 
     def told(self, segment: Segment) -> None:
         """Counts a segment that was told."""
-        self.n_told += 1
         self.segments.labels(segment.label or "none", segment.abstain or "none").inc()
 
     def stages(self, **durations_s: float) -> None:

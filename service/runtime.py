@@ -103,6 +103,11 @@ class Runtime:
         )
         self._stalls = StallMeter(self._looked)
         self.webhooks = settings.webhook_sender()
+        self._where_else = (
+            "GET /v1/sessions lists them; behind several replicas ask the one it is at"
+            if shared is None
+            else "a session can be watched where the server has one worker (GLRF_WORKERS=1)"
+        )
         self._models = models
         self._failure: SerError | None = None
         self._batchers: dict[str, Batcher] = {}
@@ -164,7 +169,7 @@ class Runtime:
 
     def _looked(self, stall_s: float) -> None:
         self.metrics.loop_stall_s.observe(stall_s)
-        self.capacity.cpu_used(CpuClocks.read(self.metrics.n_told))
+        self.capacity.cpu_used(CpuClocks.read(self.capacity.n_told))
 
     def _batch_scored(self, n_segments: int, inference_s: float) -> None:
         self.metrics.batch_size.observe(n_segments)
@@ -239,10 +244,7 @@ class Runtime:
         """One of them; raises `SessionUnknown`, for another caller's too."""
         found = [live for live in self.sessions(caller) if live.id == session_id]
         if not found:
-            raise SessionUnknown(
-                "no such session lives in this process",
-                remedy="GET /v1/sessions lists them; behind several replicas ask the one it is at",
-            )
+            raise SessionUnknown("no such session lives in this process", remedy=self._where_else)
         return found[-1]  # the one that went on with it, where its old connection hangs
 
     def teller_to(self, url: str | None, caller: Caller) -> Telling | None:

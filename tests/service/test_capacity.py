@@ -1,7 +1,7 @@
 import pytest
 
 from ser_core.errors import Overloaded
-from service.capacity import MIN_MEASURED, WINDOW_S, Capacity, CpuClocks
+from service.capacity import MIN_MEASURED, MIN_WINDOW_S, WINDOW_S, Capacity, CpuClocks
 
 
 def measured(**costs_s: float) -> Capacity:
@@ -122,3 +122,12 @@ def test_the_clocks_are_those_of_this_thread_and_process() -> None:
     after = CpuClocks.read(5)
     assert after.n_told - before.n_told == 2
     assert 0 < after.loop_s - before.loop_s <= after.process_s - before.process_s + 1e-3
+
+
+def test_a_short_window_says_nothing_yet() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    capacity.cpu_used(CpuClocks(0.0, 0.0, 0, 0.0))
+    capacity.cpu_used(CpuClocks(0.5, 0.5, 100, 0.5))
+    assert capacity.load(2.5) == 0.0
+    capacity.cpu_used(CpuClocks(0.6, 0.6, 150, MIN_WINDOW_S))
+    assert capacity.load(2.5) == pytest.approx(2.5 * 0.6 / 150)
