@@ -6,6 +6,7 @@ handed over (SCM_RIGHTS): the parent never reads a byte of it. It knows neither 
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import secrets
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from service.address import announced, bound
@@ -34,6 +36,8 @@ _WORKER = "from service.pool.worker import run; run()"
 _AT_ONCE = 64
 #: Beyond `shutdown_s`, for the end of the process itself.
 _GRACE_S = 5.0
+#: The status of a worker that has told why it could not serve.
+_SAID_WHY = 1
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +46,13 @@ def run(settings: Settings) -> None:
     """Serves by `settings.workers` processes until SIGTERM or SIGINT.
 
     The first worker is ready before the address is bound, and the others follow: what
-    keeps one from starting is said once, and ends this process with its status.
+    keeps that one from starting is said once, and ends this process with status 1.
     """
     with (
         contextlib.suppress(KeyboardInterrupt),
         unwound_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="glrf-") as folder,
+        _kept_by_cleaners(folder),
     ):
         parent = Parent(settings, Path(folder))
         try:
@@ -64,6 +69,17 @@ def run(settings: Settings) -> None:
                     parent.stop()
         finally:
             parent.stop()
+
+
+@contextlib.contextmanager
+def _kept_by_cleaners(folder: str) -> Iterator[None]:
+    """Whoever clears old files away leaves a locked folder alone (tmpfiles.d(5))."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
 
 
 class Seat:
@@ -114,7 +130,7 @@ class Parent:
         while not first.is_open:
             self._turn()
             if first.process is None:
-                raise SystemExit(1)  # it said why
+                raise SystemExit(_SAID_WHY)
 
     def serve(self, listener: socket.socket) -> None:
         """Gives out connections, for ever."""
@@ -161,17 +177,22 @@ class Parent:
         return self._is_stopping or any(seat.process is None for seat in self._seats)
 
     def _begin(self, seat: Seat) -> None:
+        seat.began_s = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            seat.process = subprocess.Popen(
-                [sys.executable, "-c", _WORKER, str(self._folder), str(seat.index)],
-                env=self._environment,
-                stdin=theirs.fileno(),
-                start_new_session=True,  # Ctrl-C is ours; the worker is told to end
-            )
+            try:
+                seat.process = subprocess.Popen(
+                    [sys.executable, "-c", _WORKER, str(self._folder), str(seat.index)],
+                    env=self._environment,
+                    stdin=theirs.fileno(),
+                    start_new_session=True,  # Ctrl-C is ours; the worker is told to end
+                )
+            except OSError as error:  # no memory, no room for a process: there may be some soon
+                ours.close()
+                self._pause(seat, f"cannot be started ({error})")
+                return
         ours.setblocking(False)
         seat.line, seat.report, seat.n_handed = ours, None, 0
-        seat.began_s = time.monotonic()
         self._selector.register(ours, selectors.EVENT_READ, seat)
 
     def _listen(self) -> None:
@@ -240,26 +261,32 @@ class Parent:
         seat.process = seat.line = seat.report = None
         if self._is_stopping:
             return
+        self._pause(seat, None if status == _SAID_WHY else f"ended with status {status}")
+
+    def _pause(self, seat: Seat, why: str | None) -> None:
+        """The next worker in the place starts in a while, which is longer each time."""
         now_s = time.monotonic()
         seat.pause_s = longer(0.0 if now_s - seat.began_s > STEADY_S else seat.pause_s)
         seat.due_s = now_s + seat.pause_s
         if self._listener is not None:
             log.error(
-                "worker %d ended with status %d; the next starts in %g s",
-                *(seat.index, status, seat.pause_s),
+                "worker %d %s; the next starts in %g s",
+                *(seat.index, why or f"ended with status {_SAID_WHY}", seat.pause_s),
             )
+        elif why is not None:
+            log.error("worker %d %s", seat.index, why)
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
     """The environment of each worker: its share of what is shared, and one set of keys for all."""
-    n = settings.workers
+    n, n_cores = settings.workers, settings.cpus or n_cpus()
     share: dict[str, object] = {
         "workers": 1,
         "jobs_workers": 0,  # the parent runs them
         "max_sessions": -(-settings.max_sessions // n),
         "max_files": -(-settings.max_files // n),
-        "n_threads": min(settings.n_threads, max(1, (os.cpu_count() or 1) // n)),
-        "cpus": (settings.cpus or n_cpus()) / n,
+        "n_threads": min(settings.n_threads, max(1, int(n_cores / n))),
+        "cpus": n_cores / n,
     }
     if settings.checkpoint_keys is None:
         share["checkpoint_keys"] = secrets.token_urlsafe(32)

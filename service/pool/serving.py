@@ -112,7 +112,8 @@ class PoolServer(Server):
         if self._is_leaving:
             return LEAVING
         try:
-            self._runtime.check_room()
+            models = self._runtime.models()
+            self._runtime.check_room(models.default.spec.segments_hz)  # for a stream of one channel
         except SerError:
             return FULL
         return READY

@@ -20,19 +20,22 @@ from service.metrics import Metrics
 _TIMEOUT_S = 2.0
 _END = b"\n"
 
-#: What is no sum. The store of jobs tells every worker the same, and a load is a share.
+#: What is no sum: a load is a share.
 _WITHOUT_SUM: dict[str, Callable[[list[float]], float]] = {
     "glrf_ready": min,
     "glrf_model_info": max,
     "glrf_load": lambda values: sum(values) / len(values),
     "process_start_time_seconds": min,
     "process_max_fds": min,
-    "glrf_jobs": max,
-    "glrf_jobs_finished": max,
-    "glrf_jobs_chunks": max,
-    "glrf_jobs_chunk_seconds": max,
-    "glrf_webhook_attempts": max,
 }
+#: What the store of jobs tells a worker when that is scraped: of it the one asked speaks alone.
+_OF_THE_STORE = (
+    "glrf_jobs",
+    "glrf_jobs_finished",
+    "glrf_jobs_chunks",
+    "glrf_jobs_chunk_seconds",
+    "glrf_webhook_attempts",
+)
 _LASTING = ("counter", "histogram")
 
 
@@ -65,8 +68,10 @@ class Sums:
     async def exposition(self) -> bytes:
         """The sum over all workers, as text."""
         files = [path for path in sorted(self._folder.glob("*.figures")) if path != self._file]
-        told = await asyncio.gather(self._own(), *(self._of(path) for path in files))
-        return await asyncio.to_thread(lambda: _text(_summed(map(_unpacked, told))))
+        own, *others = await asyncio.gather(self._own(), *(self._of(path) for path in files))
+        return await asyncio.to_thread(
+            lambda: _text(_summed([_unpacked(own), *map(_workers_own, map(_unpacked, others))]))
+        )
 
     async def _own(self) -> bytes:
         """The figures of this worker and of those before it; on disk before they are told."""
@@ -122,7 +127,13 @@ def _lasting(path: Path) -> list[Metric]:
     """What outlives a process of the figures in a file; nothing where there is none."""
     if not path.exists():
         return []
-    return [family for family in _unpacked(path.read_bytes()) if family.type in _LASTING]
+    families = _workers_own(_unpacked(path.read_bytes()))
+    return [family for family in families if family.type in _LASTING]
+
+
+def _workers_own(families: Iterable[Metric]) -> list[Metric]:
+    """What a worker counted, without what the store told it."""
+    return [family for family in families if family.name not in _OF_THE_STORE]
 
 
 def _summed(expositions: Iterable[Iterable[Metric]]) -> Iterator[Metric]:

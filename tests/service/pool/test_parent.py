@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from service.pool import parent
 from service.pool.line import FULL, LEAVING, READY, Report
-from service.pool.parent import Seat, worker_environment
+from service.pool.parent import Parent, Seat, worker_environment
 from service.settings import Settings
 from tests.service.running import TIMEOUT_S, converse, listen, pcm
 from tests.synthetic import voice, write_model
@@ -173,6 +174,29 @@ def test_what_keeps_workers_from_starting_is_said_once(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert re.match(r"glrf: model_not_found: .*/nowhere", done.stderr)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("worker", "python", "cause"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", sys.executable, "ended with status -9"),
+        ("", "/nowhere/python", r"cannot be started \(.*No such file"),
+    ],
+)
+def test_a_first_worker_that_cannot_say_why_it_ends_is_told_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    worker: str,
+    python: str,
+    cause: str,
+) -> None:
+    monkeypatch.setattr(parent, "_WORKER", worker)
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(SystemExit) as ended:
+        Parent(Settings(workers=2), tmp_path).start()
+    assert ended.value.code == 1
+    assert re.search(f"worker 0 {cause}", caplog.text)
 
 
 def test_workers_have_their_shares_and_the_same_keys() -> None:

@@ -22,13 +22,15 @@ def values(text: bytes) -> dict[tuple[str, ...], float]:
 
 
 @asynccontextmanager
-async def worker(folder: Path, index: int, n_streams: int) -> AsyncIterator[Sums]:
-    """One that has `n_streams` open and told as many segments."""
+async def worker(
+    folder: Path, index: int, n_streams: int, *, n_chunks: int = 7
+) -> AsyncIterator[Sums]:
+    """One that has `n_streams` open and told as many segments; what the store last told it."""
     metrics = Metrics()
     metrics.ready.set(1)
     metrics.sessions.set(n_streams)
     metrics.load.set(n_streams / 10)
-    metrics.jobs.totals = {"chunks": 7}
+    metrics.jobs.totals = {"chunks": n_chunks}
     for _ in range(n_streams):
         metrics.segments.labels("happy", "none").inc()
         metrics.lag_s.observe(0.001)
@@ -52,6 +54,20 @@ def test_counts_add_up_and_what_is_no_count_does_not(tmp_path: Path) -> None:
                 assert told["glrf_ready",] == 1
                 assert abs(told["glrf_load",] - 0.3) < 1e-9  # of the capacity of both
                 assert told["glrf_jobs_chunks_total",] == 7  # the store's, not the workers'
+
+    asyncio.run(run())
+
+
+def test_of_the_store_the_one_that_is_asked_speaks_alone(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 1, 1, n_chunks=50):
+            pass  # it died when there was more
+        async with (
+            worker(tmp_path, 0, 1, n_chunks=3) as asked,
+            worker(tmp_path, 1, 1, n_chunks=9) as follower,  # asked long ago
+        ):
+            assert values(await asked.exposition())["glrf_jobs_chunks_total",] == 3
+            assert values(await follower.exposition())["glrf_jobs_chunks_total",] == 9
 
     asyncio.run(run())
 
