@@ -15,7 +15,7 @@ TS  := clients/typescript
 # What the service is measured beside, in an environment of its own.
 PEERS := $(VENV)-peers
 
-# docs/training.md has what the shipped model was made with.
+# docs/model-card.md has what the shipped model was made with.
 CONFIG ?= model_export/configs/glrf.toml
 SPLIT  ?= model_export/splits/nemo-ravdess.json
 OUT    ?= runs/glrf

@@ -1,6 +1,6 @@
 """How long a start takes: `glrf serve` until it is ready, `glrf analyze` from its start to its end.
 
-    python benchmarks/cold_start.py
+    python -m benchmarks.cold_start
 
 Medians of several runs, each a process of its own with its files in the page cache, the two in
 turn. *Ready* is the first 200 of `/readyz`, asked for every few milliseconds. CPU seconds (of all
@@ -12,7 +12,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from statistics import median
 import numpy as np
 import soundfile as sf
 
+from benchmarks.processes import free_port, process_cpu_s
 from glrf.demonstration import FOLDER
 
 GLRF = [sys.executable, "-m", "glrf"]
@@ -68,9 +68,7 @@ def write_minute(path: Path) -> None:
 
 def serve_to_ready(folder: str, n_workers: int) -> tuple[float, float]:
     """Seconds on the clock and CPU seconds until `/readyz` says so."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     jobs = {"GLRF_JOBS_WORKERS": str(n_workers), "GLRF_JOBS_DIR": f"{folder}/jobs"}
     began_s = time.perf_counter()
     process = subprocess.Popen(
@@ -84,7 +82,7 @@ def serve_to_ready(folder: str, n_workers: int) -> tuple[float, float]:
             if process.poll() is not None or time.perf_counter() - began_s > TIMEOUT_S:
                 raise SystemExit("glrf serve did not become ready; start it by hand to see why")
             time.sleep(POLL_S)
-        return time.perf_counter() - began_s, cpu_s(process.pid)
+        return time.perf_counter() - began_s, process_cpu_s(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -98,12 +96,6 @@ def is_ready(port: int) -> bool:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
     return False
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def analyze(file: Path) -> tuple[float, float]:

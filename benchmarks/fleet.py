@@ -22,7 +22,7 @@ import numpy as np
 from ser_core.errors import SerError
 
 CHUNK_S = 0.1
-_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+_TEXT, _PING, _PONG = 0x1, 0x9, 0xA
 _MASK = b"\x5a\xc3\x99\x17"
 _READ_BYTES = 1 << 16
 
@@ -54,7 +54,7 @@ def audio_frames(pcm: bytes, chunk_bytes: int) -> list[bytes]:
 class LiveStream:
     """One connection. `offset` is its place in the audio; `answers` are its replies' payloads.
 
-    `sent_s[k]` is when the chunk k was due, and `received_s` when each answer came, both by
+    `due_s[k]` is when the chunk k was due, and `received_s` when each answer came, both by
     `time.monotonic`.
     """
 
@@ -143,7 +143,10 @@ class Fleet:
 
     def _connect(self) -> LiveStream:
         offset = self._offsets[len(self.streams) % len(self._offsets)]
-        connection = socket.create_connection(self._address, timeout=10)
+        try:
+            connection = socket.create_connection(self._address, timeout=10)
+        except OSError as error:
+            raise Refused(f"no connection: {error}", remedy="see the server's log") from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16)).decode()
         connection.sendall(
@@ -198,22 +201,25 @@ class Fleet:
         if stream.unsent:
             stream.unsent += frame
             return
-        try:
-            n = stream.connection.send(frame)
-        except BlockingIOError:
-            n = 0
-        except OSError as error:
-            raise Refused(f"a stream broke: {error}", remedy="see the server's log") from error
+        n = self._written(stream, frame)
         if n < len(frame):
             self.n_blocked += 1
             stream.unsent += frame[n:]
             self._epoll.modify(stream.connection.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _flush(self, stream: LiveStream) -> None:
-        n = stream.connection.send(stream.unsent)
+        n = self._written(stream, stream.unsent)
         del stream.unsent[:n]
         if not stream.unsent:
             self._epoll.modify(stream.connection.fileno(), select.EPOLLIN)
+
+    def _written(self, stream: LiveStream, data: bytes | bytearray) -> int:
+        try:
+            return stream.connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Refused(f"a stream broke: {error}", remedy="see the server's log") from error
 
     def _receive(self, stream: LiveStream, *, is_ending: bool) -> None:
         try:

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -42,6 +41,7 @@ N_OFFSETS = 8
 SETTLE_S = 3.0
 MAX_LATENESS_MS = 20.0
 PROFILE_S = 10
+PY_SPY = Path(sys.executable).with_name("py-spy")
 #: The unloaded run: so much of each stream, so much faster than it is spoken.
 REFERENCE_S, REFERENCE_SPEED = 200.0, 10.0
 SCORE_TOLERANCE = 2e-6
@@ -72,18 +72,24 @@ class Stage:
 
     def verdict(self, target_ms: float) -> Verdict:
         """Whether the target was kept, and nothing is missing or wrong; if not, whose failure."""
-        if self.lag_p99_ms <= target_ms and not self.missing and not self.wrong:
+        if self.wrong:  # no sender can make an answer wrong by being late
+            return "fails"
+        if self.lag_p99_ms <= target_ms and not self.missing:
             return "holds"
         return "generator" if self.sender_late_p99_ms > MAX_LATENESS_MS else "fails"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The result: the most streams within the target, how the search ended, and all stages."""
+    """The result: the most streams within the target, how the search ended, and all stages.
+
+    What a stream takes of memory is `None` where fewer than two stages held before the first that
+    did not.
+    """
 
     target_ms: float
     ramp: Ramp
-    memory_kb_a_stream: float
+    memory_kb_a_stream: float | None
     stages: list[Stage]
 
 
@@ -98,6 +104,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="GLRF_X=Y")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.profile and not PY_SPY.exists():
+        parser.error("--profile needs py-spy: pip install py-spy")
     console = Console(width=160)
     settings = {
         "GLRF_DEVICE": "cpu",
@@ -136,27 +144,31 @@ def main() -> None:
         ramp = most_streams(tried, options.start, resolution=options.resolution)
         limit = Limit(options.target_ms, ramp, kb_a_stream(stages, options.target_ms), stages)
         console.print(
-            f"{ramp.held} streams within {options.target_ms:.0f} ms (ended by {ramp.ended_by}); "
-            f"{limit.memory_kb_a_stream:.0f} kB a stream",
+            f"{ramp.held} streams within {options.target_ms:.0f} ms (ended by {ramp.ended_by})"
+            + (
+                ""
+                if limit.memory_kb_a_stream is None
+                else f"; {limit.memory_kb_a_stream:.0f} kB each"
+            ),
             highlight=False,
         )
+        if options.out is not None:
+            options.out.write_text(json.dumps(asdict(limit), indent=2, allow_nan=False) + "\n")
         if options.profile and ramp.held:
             meter.to(ramp.held * 3 // 4)  # py-spy takes its share of the core
             print_profile(server, fleet, console)
-    if options.out is not None:
-        options.out.write_text(json.dumps(asdict(limit), indent=2) + "\n")
 
 
-def kb_a_stream(stages: list[Stage], target_ms: float) -> float:
+def kb_a_stream(stages: list[Stage], target_ms: float) -> float | None:
     """What a further stream takes, from the stages before the first that did not hold.
 
     After an overload the process keeps the memory of what had queued.
     """
     calm = list(itertools.takewhile(lambda stage: stage.verdict(target_ms) == "holds", stages))
     if len(calm) < 2:
-        return math.nan
+        return None
     first, last = calm[0], calm[-1]
-    return 1024 * (last.memory_mb - first.memory_mb) / (last.n_streams - first.n_streams)
+    return 1000 * (last.memory_mb - first.memory_mb) / (last.n_streams - first.n_streams)
 
 
 class Meter:
@@ -284,7 +296,7 @@ def print_profile(server: LocalServer, fleet: Fleet, console: Console) -> None:
     """Where the server's time goes, by stage of a segment's way, from py-spy's samples."""
     with tempfile.NamedTemporaryFile(suffix=".folded") as folded:
         command = [
-            str(Path(sys.executable).with_name("py-spy")),
+            str(PY_SPY),
             "record",
             "--pid",
             str(server.pid),
@@ -292,9 +304,11 @@ def print_profile(server: LocalServer, fleet: Fleet, console: Console) -> None:
             str(PROFILE_S),
         ]
         command += ["--rate", "250", "--format", "raw", "--output", folded.name]
-        watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while watcher.poll() is None:
             fleet.play(0.5)
+        if watcher.returncode:
+            raise SystemExit("py-spy failed; it may need the right to look into other processes")
         lines = Path(folded.name).read_text().splitlines()
     samples = Counter[str]()
     for text in lines:

@@ -1,6 +1,6 @@
 """What a very long recording takes: memory of all the service's processes, and time.
 
-    python benchmarks/long_file.py --hours 10
+    python -m benchmarks.long_file --hours 10
 
 A call of two channels, mu-law at 8 kHz, in which two synthetic voices take turns, with pauses, is
 made while it is sent to a real server (`POST /v1/files`, answered in lines), which is watched
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import struct
 import threading
 import time
@@ -24,6 +23,7 @@ import httpx
 import numpy as np
 import soundfile as sf
 
+from benchmarks.processes import family, process_cpu_s
 from glrf.local_server import local_server
 from ser_core.features import Float32
 
@@ -179,24 +179,12 @@ class Watch:
         rss_kib = pss_kib = 0
         for pid in family(self._pid):
             with contextlib.suppress(OSError):  # it may have ended
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks = int(fields[11]) + int(fields[12])  # utime and stime of proc(5)
-                self._cpu_s[pid] = ticks / os.sysconf("SC_CLK_TCK")
+                self._cpu_s[pid] = process_cpu_s(pid)
                 for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     name, _, rest = line.partition(":")
                     rss_kib += int(rest.split()[0]) if name == "Rss" else 0
                     pss_kib += int(rest.split()[0]) if name == "Pss" else 0
         return rss_kib * 1024 / 1e6, pss_kib * 1024 / 1e6
-
-
-def family(pid: int) -> list[int]:
-    """A process and its descendants."""
-    found = [pid]
-    for parent in found:
-        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found += [int(child) for child in tasks.read_text().split()]
-    return found
 
 
 if __name__ == "__main__":

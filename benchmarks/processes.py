@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.long_file import family
 from ser_core.errors import NotReady
 
 HOST = "127.0.0.1"
@@ -32,14 +31,32 @@ def pinned(cpu: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in tasks.read_text().split()]
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) from the third on, the first two being the number and the name."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def process_cpu_s(pid: int) -> float:
+    """User and system time of all threads of a process. Raises `OSError` where there is none."""
+    return sum(int(ticks) for ticks in _stat(pid)[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
 def tree_cpu_s(pid: int) -> float:
     """User and system time of a process, its descendants, and those of them that have ended."""
     ticks = 0
     for one in family(pid):
         with contextlib.suppress(OSError):  # it may have ended
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            # utime, stime, and both of children that were waited for: proc(5).
-            ticks += sum(int(value) for value in fields[11:15])
+            ticks += sum(int(value) for value in _stat(one)[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -116,7 +133,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _began(pid: int) -> str | None:
     """When a process began, in ticks since boot: with its number, what it is known by."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return _stat(pid)[19]
     except OSError:
         return None
 

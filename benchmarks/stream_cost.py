@@ -1,6 +1,6 @@
 """What a stream costs the server, beside the bare model and the bare features.
 
-    glrf bench        or        python benchmarks/stream_cost.py
+    glrf bench
 
 In one run: the server in a process of its own serves real-time streams of 100 ms chunks (the demo
 clip, each stream at another offset, the streams spread evenly over one 0.4 s hop); its CPU time is
@@ -311,7 +311,3 @@ def show(cost: Cost, console: Console) -> None:
         f"result received); stall of the event loop p99 at most {cost.stall_p99_ms:.0f} ms",
         highlight=False,
     )
-
-
-if __name__ == "__main__":
-    main()

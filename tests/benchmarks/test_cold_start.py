@@ -1,7 +1,9 @@
 """The benchmark of starts measures what it says."""
 
 import runpy
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,17 @@ def test_each_command_has_its_row(
 def test_a_server_is_ready_when_it_says_so() -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "cold_start.py"))
     assert not script["is_ready"](1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for status, is_ready in ((b"200 OK", True), (b"503 Service Unavailable", False)):
+            answer = b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n"
+            teller = threading.Thread(target=_answer, args=(listener, answer))
+            teller.start()
+            assert script["is_ready"](listener.getsockname()[1]) is is_ready
+            teller.join()
+
+
+def _answer(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(answer)
