@@ -28,8 +28,10 @@ n_mfcc = 32
 speeds = [1.0]
 """
 _CONFIGS: Final = {
-    "glrf": """
+    "glrf-bands": """
 [network]
+stem = "bands"
+stem_channels = [4, 8]
 channels = 16
 n_blocks = 2
 n_heads = 2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from model_export.catalogue import ABLATIONS, OURS, PEERS, ROWS, K, Row, spoken
+from model_export.catalogue import ABLATIONS, OURS, PEERS, PLAIN, ROWS, K, Row, spoken
 from model_export.ledger import Ledger
 from model_export.margins import METRICS, Margin, Metric, margins
 from model_export.markdown import (
@@ -30,11 +30,12 @@ _NOT_COMPARABLE: Final = (
 
 def peers(ledger: Ledger) -> str:
     """Table 2: each peer by corpus, what it takes, and GLRF's margin over it."""
-    rows = [OURS, *PEERS]
+    rows = [OURS, PLAIN, *PEERS]
     blocks = [who_wins(ledger)]
     for corpus in ledger.corpora:
         blocks += [f"### {spoken(corpus)}", scores(ledger, rows, corpus)]
-        blocks += [f"GLRF's margin over each on {corpus}:", _margin_table(ledger, corpus)]
+        blocks += [f"GLRF's margin over each on {corpus}:"]
+        blocks += [_margin_table(ledger, OURS, [PLAIN, *PEERS], corpus)]
     blocks += [
         "### What each is",
         table(
@@ -60,9 +61,12 @@ def ablations(ledger: Ledger) -> str:
 
 
 def _with_paper(ledger: Ledger, rows: list[Row], head: str) -> str:
-    blocks: list[str] = []
+    blocks = [f"Of {PLAIN.name} (`{PLAIN.experiment}`), the cheaper of the two to train."]
+    others = [row for row in rows if row.experiment != PLAIN.experiment]
     for corpus in ledger.corpora:
         blocks += [f"### {spoken(corpus)}", scores(ledger, rows, corpus, head)]
+        blocks += [f"Its margin over each on {corpus}, on the folds that both have:"]
+        blocks += [_margin_table(ledger, PLAIN, others, corpus)]
     return "\n\n".join(
         [
             *blocks,
@@ -193,10 +197,10 @@ def _file(sha256: str) -> str:
     return f" (`{name}`)" if name else ""
 
 
-def _margin_table(ledger: Ledger, corpus: str) -> str:
+def _margin_table(ledger: Ledger, ours: Row, rows: Sequence[Row], corpus: str) -> str:
     lines: list[list[str]] = []
-    for row in PEERS:
-        found = margins(ledger, OURS.experiment, row.experiment, corpus)
+    for row in rows:
+        found = margins(ledger, ours.experiment, row.experiment, corpus)
         figures = [_margin(found[name]) if name in found else NONE for name in METRICS]
         one = next(iter(found.values()), None)
         drawn = MISSING if one is None else f"{one.n} {one.unit}"

@@ -13,7 +13,7 @@ from tests.model_export.ledgers import write_experiment
 
 @pytest.fixture
 def ledger(tmp_path) -> Ledger:
-    write_experiment(tmp_path, "glrf", 0.7, with_conditions=True)
+    write_experiment(tmp_path, "glrf-bands", 0.7, with_conditions=True)
     write_experiment(tmp_path, "glam", 0.5)
     return read_ledger(tmp_path)
 
@@ -31,7 +31,7 @@ def test_a_condition_costs_what_the_same_cell_had_clean(ledger):
 
 
 def test_a_clean_figure_of_the_cell_goes_before_its_metrics(ledger):
-    cell = ledger.of("glrf")[0]
+    cell = ledger.of("glrf-bands")[0]
     before = loss("car-0db", "nemo")(cell)
     assert before == pytest.approx(0.15)
     cell.conditions["clean"] = {"nemo": {"ua": 0.9, "n": 10}}
@@ -42,7 +42,7 @@ def test_a_clean_figure_of_the_cell_goes_before_its_metrics(ledger):
 
 
 def test_a_condition_of_some_folds_says_so(tmp_path, ledger):
-    path = cell_path(tmp_path, "glrf", 1, 2)
+    path = cell_path(tmp_path, "glrf-bands", 1, 2)
     content = json.loads(path.read_text())
     del content["conditions"]["car-0db"]
     path.write_text(json.dumps(content))
@@ -50,12 +50,12 @@ def test_a_condition_of_some_folds_says_so(tmp_path, ledger):
 
 
 def test_no_conditions_are_missing(tmp_path):
-    write_experiment(tmp_path, "glrf", 0.7)
+    write_experiment(tmp_path, "glrf-bands", 0.7)
     assert breakdowns.conditions(read_ledger(tmp_path)).startswith("*missing*")
 
 
 def test_recalls_average_to_ua(ledger):
-    cell = ledger.of("glrf")[0]
+    cell = ledger.of("glrf-bands")[0]
     recalls = [recall("nemo", label)(cell) for label in LABELS]
     assert np.mean([r for r in recalls if r is not None]) == pytest.approx(
         cell.metrics["corpora"]["nemo"]["ua"]
@@ -67,7 +67,7 @@ def test_recalls_average_to_ua(ledger):
 
 
 def test_confusion_is_shares_of_the_reference(ledger):
-    cells = ledger.of("glrf")
+    cells = ledger.of("glrf-bands")
     assert labels_of(cells, "mine") == ["angry", "neutral", "sad"]
     shares = confusion(cells, "mine", ["angry", "neutral", "sad"])
     assert shares is not None
@@ -88,5 +88,5 @@ def test_the_spread_of_speakers(ledger):
 
 
 def test_speakers_need_logits(tmp_path):
-    write_experiment(tmp_path, "glrf", 0.7, with_logits=False)
+    write_experiment(tmp_path, "glrf-bands", 0.7, with_logits=False)
     assert row(breakdowns.speakers(read_ledger(tmp_path)), "GLRF on nemo")[2:] == ["*missing*"] * 5

@@ -11,7 +11,7 @@ RESULTS = Path(model_export.__file__).parent / "results"
 
 
 def test_the_same_cells_give_the_same_page(tmp_path):
-    write_experiment(tmp_path / "cells", "glrf", 0.7, seeds=(1, 2), with_conditions=True)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7, seeds=(1, 2), with_conditions=True)
     write_experiment(tmp_path / "cells", "glam", 0.5, folds=(0, 1))
     pages = []
     for name in ("one", "two"):
@@ -25,7 +25,7 @@ def test_the_same_cells_give_the_same_page(tmp_path):
 
 
 def test_figures_stand_beside_the_page_and_its_links_lead_somewhere(tmp_path):
-    write_experiment(tmp_path / "cells", "glrf", 0.7)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7)
     page = write_report(tmp_path / "cells", tmp_path / "RESULTS.md").path.read_text()
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
     assert images
@@ -46,11 +46,11 @@ def test_no_cells_make_a_page_without_figures(tmp_path):
 
 
 def test_every_experiment_is_somewhere_with_its_config_and_split(tmp_path):
-    write_experiment(tmp_path / "cells", "glrf", 0.7)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7)
     write_experiment(tmp_path / "cells", "try-7", 0.7)
     page = write_report(tmp_path / "cells", tmp_path / "RESULTS.md").path.read_text()
     runs = page.split("## What was run")[1]
-    for name in ("glrf", "try-7"):
+    for name in ("glrf-bands", "try-7"):
         line = next(line for line in runs.splitlines() if line.startswith(f"| `{name}` |"))
         assert "`55555555`" in line
         assert "2026-01-01 | 2026-01-03 | 3 of 3 folds" in line
@@ -59,7 +59,7 @@ def test_every_experiment_is_somewhere_with_its_config_and_split(tmp_path):
 
 
 def test_the_page_tells_which_cells_it_was_written_from(tmp_path):
-    write_experiment(tmp_path / "cells", "glrf", 0.7)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7)
     page = write_report(tmp_path / "cells", tmp_path / "RESULTS.md").path.read_text()
     assert cells_told(page) == digest((tmp_path / "cells").rglob("*.json"))
     assert cells_told("# Results") is None

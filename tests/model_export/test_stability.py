@@ -21,7 +21,7 @@ def said(reference: int, *labels: int, speaker: str = "a", strength: float = 0.8
 
 @pytest.fixture
 def ledger(tmp_path) -> Ledger:
-    write_experiment(tmp_path, "glrf", 0.7)
+    write_experiment(tmp_path, "glrf-bands", 0.7)
     return read_ledger(tmp_path)
 
 
@@ -65,7 +65,7 @@ def test_a_stream_goes_on_over_recordings_of_one_speaker():
 
 
 def test_a_corpus_is_decided_among_its_own_labels(ledger):
-    (cell, *_) = ledger.of("glrf")
+    (cell, *_) = ledger.of("glrf-bands")
     logits = load_logits(ledger.folder, cell)
     assert logits is not None
     recordings = spoken_of(logits, "mine", CORPORA["mine"])
@@ -91,5 +91,5 @@ def test_the_section(ledger):
 
 
 def test_without_logits_it_is_missing(tmp_path):
-    write_experiment(tmp_path, "glrf", 0.7, with_logits=False)
+    write_experiment(tmp_path, "glrf-bands", 0.7, with_logits=False)
     assert stability.stability(read_ledger(tmp_path)).startswith("*missing*")

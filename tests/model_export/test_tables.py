@@ -1,11 +1,12 @@
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 import model_export
 from model_export import tables
-from model_export.catalogue import ABLATIONS, OURS, PEERS, ROWS, SHIPPED, K, shown
+from model_export.catalogue import ABLATIONS, OURS, PEERS, PLAIN, ROWS, SHIPPED, K, shown
 from model_export.ledger import Ledger, read_ledger
 from model_export.margins import Margin
 from model_export.markdown import count, listed, percent, points, spread_percent, table
@@ -15,11 +16,12 @@ from tests.model_export.ledgers import write_experiment
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    write_experiment(tmp_path, "glrf", 0.7, seeds=(1, 2))
+    write_experiment(tmp_path, "glrf-bands", 0.7, seeds=(1, 2))
     write_experiment(tmp_path, "light-sernet", 0.4)
     write_experiment(tmp_path, "aa-cnn", 0.95, folds=(0, 1))
     write_experiment(tmp_path, "egemaps-svm", 0.4, with_logits=False)
-    write_experiment(tmp_path, "glrf-k10", 0.6)
+    write_experiment(tmp_path, "glrf", 0.9)
+    write_experiment(tmp_path, "glrf-k10", 0.6, folds=(0, 1))
     write_experiment(tmp_path, "try-7", 0.6)
     return tmp_path
 
@@ -47,13 +49,13 @@ def test_figures_as_text():
 
 def test_every_row_of_the_issue_is_there():
     assert list(K) == [10, 30, 50, 70, 90, 100]
-    assert K[70].experiment == OURS.experiment == ABLATIONS[0].experiment
+    assert K[70].experiment == PLAIN.experiment == ABLATIONS[0].experiment
     assert len(PEERS) == 8
-    assert len(ABLATIONS) == 5
+    assert len(ABLATIONS) == 6
     assert shown("glrf-k10") == "GLRF, k = 10"
     assert shown("glrf-k100") == "GLRF, k = 100"
     assert shown("my-own") == "my-own"
-    rows = (OURS, SHIPPED, *PEERS, *K.values(), *ABLATIONS)
+    rows = (OURS, PLAIN, SHIPPED, *PEERS, *K.values(), *ABLATIONS)
     assert {row.experiment for row in rows} == set(ROWS)
 
 
@@ -68,7 +70,7 @@ def test_a_peer_that_wins_is_named_first(ledger):
 
 
 def test_no_win_is_claimed_or_denied_without_cells(tmp_path):
-    write_experiment(tmp_path, "glrf", 0.7)
+    write_experiment(tmp_path, "glrf-bands", 0.7)
     assert "nothing can be said of who wins" in tables.who_wins(read_ledger(tmp_path))
 
 
@@ -90,6 +92,18 @@ def test_missing_cells_are_told(ledger):
     assert line(text, "| AA-CNN |").endswith("| 2 of 3 folds |")
     assert line(text, "| GLRF |").endswith("| 6 of 6 cells (2 seeds) |")
     assert "*missing*" in line(text.split("GLRF's margin over each")[1], "| GLAM |")
+
+
+def test_an_ablation_stands_beside_the_same_folds_of_what_it_is_taken_from(ledger):
+    margin = line(tables.k(ledger).split("Its margin over each")[1], "| 10 |")
+    wa, low, high = (float(x.replace("−", "-")) for x in re.findall(r"[+−][\d.]+", margin)[:3])
+    ours, theirs = (
+        [cell.metrics["corpora"]["mine"]["wa"] for cell in ledger.of(name)[:2]]
+        for name in ("glrf", "glrf-k10")
+    )
+    assert wa == pytest.approx(50 * (sum(ours) - sum(theirs)), abs=0.06)
+    assert low <= wa <= high
+    assert "| 70 |" not in tables.k(ledger).split("Its margin over each")[1].split("###")[0]
 
 
 def test_a_row_has_mean_and_spread_of_the_cells(ledger):
@@ -116,8 +130,8 @@ def test_the_papers_figures_stand_apart_and_are_marked(ledger):
 
 
 def test_a_table_tells_command_seeds_and_split(ledger):
-    text = tables.origin(ledger, ["glrf", "light-sernet", "aa-cnn", "glam"])
-    assert "Split `555555555555`, seeds 1,2: glrf." in text
+    text = tables.origin(ledger, ["glrf-bands", "light-sernet", "aa-cnn", "glam"])
+    assert "Split `555555555555`, seeds 1,2: glrf-bands." in text
     assert "seeds 1: light-sernet and aa-cnn." in text
     assert "    for name in light-sernet aa-cnn; do glrf crossval --config" in text
     assert "glam" not in text
@@ -135,10 +149,10 @@ def test_a_committed_split_is_found_by_its_hash():
 
 def test_an_experiment_of_no_table_is_told_too(ledger):
     assert "| `try-7` |" in tables.other(ledger)
-    assert "glrf" not in tables.other(ledger).split("Split")[0]
-    assert tables.other(Ledger(ledger.folder, {"glrf": ledger.of("glrf")})) == "None."
+    assert "glrf-bands" not in tables.other(ledger).split("Split")[0]
+    assert tables.other(Ledger(ledger.folder, {"glrf-bands": ledger.of("glrf-bands")})) == "None."
 
 
 def test_a_command_names_the_teacher_where_there_is_one():
     assert "--teacher embeddings.npz" in tables.command(["glrf-distilled"], "0" * 64, "1")
-    assert "--teacher" not in tables.command(["glrf", "aa-cnn"], "0" * 64, "1,2")
+    assert "--teacher" not in tables.command(["glrf-bands", "aa-cnn"], "0" * 64, "1,2")
