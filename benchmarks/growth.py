@@ -22,7 +22,7 @@ import soundfile as sf
 from rich.console import Console
 
 from benchmarks.fleet import Fleet, audio_frames
-from benchmarks.processes import pinned, tree_cpu_s
+from benchmarks.processes import UNREFUSING, pinned, tree_cpu_s
 from benchmarks.streams import clip_pcm
 from glrf.local_server import LocalServer, local_server
 from ser_core.resample import Resampler
@@ -52,7 +52,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     console = Console()
-    settings = {"GLRF_DEVICE": "cpu", "GLRF_MAX_SESSIONS": "5000", "GLRF_MAX_LOAD": "0"}
     cores = os.sched_getaffinity(0)
     points: list[Point] = []
 
@@ -62,7 +61,7 @@ def main() -> None:
 
     with contextlib.ExitStack() as stack:
         with pinned(options.server_core):
-            server = stack.enter_context(local_server(settings))
+            server = stack.enter_context(local_server(UNREFUSING))
         os.sched_setaffinity(0, cores - {options.server_core} or cores)
         clip = np.frombuffer(clip_pcm(), "<i2").astype(np.float32) / 32768
         console.print("| axis | value | CPU ms a second of audio |\n| --- | --- | --- |")

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet import CHUNK_S, Fleet, Refused, audio_frames
-from benchmarks.processes import pinned, tree_cpu_s, tree_memory_mb
+from benchmarks.processes import UNREFUSING, pinned, tree_cpu_s, tree_memory_mb
 from benchmarks.ramp import Ramp, Verdict, most_streams
 from benchmarks.stage import stage_of
 from benchmarks.streams import CHUNK_BYTES, HOP_S, clip_pcm
@@ -107,12 +107,7 @@ def main() -> None:
     if options.profile and not PY_SPY.exists():
         parser.error("--profile needs py-spy: pip install py-spy")
     console = Console(width=160)
-    settings = {
-        "GLRF_DEVICE": "cpu",
-        "GLRF_MAX_SESSIONS": "5000",
-        "GLRF_MAX_LOAD": "0",  # what is measured must not be refused
-        **dict(one.split("=", 1) for one in options.set),
-    }
+    settings = UNREFUSING | dict(one.split("=", 1) for one in options.set)
     cores = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
         with pinned(options.server_core):

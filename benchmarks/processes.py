@@ -15,6 +15,8 @@ from ser_core.errors import NotReady
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[1]
+#: Of a server of ours that must not refuse what is measured.
+UNREFUSING = {"GLRF_DEVICE": "cpu", "GLRF_MAX_SESSIONS": "100000", "GLRF_MAX_LOAD": "0"}
 
 _STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.1

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.fleet import Fleet, Refused
-from benchmarks.processes import HOST, ROOT, environment, free_port, pinned, running
+from benchmarks.processes import HOST, ROOT, UNREFUSING, environment, free_port, pinned, running
 from benchmarks.streams import (
     QUERY,
     WINDOW_BYTES,
@@ -108,14 +108,9 @@ PEERS = (
 
 @contextmanager
 def this_service(cpu: int) -> Iterator[Running]:
-    """`glrf serve` on one CPU, with limits that do not refuse what is to be measured."""
-    settings = {
-        "GLRF_DEVICE": "cpu",
-        "GLRF_MAX_SESSIONS": "100000",
-        "GLRF_MAX_LOAD": "0",
-    }
+    """`glrf serve` on one CPU."""
     with pinned(cpu):
-        serving = local_server(settings)
+        serving = local_server(UNREFUSING)
         server = serving.__enter__()
     try:
         yield Running(server.pid, partial(websocket_stage, server.url))
