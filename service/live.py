@@ -151,17 +151,20 @@ class LiveSession(abc.ABC):
         reason = "internal_error"
         try:
             reason = await self._serve()
-        except WebSocketDisconnect:
+        except WebSocketDisconnect as error:
             reason = self._reason_of_leaving()
+            _let_go(error)
         except SerError as error:
             reason = error.code
             self._metrics.refused(reason)
             await self._end_with(error)
+            _let_go(error)
         except Exception as error:
             log.exception("session %s failed (request %s)", self.id, self._request_id)
             failure = problems.internal_error(error)
             self._metrics.refused(failure.code)
             await self._end_with(failure)
+            _let_go(error)
         finally:
             self._pump.cancel()
             await self._tell_closed(reason)
@@ -472,3 +475,14 @@ async def _first_failure(reader: "asyncio.Task[None]", writer: "asyncio.Task[Non
     for task in (reader, writer):
         if task.done():
             task.result()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drops the tracebacks of an error that was dealt with.
+
+    They hold frames, which hold the tasks that hold the error: a circle with the whole session in
+    it, in memory until a full garbage collection, and those come seldom.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__

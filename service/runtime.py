@@ -134,11 +134,12 @@ class Runtime:
         while True:
             await asyncio.sleep(KEYS_POLL_S)
             self.access.keys.refresh()
-            for stream in list(self._streams):
-                if not self.access.is_current(stream.caller):
-                    stream.stop(
-                        Unauthenticated("the API key was revoked", remedy="use another key")
-                    )
+            self._end_revoked()
+
+    def _end_revoked(self) -> None:
+        for stream in list(self._streams):
+            if not self.access.is_current(stream.caller):
+                stream.stop(Unauthenticated("the API key was revoked", remedy="use another key"))
 
     async def _load(self) -> None:
         try:

@@ -67,6 +67,10 @@ async def stream_without_upgrade() -> None:
     raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
+def _not_at_once(_: bytes) -> bool:
+    return False
+
+
 class Stream(LiveSession):
     """A session whose client speaks the wire contract; it can go on from a checkpoint."""
 
@@ -85,7 +89,7 @@ class Stream(LiveSession):
         self._head = b"" if kept is None else bytes(SNIFF_BYTES)
         self._checkpoints = Checkpoints(runtime, self._batcher, query, self._config, self.id)
         self._cut_off: SerError | None = None
-        self._write_at_once: Callable[[bytes], bool] = lambda _: False
+        self._write_at_once: Callable[[bytes], bool] = _not_at_once
 
     async def _open(self) -> None:
         extensions = self._socket.scope.setdefault("extensions", {})
@@ -95,6 +99,14 @@ class Stream(LiveSession):
         self._write_at_once = extensions.get("glrf.write", self._write_at_once)
         spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
         await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
+
+    async def run(self) -> None:
+        """As any session; then it and the connection let go of each other."""
+        try:
+            await super().run()
+        finally:
+            self._write_at_once = _not_at_once
+            self._socket.scope["extensions"].clear()
 
     async def _drain(self, writer: "asyncio.Task[None]") -> None:
         """And from where to go on elsewhere."""

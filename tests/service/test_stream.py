@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import gc
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,12 +9,13 @@ import httpx
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ser_core.labels import LABELS
 from ser_core.smoothing import DEFAULT_HOLDS, DEFAULT_SMOOTHING
 from service.registry import ModelRegistry
 from service.settings import Settings
+from service.stream import Stream
 from tests.service.running import (
     TIMEOUT_S,
     GatedBackend,
@@ -313,3 +316,35 @@ def test_opus_packets_are_heard_and_bad_ones_told(server: RunningServer) -> None
     assert transcript.close_code == 1000
     assert len(transcript.of("segment")) >= 6
     assert transcript.messages[-1]["usage"]["dropped_ms"] == 60
+
+
+@pytest.mark.parametrize("end", ["close", "leave", "too long a frame", "idle"])
+def test_a_session_that_has_ended_is_out_of_memory_without_a_search_for_garbage(
+    settings: Settings, end: str
+) -> None:
+    async def run(url: str) -> None:
+        async with asyncio.timeout(TIMEOUT_S), connect(url, compression=None) as client:
+            await client.send(pcm(voice(16_000 * 3)))
+            while json.loads(await client.recv())["type"] != "segment":
+                pass
+            match end:
+                case "close":
+                    await client.send('{"type": "close"}')
+                case "leave":
+                    client.transport.abort()
+                case "too long a frame":
+                    await client.send(bytes(2**20 + 2))
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await client.recv()
+
+    impatient = settings.model_copy(update={"idle_timeout_s": 1.0})
+    with RunningServer(impatient) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        gc.collect()
+        gc.disable()
+        try:
+            asyncio.run(run(server.stream_url))
+            server.wait_until(lambda: not any(type(x) is Stream for x in gc.get_objects()))
+        finally:
+            gc.enable()
