@@ -115,6 +115,7 @@ def live(
         return 1000 * (tree_cpu_s(server.pid) - cpu_s) / wall_s / n_streams
     finally:
         fleet.close()
+        time.sleep(SETTLE_S)  # what had queued by then is scored, or the next would be refused
 
 
 def file(server: LocalServer, clip: np.ndarray, minutes: int) -> float:
