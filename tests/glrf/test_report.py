@@ -11,7 +11,7 @@ from tests.model_export.ledgers import write_experiment
 
 
 def test_it_writes_the_page_and_says_what_it_is_made_of(cli: CliRunner, tmp_path: Path) -> None:
-    write_experiment(tmp_path / "cells", "glrf", 0.7)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7)
     out = tmp_path / "RESULTS.md"
     done = cli.invoke(app, ["report", f"--results={tmp_path / 'cells'}", f"--out={out}"])
     assert done.exit_code == 0, done.output
@@ -38,7 +38,7 @@ def test_what_cannot_be_read_is_one_line(
 
 
 def test_a_folder_that_is_not_there_yet_is_made(cli: CliRunner, tmp_path: Path) -> None:
-    write_experiment(tmp_path / "cells", "glrf", 0.7)
+    write_experiment(tmp_path / "cells", "glrf-bands", 0.7)
     out = tmp_path / "new/RESULTS.md"
     done = cli.invoke(app, ["report", f"--results={tmp_path / 'cells'}", f"--out={out}"])
     assert done.exit_code == 0, done.output
