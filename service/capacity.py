@@ -33,20 +33,16 @@ def n_cpus() -> int:
 
 
 class CpuClocks(NamedTuple):
-    """CPU seconds of the event loop's thread and of the process, and segments told to streams.
-
-    All since any one moment; `now_s` is `time.monotonic`.
-    """
+    """CPU seconds of the event loop's thread and of the process, and `time.monotonic`."""
 
     loop_s: float
     process_s: float
-    n_told: int
     now_s: float
 
     @classmethod
-    def read(cls, n_told: int) -> "CpuClocks":
+    def read(cls) -> "CpuClocks":
         """As they stand now; to be called on the event loop."""
-        return cls(time.thread_time(), time.process_time(), n_told, time.monotonic())
+        return cls(time.thread_time(), time.process_time(), time.monotonic())
 
 
 class _Mean:
@@ -74,14 +70,13 @@ class Capacity:
         self._batch_s: dict[int, _Mean] = {}
         self._n_cpus = n_cpus
         self._loop_s, self._process_s = _Mean(CPU_WEIGHT), _Mean(CPU_WEIGHT)
-        self._window: CpuClocks | None = None
+        self._window: CpuClocks | None = None  # how they stood when it began
+        self._n_told = 0  # in it
         self._demand = 0.0
-        #: Segments that were told to streams.
-        self.n_told = 0
 
     def segment_told(self) -> None:
         """A stream was told a segment."""
-        self.n_told += 1
+        self._n_told += 1
 
     def batch_scored(self, n_segments: int, inference_s: float) -> None:
         """What a batch took in its thread."""
@@ -94,13 +89,13 @@ class Capacity:
         What else the process does, files for one, counts as if its streams cost it.
         """
         since = self._window or clocks
-        n_told, length_s = clocks.n_told - since.n_told, clocks.now_s - since.now_s
-        is_enough = n_told >= MIN_MEASURED and length_s >= MIN_WINDOW_S
+        length_s = clocks.now_s - since.now_s
+        is_enough = self._n_told >= MIN_MEASURED and length_s >= MIN_WINDOW_S
         if is_enough:
-            self._loop_s.accept((clocks.loop_s - since.loop_s) / n_told)
-            self._process_s.accept((clocks.process_s - since.process_s) / n_told)
+            self._loop_s.accept((clocks.loop_s - since.loop_s) / self._n_told)
+            self._process_s.accept((clocks.process_s - since.process_s) / self._n_told)
         if is_enough or length_s > WINDOW_S or since is clocks:
-            self._window = clocks
+            self._window, self._n_told = clocks, 0
 
     def load(self, demand: float = 0.0) -> float:
         """Expected load with `demand` segments a second more than now."""

@@ -164,7 +164,6 @@ class Metrics:
         self.http_s = histogram(
             "glrf_http_request_seconds", "Time of HTTP requests by route", _HTTP_BUCKETS_S, "route"
         )
-        """Segments that were told, of streams and files."""
         self.jobs = JobCounts()
         self.registry.register(self.jobs)
         # A labelled child is found by a locked look-up: keep those of the hot path.

@@ -170,7 +170,7 @@ class Runtime:
 
     def _looked(self, stall_s: float) -> None:
         self.metrics.loop_stall_s.observe(stall_s)
-        self.capacity.cpu_used(CpuClocks.read(self.capacity.n_told))
+        self.capacity.cpu_used(CpuClocks.read())
 
     def _batch_scored(self, n_segments: int, inference_s: float) -> None:
         self.metrics.batch_size.observe(n_segments)

@@ -67,10 +67,6 @@ async def stream_without_upgrade() -> None:
     raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
-def _not_at_once(_: bytes) -> bool:
-    return False
-
-
 class Stream(LiveSession):
     """A session whose client speaks the wire contract; it can go on from a checkpoint."""
 
@@ -89,7 +85,7 @@ class Stream(LiveSession):
         self._head = b"" if kept is None else bytes(SNIFF_BYTES)
         self._checkpoints = Checkpoints(runtime, self._batcher, query, self._config, self.id)
         self._cut_off: SerError | None = None
-        self._write_at_once: Callable[[bytes], bool] = _not_at_once
+        self._write_at_once: Callable[[bytes], bool] = lambda _: False
 
     async def _open(self) -> None:
         extensions = self._socket.scope.setdefault("extensions", {})
@@ -105,7 +101,6 @@ class Stream(LiveSession):
         try:
             await super().run()
         finally:
-            self._write_at_once = _not_at_once
             self._socket.scope["extensions"].clear()
 
     async def _drain(self, writer: "asyncio.Task[None]") -> None:

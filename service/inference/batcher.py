@@ -86,7 +86,9 @@ class Batcher:
     def start(self) -> None:
         """Starts the workers on the running event loop."""
         self._threads = ThreadPoolExecutor(
-            self._n_workers, "inference", initializer=self.backend.enter_thread
+            self._n_workers,
+            thread_name_prefix="inference",
+            initializer=self.backend.enter_thread,
         )
         # Threads begin with their first task: no client is to wait for that.
         all_are_there = threading.Barrier(self._n_workers)

@@ -261,19 +261,19 @@ class Parent:
         seat.process = seat.line = seat.report = None
         if self._is_stopping:
             return
-        self._pause(seat, None if status == _SAID_WHY else f"ended with status {status}")
+        self._pause(seat, f"ended with status {status}", is_told=status == _SAID_WHY)
 
-    def _pause(self, seat: Seat, why: str | None) -> None:
-        """The next worker in the place starts in a while, which is longer each time."""
+    def _pause(self, seat: Seat, why: str, *, is_told: bool = False) -> None:
+        """The next worker in the place starts in a while, which is longer each time.
+
+        Before there is an address nobody follows, and what the worker told itself is told once.
+        """
         now_s = time.monotonic()
         seat.pause_s = longer(0.0 if now_s - seat.began_s > STEADY_S else seat.pause_s)
         seat.due_s = now_s + seat.pause_s
         if self._listener is not None:
-            log.error(
-                "worker %d %s; the next starts in %g s",
-                *(seat.index, why or f"ended with status {_SAID_WHY}", seat.pause_s),
-            )
-        elif why is not None:
+            log.error("worker %d %s; the next starts in %g s", seat.index, why, seat.pause_s)
+        elif not is_told:
             log.error("worker %d %s", seat.index, why)
 
 

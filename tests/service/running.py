@@ -225,7 +225,7 @@ def wav(samples: Float32, rate_hz: int = 16_000, subtype: str = "PCM_16") -> byt
     return file.getvalue()
 
 
-def assert_same_document(one: object, other: object, tolerance: float = 1e-5) -> None:
+def assert_same_document(one: object, other: object, tolerance: float = 2e-6) -> None:
     """Two JSON documents, equal but for the last bits of numbers.
 
     Segments may have met in batches of different sizes, which may round otherwise.
