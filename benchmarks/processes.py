@@ -62,13 +62,16 @@ def tree_cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def tree_memory_mb(pid: int) -> float:
-    """Proportional share (PSS) of a process and its descendants: what they share counts once."""
+def tree_memory_mb(pid: int, kind: str = "Pss") -> float:
+    """Proportional share (PSS) of a process and its descendants: what they share counts once.
+
+    `Pss_Anon` is without files, code above all, whose share falls whenever another process maps it.
+    """
     kib = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(f"{kind}:"):
                     kib += int(line.split()[1])
     return kib * 1024 / 1e6
 

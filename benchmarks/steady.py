@@ -3,8 +3,8 @@
     python -m benchmarks.steady [--streams 40] [--minutes 30] [--out FILE]
 
 Real-time streams of 16 kHz PCM for so long; each minute a quarter of them ends and as many begin.
-Prints the proportional share (PSS) of the server's processes once a minute, and the slope of a line
-through the second half, in kB an hour.
+Prints the anonymous memory of the server's processes once a minute (its proportional share, PSS, so
+that what they share counts once), and the slope of a line through the second half, in kB an hour.
 """
 
 import argparse
@@ -45,14 +45,14 @@ def main() -> None:
     with local_server({"GLRF_DEVICE": "cpu"}) as server:
         fleet = Fleet(server.url, "sample_rate=16000", frames, offsets)
         try:
-            print("| minute | PSS MB | CPU ms a stream-second |\n| --- | --- | --- |")
+            print("| minute | MB | CPU ms a stream-second |\n| --- | --- | --- |")
             for minute in range(1, options.minutes + 1):
                 fleet.open(options.streams - len(fleet.streams))
                 cpu_s, begin_s = tree_cpu_s(server.pid), time.monotonic()
                 fleet.play(MINUTE_S)
                 cpu_s, took_s = tree_cpu_s(server.pid) - cpu_s, time.monotonic() - begin_s
                 cpu_ms = 1000 * cpu_s / took_s / options.streams
-                seen.append(Minute(minute, tree_memory_mb(server.pid), cpu_ms))
+                seen.append(Minute(minute, tree_memory_mb(server.pid, "Pss_Anon"), cpu_ms))
                 print(f"| {minute} | {seen[-1].memory_mb:.1f} | {cpu_ms:.2f} |", flush=True)
                 fleet.drop(options.streams // 4)
         finally:

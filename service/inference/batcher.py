@@ -88,13 +88,21 @@ class Batcher:
         self._threads = ThreadPoolExecutor(
             self._n_workers,
             thread_name_prefix="inference",
-            initializer=self.backend.enter_thread,
+            initializer=self._enter_thread,
         )
         # Threads begin with their first task: no client is to wait for that.
         all_are_there = threading.Barrier(self._n_workers)
         for _ in range(self._n_workers):
             self._threads.submit(all_are_there.wait)
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._n_workers)]
+
+    def _enter_thread(self) -> None:
+        try:
+            self.backend.enter_thread()
+        except Exception:  # raised here it would close the pool for good
+            log.exception(
+                "an inference thread is not prepared: its first batches are slow, or fail"
+            )
 
     async def stop(self) -> None:
         """Scores what has queued, then ends; later segments are refused."""

@@ -52,7 +52,7 @@ def run(settings: Settings) -> None:
         contextlib.suppress(KeyboardInterrupt),
         unwound_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="glrf-") as folder,
-        _kept_by_cleaners(folder),
+        kept_by_cleaners(folder),
     ):
         parent = Parent(settings, Path(folder))
         try:
@@ -72,7 +72,7 @@ def run(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _kept_by_cleaners(folder: str) -> Iterator[None]:
+def kept_by_cleaners(folder: str) -> Iterator[None]:
     """Whoever clears old files away leaves a locked folder alone (tmpfiles.d(5))."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

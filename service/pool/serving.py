@@ -38,6 +38,7 @@ class PoolServer(Server):
         self._line.setblocking(False)
         self._sums = Sums(self._runtime.metrics, folder, index)
         self._n_received = 0
+        self._n_arriving = 0  # of those, how many have no protocol yet
         self._young: set[asyncio.BaseProtocol] = set()
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_leaving = False
@@ -76,6 +77,7 @@ class PoolServer(Server):
                 return
             self._n_received += 1
             for fd in fds:
+                self._n_arriving += 1
                 task = loop.create_task(self._take(socket.socket(fileno=fd)))
                 self._arriving.add(task)
                 task.add_done_callback(self._arriving.discard)
@@ -85,11 +87,12 @@ class PoolServer(Server):
         connection.setblocking(False)
         try:
             _, protocol = await loop.connect_accepted_socket(self.protocol, connection)
+            self._young.add(protocol)
+            loop.call_later(YOUNG_S, self._young.discard, protocol)
         except OSError:  # it left already
             connection.close()
-            return
-        self._young.add(protocol)
-        loop.call_later(YOUNG_S, self._young.discard, protocol)
+        finally:
+            self._n_arriving -= 1
 
     def _report(self) -> None:
         """Tells how it stands, and comes again."""
@@ -100,7 +103,8 @@ class PoolServer(Server):
     def _tell(self) -> None:
         connections = self.server_state.connections
         n_sockets = sum(isinstance(c, StreamConnection) for c in connections)
-        report = Report(self._state(), self._n_received, n_sockets + len(self._young & connections))
+        n_young = self._n_arriving + len(self._young & connections)
+        report = Report(self._state(), self._n_received, n_sockets + n_young)
         if report != self._told:
             try:
                 self._line.send(report.packed())

@@ -202,3 +202,18 @@ def test_all_threads_are_ready_before_a_client_comes() -> None:
             await until(lambda: len(backend.threads) == 3)
 
     asyncio.run(run())
+
+
+def test_a_thread_that_could_not_be_prepared_scores_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unprepared(GatedBackend):
+        def enter_thread(self) -> None:
+            raise MemoryError("no buffers")
+
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        backend.gate.set()
+        assert (await batcher.submit(segments(1)[0])).batch_size == 1
+
+    play(script, Unprepared())
+    assert "is not prepared" in caplog.text

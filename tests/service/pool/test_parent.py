@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from websockets.exceptions import InvalidStatus
 from service.pool import parent
 from service.pool.line import FULL, LEAVING, READY, Report
 from service.pool.parent import Parent, Seat, worker_environment
+from service.pool.serving import REPORT_S
 from service.settings import Settings
 from tests.service.running import TIMEOUT_S, converse, listen, pcm
 from tests.synthetic import voice, write_model
@@ -97,6 +99,9 @@ def test_streams_are_spread_evenly_and_outlive_each_others_workers(
     )
     # Two workers that are ready: streams are in both. Until the second is, the first has them all.
     wait_until(lambda: is_spread(stream_url, url))
+    # Those two must have left their places, and the parent have heard that they and we are gone.
+    wait_until(lambda: scraped(url)["glrf_sessions",] == 0)
+    time.sleep(5 * REPORT_S)
 
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -233,3 +238,19 @@ def test_the_next_connection_goes_where_the_fewest_streams_are_and_room_is() -> 
 def test_a_report_travels_whole() -> None:
     report = Report(FULL, 2**40, 7)
     assert Report.parsed(report.packed()) == report
+
+
+def test_the_folder_is_locked_as_long_as_it_is_used(tmp_path: Path) -> None:
+    def is_locked() -> bool:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    with parent.kept_by_cleaners(str(tmp_path)):
+        assert is_locked()
+    assert not is_locked()

@@ -1,0 +1,71 @@
+"""What one worker tells its parent of itself."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, READY, Report
+from service.pool.serving import PoolServer
+from service.registry import ModelRegistry
+from service.settings import Settings
+from tests.service.running import TIMEOUT_S, GatedBackend
+from tests.service.test_capacity import spend
+
+
+def test_a_worker_without_room_for_one_more_stream_says_that_it_is_full(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        backend = GatedBackend()
+        server = PoolServer(settings, ModelRegistry([backend]), tmp_path, 0, theirs)
+        runtime = server.config.app.state.runtime  # type: ignore[union-attr]
+
+        def state() -> bytes:
+            server._tell()  # pyright: ignore[reportPrivateUsage]
+            return Report.parsed(ours.recv(MESSAGE_BYTES)).state
+
+        with ours, theirs:
+            await runtime.start()
+            assert state() == READY
+            spend(runtime.capacity, loop=0.01)  # a hundred segments a second are all it can do
+            runtime.capacity.take(88.0)
+            assert runtime.capacity.load() < settings.max_load
+            assert state() == FULL
+            runtime.capacity.release(10.0)
+            assert state() == READY
+            await runtime.stop()
+
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
+
+
+def test_a_connection_that_has_just_come_counts_at_once(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = PoolServer(settings, ModelRegistry([GatedBackend()]), tmp_path, 0, theirs)
+        monkeypatch.setattr(server, "protocol", asyncio.Protocol)
+
+        def told() -> tuple[int, int]:
+            server._tell()  # pyright: ignore[reportPrivateUsage]
+            report = Report.parsed(ours.recv(MESSAGE_BYTES))
+            return report.n_received, report.n_live
+
+        with (
+            ours,
+            theirs,
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()),
+        ):
+            with listener.accept()[0] as accepted:
+                socket.send_fds(ours, [CONNECTION], [accepted.fileno()])
+            server._receive()  # pyright: ignore[reportPrivateUsage]
+            assert told() == (1, 1)
+            await asyncio.gather(*server._arriving)  # pyright: ignore[reportPrivateUsage]
+            assert told() == (1, 0)  # what it became is no stream
+
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
