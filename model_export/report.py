@@ -29,8 +29,9 @@ utterances, decided by the plain mean of the segments' scores (paper, Section 3.
 standard deviation over folds**; in brackets the deviation over seeds, where there are several. An
 experiment without all its cells says so (`3 of 5 folds`) and its mean is of those alone: compare
 means only where both have all; margins are always of the folds that both have. A margin is GLRF's
-figure (in the tables of k and of ablations, plain GLRF's) less the other's, in points, with its 95 % interval: paired bootstrap over speakers, or over
-folds where one of the two has no logits (the column says which); 10,000 draws, fixed seed, seeds
+figure (in the tables of k and of ablations plain GLRF's) less the other's, in points, with its 95 %
+interval: paired bootstrap over speakers, or over folds where one of the two has no logits (the
+column says which); 10,000 draws, fixed seed, seeds
 averaged first. It speaks of other speakers of these corpora, and not of another training's luck; of
 a handful of folds or speakers it comes out too narrow; and it isn't widened for the number of
 comparisons. A margin in bold: the other wins. Micro-F1 equals WA where each utterance
