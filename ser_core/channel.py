@@ -190,7 +190,8 @@ class Channel:
     def n_wanted(self) -> int:
         """Samples of the input without which `accept` has nothing to tell."""
         if self._replay is not None:
-            return 1
+            n_missing = self._replay.until - self._replay.start - len(self._replay.samples)
+            return max(1, (n_missing - 2) * self._rate_in_hz // self._spec.features.sample_rate_hz)
         if self._endpointer is not None:
             next_end = self._endpointer.next_end
         else:

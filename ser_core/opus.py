@@ -22,6 +22,7 @@ from ser_core.resample import SPAN_S
 from ser_core.resample import WARM_UP_S as RESAMPLER_WARM_UP_S
 
 RATE_HZ = 48_000
+_STEP = np.float32(1 / 32_768)
 MAX_PACKET_SAMPLES = 5_760  # 120 ms (RFC 6716, Section 3.2.5)
 
 #: What a libopus decoder hears before its turn; measured (ADR 13). RFC 7845, Section 4.6, asks for
@@ -106,16 +107,16 @@ class PacketDecoder:
             frames = self._codec.decode(self._av.Packet(packet))
         except (self._av.FFmpegError, ValueError) as error:
             raise BadPacket(f"the Opus packet cannot be decoded: {error}", n_samples) from error
+        if not frames:
+            return np.zeros((n_samples, self._n_channels), np.float32)
         parts = [self._samples(frame) for frame in frames]
-        return np.concatenate(parts or [np.zeros((n_samples, self._n_channels), np.float32)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _samples(self, frame: Any) -> Float32:
-        data: Any = frame.to_ndarray()
-        if not frame.format.is_planar:
-            data = data.reshape(-1, self._n_channels).T
-        if data.dtype == np.int16:
-            data = data.astype(np.float32) / np.float32(32768)
-        return np.ascontiguousarray(data.T, np.float32)
+        # As they lie, interleaved and of 16 bits: PyAV's own way takes four times as long.
+        assert frame.format.name == "s16", frame.format.name
+        data = np.frombuffer(frame.planes[0], np.int16, frame.samples * self._n_channels)
+        return np.multiply(data, _STEP, dtype=np.float32).reshape(-1, self._n_channels)
 
 
 class _Turn(NamedTuple):

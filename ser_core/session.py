@@ -8,10 +8,10 @@
         ...
     session.close()                                 # then score and read events once more
 
-It is sans-I/O: no await, socket, clock or network runtime. A file is a stream that arrives in
-one piece, so REST, WebSocket, the command line and evaluation give the same numbers.
+It is sans-I/O: no await, socket, clock or network runtime. A file is a stream in one piece, so
+REST, WebSocket, the command line and evaluation give the same numbers.
 
-With `checkpoints=True` its events say, once a hop, where another session can go on:
+With `checkpoints=True` its events say at first, and once a hop, where another session can go on:
 
     session = StreamSession.resumed(spec, config, checkpoint.state, checkpoint.resume_from)
     session.receive_audio(data)                     # from sample `resume_from` of the stream on
@@ -43,7 +43,7 @@ from ser_core.events import (
 )
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
-from ser_core.opus import BadPacket, OpusDecoder, decoder
+from ser_core.opus import BadPacket, decoder
 from ser_core.pending import (
     Options,
     PendingCheckpoint,
@@ -55,6 +55,7 @@ from ser_core.posteriors import named
 from ser_core.rules import check_labels
 from ser_core.smoothing import SmoothingConfig
 from ser_core.stream_config import StreamConfig
+from ser_core.unheard import Unheard
 from ser_core.vad import CLIPPED_SHARE
 
 
@@ -77,9 +78,9 @@ class StreamSession:
         self._spec = spec
         check_labels(config.rules, spec.labels)
         self._asked = self._options = Options(config.smoothing, spec.thresholds)
-        self._unheard = bytearray()  # raw audio that completes nothing yet
-        self._n_wanted = 0  # samples of it without which nothing can be told
         self._decoder = decoder(config.encoding, config.n_channels)
+        self._unheard = Unheard(self._decoder, config.n_channels)
+        self._n_wanted = 0  # samples of it without which nothing can be told
         self._channels = [
             Channel(spec, index, config.sample_rate_hz, config.rules, _endpointer(spec, config))
             for index in config.scored_channels
@@ -96,8 +97,9 @@ class StreamSession:
         self._n_received = 0
         self._n_lost = 0
         self._n_flushed = -1  # received when `flush` last told a result so far
-        self._replay_until = 0
+        self._replay_until = -1
         self._is_closed = False
+        self._mark()
 
     @classmethod
     def resumed(
@@ -113,7 +115,8 @@ class StreamSession:
         """
         if state["detector"] != config.detector:
             raise ValueError(f"the state is of the detector {state['detector']}")
-        session = cls(spec, config, checkpoints=True)
+        session = cls(spec, config)
+        session._tells_checkpoints = True
         for channel, kept in zip(session._channels, state["channels"], strict=True):
             channel.restore(kept["cut"], audio_from)
             channel.totals.restore(kept["totals"])
@@ -122,6 +125,7 @@ class StreamSession:
             if channel.utterance is not None:
                 channel.utterance.running.restore(kept["running"])
         session._decoder = decoder(config.encoding, config.n_channels, audio_from)
+        session._unheard = Unheard(session._decoder, config.n_channels)
         session._n_received = audio_from
         session._n_lost = state["n_lost"]
         session._replay_until = state["n_received"]
@@ -175,39 +179,24 @@ class StreamSession:
         """
         if self._is_closed:
             raise RuntimeError("the session is closed")
-        if isinstance(self._decoder, OpusDecoder):
-            self._receive_packet(self._decoder, data)
-            return
-        # Work is done once a hop: in between a chunk is only kept (ADR 23).
-        frame_bytes = self._decoder.frame_bytes
-        self._n_received -= len(self._unheard) // frame_bytes
-        self._unheard += data
-        n_unheard = len(self._unheard) // frame_bytes
-        self._n_received += n_unheard
-        if n_unheard >= self._n_wanted:
+        n_before = self._unheard.n_samples
+        bad: BadPacket | None = None
+        try:
+            self._unheard.keep(data)
+        except BadPacket as error:
+            if not self.is_replaying:
+                self._n_lost += error.n_samples
+                bad = error
+        self._n_received += self._unheard.n_samples - n_before
+        if self._unheard.n_samples >= self._n_wanted:
             self._hear()
             self._n_wanted = min((channel.n_wanted for channel in self._channels), default=1)
-
-    def _receive_packet(self, decoder: OpusDecoder, packet: bytes) -> None:
-        try:
-            samples = decoder.accept(packet)
-        except BadPacket as error:
-            silence = np.zeros((error.n_samples, self.config.n_channels), np.float32)
-            if self.is_replaying:
-                self.receive_samples(silence)
-                return
-            self._n_lost += error.n_samples
-            self.receive_samples(silence)
-            raise
-        self.receive_samples(samples)
+        if bad is not None:
+            raise bad
 
     def _hear(self) -> None:
-        """Decodes what was kept, but for a part of a sample."""
-        n_whole = len(self._unheard) - len(self._unheard) % self._decoder.frame_bytes
-        if n_whole:
-            data = bytes(self._unheard[:n_whole])
-            del self._unheard[:n_whole]
-            self._take(self._decoder.accept(data))
+        if self._unheard.n_samples:
+            self._take(self._unheard.take())
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
@@ -258,7 +247,7 @@ class StreamSession:
         if self._is_closed:
             return
         self._hear()
-        n_rest = len(self._unheard)
+        n_rest = self._unheard.n_rest_bytes
         if n_rest:
             self._warn(
                 0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored"
@@ -322,7 +311,7 @@ class StreamSession:
     @property
     def usage(self) -> Usage:
         """Totals so far."""
-        n_unheard = len(self._unheard) // self.frame_bytes
+        n_unheard = self._unheard.n_samples
         return Usage(
             audio_samples=sum(channel.position_after(n_unheard) for channel in self._channels),
             speech_samples=sum(channel.speech_samples for channel in self._channels),

@@ -127,7 +127,8 @@ class Capacity:
             raise Overloaded(
                 f"segments wait {oldest_wait_s:.1f} s for inference already",
                 remedy="try again later, or elsewhere",
-                retry_after_s=5.0,
+                # Somebody listens to one that goes on, and what stands still may be over soon.
+                retry_after_s=1.0 if is_resumed else 5.0,
             )
         if is_resumed or not self._max_load or not self._demand:
             return

@@ -358,6 +358,8 @@ class LiveSession(abc.ABC):
         narrowband = narrowband_warning(config, backend.spec)
         if narrowband is not None and not self._is_resumed:
             await self._send(wire.WarningMessage, **narrowband.model_dump())
+        async for told in self._pump.told():  # the first checkpoint
+            await self._tell(told)
 
     async def _write(self) -> None:
         """Sends results as they come, until the session is finishing and all is told."""

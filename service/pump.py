@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ser_core.errors import Overloaded
 from ser_core.events import Event, Segment
 from ser_core.session import SegmentRequest, StreamSession
 from service.inference.batcher import Batcher, Scored
@@ -92,20 +91,18 @@ class Pump:
         if n_new:
             self._n_cut += n_new
             self._marks.append(_Mark(self._n_cut, received_s, features_s / n_new))
-            for request in self._session.segments_to_score():
-                self._queue(request)
+            self._queue(self._session.segments_to_score())
         if self._session.n_untold:
             self._has_more.set()
 
-    def _queue(self, request: SegmentRequest) -> None:
-        try:
-            future = self._batcher.submit(request.features)
-        except Overloaded:
-            if not self._drops:
-                raise
+    def _queue(self, requests: list[SegmentRequest]) -> None:
+        futures = self._batcher.submit_all([request.features for request in requests])
+        self._in_flight += zip((request.id for request in requests), futures, strict=False)
+        refused = requests[len(futures) :]
+        if refused and not self._drops:
+            raise self._batcher.overloaded()
+        for request in refused:
             self._drop(request.id)
-        else:
-            self._in_flight.append((request.id, future))
 
     def _drop(self, request_id: int) -> None:
         self._session.drop(request_id)

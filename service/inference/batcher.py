@@ -1,8 +1,10 @@
 """Gathers segments of all sessions into batches: bounded, and never on the event loop.
 
-A batch is what queued while the one before it ran, up to `max_batch`. Where segments come so
-densely that company is to be expected, the oldest waits for it, at most `max_wait_s`; else nobody
-does, and an idle service answers one segment as fast as it can.
+Threads take their batches themselves, so that no batch waits for a turn of a busy event loop: it
+is asked once a batch, to hand out the answers. A batch is what queued while the one before it ran,
+up to `max_batch`. Where segments come so densely that company is to be expected, the oldest waits
+for it, at most `max_wait_s`; else nobody does, and an idle service answers one segment as fast as
+it can.
 """
 
 import asyncio
@@ -11,9 +13,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import Self
 
 import numpy as np
@@ -38,7 +41,7 @@ class Scored:
     batch_size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     features: Float32
     since_s: float
@@ -66,12 +69,13 @@ class Batcher:
         self._last_s = 0.0
         self._n_workers = n_workers
         self._on_batch = on_batch
+        # What threads and event loop share; each operation on them is atomic. There is a call for
+        # every segment that waits, and there may be more: who finds nothing waits for the next.
         self._queue: deque[_Waiting] = deque()
+        self._calls: SimpleQueue[None] = SimpleQueue()
         self._running: set[asyncio.Future[Scored]] = set()
-        self._is_due = asyncio.Event()
         self._is_stopping = False
-        self._workers: list[asyncio.Task[None]] = []
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: list[threading.Thread] = []
 
     @property
     def n_queued(self) -> int:
@@ -81,36 +85,29 @@ class Batcher:
     @property
     def oldest_wait_s(self) -> float:
         """How long the next segment to be scored has waited."""
-        return time.perf_counter() - self._queue[0].since_s if self._queue else 0.0
+        try:
+            return time.perf_counter() - self._queue[0].since_s
+        except IndexError:
+            return 0.0
 
     def start(self) -> None:
-        """Starts the workers on the running event loop."""
-        self._threads = ThreadPoolExecutor(
-            self._n_workers,
-            thread_name_prefix="inference",
-            initializer=self._enter_thread,
-        )
-        # Threads begin with their first task: no client is to wait for that.
-        all_are_there = threading.Barrier(self._n_workers)
-        for _ in range(self._n_workers):
-            self._threads.submit(all_are_there.wait)
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._n_workers)]
-
-    def _enter_thread(self) -> None:
-        try:
-            self.backend.enter_thread()
-        except Exception:  # raised here it would close the pool for good
-            log.exception(
-                "an inference thread is not prepared: its first batches are slow, or fail"
-            )
+        """Starts the threads, whose answers come on the running event loop."""
+        loop = asyncio.get_running_loop()
+        self._threads = [
+            # Daemons, so that one that hangs in its device does not keep a process alive.
+            threading.Thread(target=self._work, args=(loop,), name=f"inference_{n}", daemon=True)
+            for n in range(self._n_workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def stop(self) -> None:
         """Scores what has queued, then ends; later segments are refused."""
         self._is_stopping = True
-        self._is_due.set()
-        await asyncio.gather(*self._workers)
-        if self._threads is not None:
-            self._threads.shutdown()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -125,78 +122,115 @@ class Batcher:
         Raises `Overloaded` when the queue is full and `Restarting` after `stop`. The future
         raises `SerError` (`inference_failed`) when the network failed on its batch.
         """
+        futures = self.submit_all([features])
+        if not futures:
+            raise self.overloaded()
+        return futures[0]
+
+    def submit_all(self, segments: Sequence[Float32]) -> "list[asyncio.Future[Scored]]":
+        """Queues several segments at once, so that an idle thread takes them as one batch.
+
+        The first of them, where there is no room for all: as many as there are futures. Raises
+        `Restarting` after `stop`.
+        """
         if self._is_stopping:
             raise Restarting("the service is shutting down", remedy="connect again")
-        if len(self._queue) >= self._max_queued:
+        if len(self._queue) + len(segments) > self._max_queued:
             self._drop_withdrawn()
-        if len(self._queue) >= self._max_queued:
-            raise Overloaded(
-                f"{self._max_queued} segments wait for inference already",
-                remedy="try again later, or add replicas",
-            )
-        future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
-        now_s = time.perf_counter()
-        self._gap_s += GAP_WEIGHT * (min(1.0, now_s - self._last_s) - self._gap_s)
-        self._last_s = now_s
-        self._queue.append(_Waiting(features, now_s, future))
-        self._is_due.set()
-        return future
+        loop, now_s = asyncio.get_running_loop(), time.perf_counter()
+        waiting = [
+            _Waiting(features, now_s, loop.create_future())
+            for features in segments[: max(0, self._max_queued - len(self._queue))]
+        ]
+        for _ in waiting:
+            self._gap_s += GAP_WEIGHT * (min(1.0, now_s - self._last_s) - self._gap_s)
+            self._last_s = now_s
+        self._queue.extend(waiting)
+        for _ in waiting:
+            self._calls.put(None)
+        return [one.future for one in waiting]
+
+    def overloaded(self) -> Overloaded:
+        """What to raise where a segment found no room."""
+        return Overloaded(
+            f"{self._max_queued} segments wait for inference already",
+            remedy="try again later, or add replicas",
+        )
 
     def withdraw(self, future: "asyncio.Future[Scored]") -> bool:
         """Takes a segment back, unless its batch already runs."""
         return future not in self._running and future.cancel()
 
     def _drop_withdrawn(self) -> None:
-        self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
+        for waiting in list(self._queue):
+            if waiting.future.done():
+                with contextlib.suppress(ValueError):  # a thread was faster
+                    self._queue.remove(waiting)
+
+    # ---- in the threads
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.backend.enter_thread()
+        except Exception:
+            log.exception(
+                "an inference thread is not prepared: its first batches are slow, or fail"
+            )
+        while True:
+            self._calls.get()
+            self._gather()
+            batch = self._take()
+            if batch:
+                self._score(batch, loop)
+            elif self._is_stopping and not self._queue:
+                return
+
+    def _gather(self) -> None:
+        """Lets a batch fill until its oldest has waited `max_wait_s`, if more are expected."""
+        left_s = self._max_wait_s - self.oldest_wait_s
+        if (
+            left_s > 0
+            and self._gap_s < self._max_wait_s
+            and 0 < len(self._queue) < self._max_batch
+            and not self._is_stopping
+        ):
+            time.sleep(left_s)
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        while self._queue and len(batch) < self._max_batch:
-            waiting = self._queue.popleft()
-            if not waiting.future.done():
-                batch.append(waiting)
+        with contextlib.suppress(IndexError):
+            while len(batch) < self._max_batch:
+                waiting = self._queue.popleft()
+                if not waiting.future.done():
+                    batch.append(waiting)
         return batch
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            if not self._queue:
-                if self._is_stopping:
-                    return
-                self._is_due.clear()
-                await self._is_due.wait()
-                continue
-            await self._gather()
-            batch = self._take()
-            if not batch:
-                continue
-            began_s = time.perf_counter()
-            futures = {waiting.future for waiting in batch}
-            self._running |= futures
-            try:
-                logits = await loop.run_in_executor(self._threads, self._score, batch)
-            except Exception as error:
-                _fail(batch, error)
-                continue
-            finally:
-                self._running -= futures
+    def _score(self, batch: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        self._running.update(waiting.future for waiting in batch)
+        began_s = time.perf_counter()
+        try:
+            logits = self.backend.score(np.stack([waiting.features for waiting in batch]))
+        except Exception as error:
+            answer = partial(_fail, batch, error)
+        else:
             inference_s = time.perf_counter() - began_s
-            if self._on_batch is not None:
-                self._on_batch(len(batch), inference_s)
-            for waiting, row in zip(batch, logits, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(
-                        Scored(row, began_s - waiting.since_s, inference_s, len(batch))
-                    )
+            answer = partial(self._answer, batch, logits, began_s, inference_s)
+        self._running.difference_update([waiting.future for waiting in batch])
+        with contextlib.suppress(RuntimeError):  # the loop was closed without `stop`
+            loop.call_soon_threadsafe(answer)
 
-    async def _gather(self) -> None:
-        """Lets a batch fill until its oldest has waited `max_wait_s`, if more are expected."""
-        left_s = self._max_wait_s - self.oldest_wait_s
-        if left_s > 0 and self._gap_s < self._max_wait_s and len(self._queue) < self._max_batch:
-            await asyncio.sleep(left_s)
+    # ---- on the event loop again
 
-    def _score(self, batch: list[_Waiting]) -> Float32:
-        return self.backend.score(np.stack([waiting.features for waiting in batch]))
+    def _answer(
+        self, batch: list[_Waiting], logits: Float32, began_s: float, inference_s: float
+    ) -> None:
+        if self._on_batch is not None:
+            self._on_batch(len(batch), inference_s)
+        for waiting, row in zip(batch, logits, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(
+                    Scored(row, began_s - waiting.since_s, inference_s, len(batch))
+                )
 
 
 def _fail(batch: list[_Waiting], cause: Exception) -> None:

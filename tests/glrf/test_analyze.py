@@ -27,8 +27,9 @@ def stereo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_gives_a_line_a_file_with_the_servers_numbers(
-    cli: CliRunner, stereo: Path, server: LocalServer
+    cli: CliRunner, stereo: Path, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GLRF_MAX_BATCH", "1")  # as the server's
     done = cli.invoke(app, ["analyze", str(stereo), str(CLIP), "--json", "--roles", "a"])
     assert done.exit_code == 2  # one role does not fit two channels; the other file went on
     assert "call.wav: roles" in done.stderr
