@@ -55,6 +55,8 @@ class ResumingServer:
 
     breaks: list[tuple[int, Break]] = field(default_factory=list)
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    #: Handshakes after the first that are not answered in good time.
+    n_silent: int = 0
     has_checkpoints: bool = True
     start_offset_ms: int = 0
     queries: list[dict[str, list[str]]] = field(default_factory=list)
@@ -69,7 +71,10 @@ class ResumingServer:
         ) as server:
             yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self.queries and self.n_silent:
+            self.n_silent -= 1
+            await asyncio.sleep(2.0)
         if not self.queries or not self.refusals:
             return None
         status, headers = self.refusals.pop(0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,7 @@ from glrf_client import (
     connect,
     stream,
 )
+from glrf_client.connection import Connection, opened_soon
 from tests.clients.resuming_server import (
     RATE_HZ,
     Break,
@@ -114,6 +116,102 @@ def test_wherever_it_breaks(n_messages: int, unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(n_messages, abort)])
     assert told(play(server)) == unbroken
     assert len(server.queries) == 2
+
+
+@pytest.mark.parametrize("n_silent", [1, 2])
+def test_a_new_line_that_does_not_answer(
+    n_silent: int, unbroken: Timeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first gets another beside it; both together are given up in time."""
+    monkeypatch.setattr("glrf_client.session._PATIENCE_S", 0.05)
+    server = ResumingServer(breaks=[(20, abort)], n_silent=n_silent)
+    states: list[tuple[str, float]] = []
+
+    def watch(connection: ConnectionState) -> None:
+        states.append((connection.state, time.monotonic()))
+
+    assert told(play(server, open_timeout_s=0.5, on_connection=watch)) == unbroken
+    assert len(server.queries) == 2
+    lost_s = next(at_s for state, at_s in states if state == "waiting")
+    live_s = next(at_s for state, at_s in reversed(states) if state == "live")
+    assert live_s - lost_s < 1.9  # the server answers after 2 s
+
+
+class OpenedConnection(Connection):
+    """Knows whether it was dropped."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.was_dropped = False
+
+    async def drop(self) -> None:
+        self.was_dropped = True
+
+
+Try = tuple[float, Exception | None]
+
+
+@pytest.mark.parametrize(
+    ("tries", "n_opened"),
+    [
+        ([(0.0, None)], 0),
+        ([(0.0, StreamRefused(503, {}))], None),  # an answer too
+        ([(0.2, None), (0.0, None)], 1),
+        ([(0.2, None), (9.0, None)], 0),
+        ([(0.2, None), (0.0, Unreachable("gone"))], 0),
+        ([(0.2, Unreachable("gone")), (0.4, None)], 1),
+        ([(0.2, Unreachable("gone")), (0.0, Unreachable("gone"))], None),
+    ],
+)
+def test_the_first_line_that_opens_is_taken(tries: list[Try], n_opened: int | None) -> None:
+    opened: list[OpenedConnection] = []
+    n_begun = n_cancelled = 0
+
+    async def open_one() -> Connection:
+        nonlocal n_begun, n_cancelled
+        n, n_begun = n_begun, n_begun + 1
+        wait_s, failure = tries[n]
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            n_cancelled += 1
+            raise
+        if failure is not None:
+            raise failure
+        opened.append(OpenedConnection(n))
+        return opened[-1]
+
+    async def run() -> Connection:
+        return await opened_soon(open_one, 0.1)
+
+    if n_opened is None:
+        with pytest.raises(ClientError):
+            asyncio.run(run())
+    else:
+        taken = asyncio.run(run())
+        assert isinstance(taken, OpenedConnection)
+        assert taken.n == n_opened
+        assert not taken.was_dropped
+        assert all(other.was_dropped for other in opened if other is not taken)
+    assert n_begun == len(tries)
+    n_failed = sum(failure is not None for _, failure in tries)
+    assert len(opened) + n_cancelled + n_failed == len(tries)
+
+
+def test_two_lines_that_open_at_once_are_one_too_many() -> None:
+    async def run() -> list[OpenedConnection]:
+        opened: list[OpenedConnection] = []
+        both = asyncio.Barrier(2)
+
+        async def open_one() -> Connection:
+            await both.wait()
+            opened.append(OpenedConnection(len(opened)))
+            return opened[-1]
+
+        assert await opened_soon(open_one, 0.01) in opened
+        return opened
+
+    assert sorted(connection.was_dropped for connection in asyncio.run(run())) == [False, True]
 
 
 def test_times_with_an_offset(unbroken: Timeline) -> None:

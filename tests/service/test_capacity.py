@@ -77,8 +77,9 @@ def test_a_stream_that_goes_on_was_admitted_before() -> None:
     with pytest.raises(Overloaded):
         capacity.check(2.5, 0.0)
     capacity.check(2.5, 0.0, is_resumed=True)
-    with pytest.raises(Overloaded, match=r"wait 2\.5 s"):
+    with pytest.raises(Overloaded, match=r"wait 2\.5 s") as caught:
         capacity.check(2.5, 2.5, is_resumed=True)
+    assert caught.value.retry_after_s == 1  # somebody listens
 
 
 def test_a_queue_that_stands_still_refuses_also_the_first() -> None:

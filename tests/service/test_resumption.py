@@ -121,6 +121,39 @@ def test_a_stream_that_is_cut_again_and_again(
     assert len({event["session_id"] for event in cut.told}) == 1
 
 
+class ShyClient(ResumingClient):
+    """Drops its connection after the first message that it can go on from."""
+
+    def _take(self, message: dict[str, Any]) -> None:
+        super()._take(message)
+        if message["type"] == "checkpoint" and self.n_connections == 1:
+            assert self._first == 0
+            assert not [event for event in self.told if event["type"] != "warning"]
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
+    replicas: tuple[RunningServer, RunningServer], name: str
+) -> None:
+    recording = RECORDINGS[name]
+    urls = [server.stream_url for server in replicas]
+    unbroken = ResumingClient(lambda: urls[0], recording)
+    shy = ShyClient(lambda: urls[shy.n_connections], recording)
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            await unbroken.run()
+            await shy.run()
+
+    before = replicas[1].metric("glrf_sessions_resumed_total")
+    asyncio.run(run())
+    assert shy.n_connections == 2
+    assert replicas[1].metric("glrf_sessions_resumed_total") == before + 1
+    assert without_session(shy.told) == without_session(unbroken.told)
+    assert len({event["session_id"] for event in shy.told}) == 1
+
+
 @pytest.mark.parametrize("name", ["a call", "Opus"])
 def test_checkpoints_come_once_a_second_and_are_small(
     replicas: tuple[RunningServer, RunningServer], name: str

@@ -1,8 +1,8 @@
 """One WebSocket to the server: its messages as events, its endings as this package's errors."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -128,6 +128,35 @@ class Connection:
                 break
             await asyncio.sleep(_POLL_S)
         return None if protocol.close_rcvd is None else protocol.close_rcvd.code
+
+
+async def opened_soon(
+    open_one: Callable[[], Coroutine[Any, Any, Connection]], patience_s: float
+) -> Connection:
+    """A connection from `open_one`, which is asked a second time after `patience_s` without answer.
+
+    A line may be dead before it was of any use, and says nothing then; another one, made beside
+    it, often is not (as RFC 8305 does with addresses). The first that opens is taken, the other
+    one dropped. Raises what the last try raised when none opens.
+    """
+    tries = {asyncio.create_task(open_one())}
+    opened: asyncio.Task[Connection] | None = None
+    try:
+        done, waiting = await asyncio.wait(tries, timeout=patience_s)
+        if not done:
+            waiting = {*tries, asyncio.create_task(open_one())}
+            tries = waiting
+        while waiting and not any(one.exception() is None for one in done):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        opened = min(done, key=lambda one: one.exception() is not None)
+        return opened.result()
+    finally:
+        others = tries - {opened}
+        for one in others:
+            one.cancel()
+        for result in await asyncio.gather(*others, return_exceptions=True):
+            if isinstance(result, Connection):
+                await result.drop()
 
 
 def _closed(error: ConnectionClosed) -> StreamClosed:

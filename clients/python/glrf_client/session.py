@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_BUFFER_BYTES: Final = 8 * MAX_FRAME_BYTES
 _OPEN_TIMEOUT_S: Final = 10.0
+#: A line that was made anew and does not answer for so long gets another one beside it.
+_PATIENCE_S: Final = 1.0
 #: A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever.
 _CHECKPOINT_LAG_S: Final = 10
 #: What the writer sends at once: short enough that a reconnect does not repeat much.
@@ -268,16 +270,22 @@ class Session:
 
     async def open(self) -> None:
         """Connects, and begins to write what is to be sent from the last checkpoint on."""
-        from glrf_client.connection import Connection  # here: it takes a tenth of a second
+        # Here: it takes a tenth of a second.
+        from glrf_client.connection import Connection, opened_soon
 
         token = {} if self._checkpoint is None else {"resume": self._checkpoint.token}
         position = 0 if self._checkpoint is None else self._position(self._checkpoint)
-        self._connection = await Connection.open(
-            self._url,
-            self._query | token,
-            headers=self._headers,
-            open_timeout_s=self._open_timeout_s,
-        )
+
+        def opening() -> Coroutine[Any, Any, Connection]:
+            return Connection.open(
+                self._url,
+                self._query | token,
+                headers=self._headers,
+                open_timeout_s=self._open_timeout_s,
+            )
+
+        is_first = not self._was_created
+        self._connection = await (opening() if is_first else opened_soon(opening, _PATIENCE_S))
         self._outbox.rewind(position)
         self._opened_at_s = time.monotonic()
         self._writer = asyncio.create_task(self._write(self._connection))

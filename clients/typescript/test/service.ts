@@ -18,6 +18,8 @@ const BYTES_OF_MS = 32;
 export interface Fault {
   /** Refuses the upgrade with this status. */
   refuse?: number;
+  /** Never answers the upgrade. */
+  unanswered?: boolean;
   /** After so many segments of this connection ... */
   after?: number;
   /** ... ends it: by a reset, a close code, an error frame with one, or by falling silent. */
@@ -65,6 +67,7 @@ export class Service {
       this.protocols.push(request.headers["sec-websocket-protocol"] ?? "");
       this.openedAtMs.push(performance.now());
       this.#sockets.add(socket);
+      if (fault.unanswered) return;
       if (fault.refuse) return void socket.end(`HTTP/1.1 ${fault.refuse} No\r\n\r\n`);
       websockets.handleUpgrade(request, socket, head, (websocket) =>
         this.#serve(websocket, number, fault),

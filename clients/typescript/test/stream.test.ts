@@ -120,6 +120,23 @@ for (const [name, then] of Object.entries(faults)) {
   });
 }
 
+test("a new line that does not answer gets another one beside it", async () => {
+  const [service, url] = await serve([{ after: 3, then: "reset" }, { unanswered: true }]);
+  const told = await listen(url, live(60));
+  assert.deepEqual(timeline(told), await unbroken(60));
+  assert.equal(service.queries.length, 3);
+  const [, dead, second] = service.openedAtMs;
+  assert.ok(second! - dead! < 5_000, "before the dead one was given up");
+});
+
+test("two lines that do not answer are given up together", async () => {
+  const dead = { unanswered: true };
+  const [service, url] = await serve([{ after: 3, then: "reset" }, dead, dead]);
+  const told = await listen(url, live(60), { openTimeoutMs: 1_500 });
+  assert.deepEqual(timeline(told), await unbroken(60));
+  assert.equal(service.queries.length, 4);
+});
+
 test("a source faster than the network resumes alike", async () => {
   const [, url] = await serve([{ after: 4, then: "reset" }, { after: 30, then: "reset" }]);
   assert.deepEqual(timeline(await listen(url, audio(200))), await unbroken(200));

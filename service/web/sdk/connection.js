@@ -91,6 +91,44 @@ export class Connection {
         this.#onChange();
     }
 }
+/**
+ * A connection from `open`, which is asked a second time after `patienceMs` without an answer.
+ *
+ * A line may be dead before it was of any use, and says nothing then; another one, made beside it,
+ * often is not (as RFC 8305 does with addresses). The first that opens is taken, the other one is
+ * given up. Throws what the last attempt threw when none opens.
+ */
+export async function openedSoon(open, patienceMs) {
+    const others = [new AbortController(), new AbortController()];
+    const first = open(others[0].signal);
+    let timer;
+    const patience = new Promise((resolve) => {
+        timer = setTimeout(() => resolve(null), patienceMs);
+    });
+    try {
+        const soon = await Promise.race([first, patience]);
+        if (soon !== null)
+            return soon;
+    }
+    finally {
+        clearTimeout(timer);
+    }
+    const second = open(others[1].signal);
+    try {
+        const opened = await Promise.any([first, second]);
+        // One that opens all the same is dropped.
+        for (const attempt of [first, second]) {
+            void attempt.then((connection) => connection === opened || connection.drop(), () => { });
+        }
+        return opened;
+    }
+    catch (error) {
+        throw error instanceof AggregateError ? error.errors.at(-1) : error;
+    }
+    finally {
+        others.forEach((other) => other.abort());
+    }
+}
 /** Closes a socket whose events are of no more interest. */
 function release(socket) {
     socket.onopen = socket.onmessage = socket.onclose = null;

@@ -8,7 +8,7 @@
  * @module
  */
 import { streamUrl } from "./address.js";
-import { Connection } from "./connection.js";
+import { Connection, openedSoon } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
 import { parseEvent } from "./events.js";
 import { History } from "./history.js";
@@ -21,6 +21,8 @@ const MAX_BACKLOG_BYTES = 1 << 16;
 /** Messages that may wait for a slow reader before no more audio is sent. */
 const MAX_UNREAD = 1024;
 const POLL_MS = 20;
+/** A line that was made anew and does not answer for so long gets another one beside it. */
+const PATIENCE_MS = 1_000;
 const WATCH_MS = 250;
 const KEEPALIVE_MS = 10_000;
 /** A connection that lived so long was a good one, whatever ended it. */
@@ -162,15 +164,22 @@ class Run {
         this.#isDraining = false;
         this.#tell({ state: "connecting", attempt: this.#attempt });
         const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
-        try {
+        const parameters = this.#parameters();
+        const open = async (signal) => {
             const { token } = this.#options;
             const credential = typeof token === "function" ? await token() : token;
             this.#check();
-            this.#connection = await Connection.open(make, streamUrl(this.#url, this.#parameters()), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], {
+            return Connection.open(make, streamUrl(this.#url, parameters), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], {
                 timeoutMs: this.#options.openTimeoutMs ?? 10_000,
-                signal: this.#ending.signal,
+                signal: AbortSignal.any([signal, this.#ending.signal]),
                 onChange: () => this.#tape.wake(),
             });
+        };
+        try {
+            // Somebody waits for a stream that was lost: it does not wait for a dead line.
+            this.#connection = await (this.#history === null
+                ? open(this.#ending.signal)
+                : openedSoon(open, PATIENCE_MS));
             return this.#connection;
         }
         catch (error) {

@@ -116,6 +116,25 @@ def test_a_full_queue_refuses_by_name() -> None:
     play(script)
 
 
+def test_of_several_segments_as_many_are_taken_as_there_is_room_for() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        await queue_behind(batcher, segments(6))
+        assert len(batcher.submit_all(list(segments(5)))) == 3
+        assert batcher.submit_all(list(segments(1))) == []
+
+    play(script)
+
+
+def test_segments_that_come_together_are_one_batch() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        backend.gate.set()
+        for _ in range(50):
+            futures = batcher.submit_all(list(segments(3)))
+            assert [scored.batch_size for scored in await asyncio.gather(*futures)] == [3, 3, 3]
+
+    play(script)
+
+
 def test_withdrawn_work_is_not_run_and_gives_its_place_back() -> None:
     async def script(batcher: Batcher, backend: GatedBackend) -> None:
         futures = await queue_behind(batcher, segments(9))
