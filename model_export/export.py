@@ -70,6 +70,10 @@ def export(
     Raises `BadParameter` for inputs that do not fit the checkpoint and where UA moves by half a
     point, `SelfTestFailed` when the two runtimes disagree.
     """
+    if not license.strip() or not version.strip():
+        raise BadParameter(
+            "a model without a version or a licence", remedy="give --version and --license"
+        )
     state = torch.load(checkpoint, weights_only=True)
     experiment = TypeAdapter(Experiment).validate_python(tomllib.loads(state["config"]))
     speakers = read_split(split)
@@ -86,6 +90,11 @@ def export(
     score = scorer(network)
     everyone = read_manifest(manifest, data, experiment.labels)
     recordings = speakers.select(everyone, "dev")
+    if cells is None and not recordings:
+        raise BadParameter(
+            "no recording of the manifest is in dev, and scores are calibrated on those",
+            remedy="name speakers under dev, or give --cells of a cross-validation",
+        )
     if cells is None:
         scored: list[tuple[Recording, list[Segment]]] = []
         for done, recording in enumerate(recordings, 1):

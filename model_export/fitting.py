@@ -55,6 +55,10 @@ class AveragedWeights:
         self._n_updates = state["n_updates"]
 
 
+#: The least that a one-cycle schedule can rise and fall in.
+MIN_STEPS = 3
+
+
 @dataclass(frozen=True)
 class Progress:
     """After each epoch: the mean loss, the UA on the development speakers by corpus, seconds."""
@@ -148,6 +152,11 @@ def fit(
         pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     n_steps = settings.epochs * dataset.n_steps(settings.batch_size)
+    if n_steps < MIN_STEPS:
+        raise BadParameter(
+            f"{settings.epochs} epochs of {len(task.train)} recordings are {n_steps} steps",
+            remedy="give more recordings or epochs, or smaller batches",
+        )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         settings.learning_rate,

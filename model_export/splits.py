@@ -34,6 +34,18 @@ class Split:
         """The recordings whose speaker is in `subset`, in order."""
         return [r for r in recordings if r.speaker_key in self.speakers[subset]]
 
+    def check_heard(self, recordings: list[Recording], *subsets: Subset) -> None:
+        """Raises `BadParameter` when a speaker of these subsets has no recording."""
+        known = {recording.speaker_key for recording in recordings}
+        for subset in subsets:
+            missing = sorted(self.speakers[subset] - known)
+            if missing:
+                names = ", ".join(f"{corpus} {speaker}" for corpus, speaker in missing[:8])
+                raise BadParameter(
+                    f"{len(missing)} speakers of {subset} are not in the manifest: {names}",
+                    remedy="take them out of the split, or give the manifest that has them",
+                )
+
 
 def check_subset(name: str) -> Subset:
     """The subset of that name; raises `BadParameter`."""

@@ -42,6 +42,7 @@ def train(
     experiment, config_sha256 = read_experiment(config)
     speakers = read_split(split)
     recordings = read_manifest(manifest, data, experiment.labels)
+    speakers.check_heard(recordings, "train", "dev")
     train_set = speakers.select(recordings, "train")
     if not train_set:
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")

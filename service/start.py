@@ -6,6 +6,7 @@ import logging
 import sys
 
 from ser_core.errors import SerError
+from service import logs
 from service.loading import load_models_beside
 from service.settings import Settings
 
@@ -21,9 +22,7 @@ def run(settings: Settings | None = None) -> None:
     gc.disable()  # until all is there: it would find next to nothing, in a tenth of the time
     try:
         settings = settings or Settings.from_environment()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-        )
+        logs.begin(settings.log_level)
         if settings.workers > 1:
             from service.pool import parent
 

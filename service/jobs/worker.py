@@ -10,6 +10,7 @@ import threading
 import uuid
 
 from ser_core.errors import SerError
+from service import logs
 from service.jobs.audio import AudioFolder
 from service.jobs.desk import open_store
 from service.jobs.executor import Executor
@@ -32,9 +33,7 @@ def run(settings: Settings | None = None, *, is_child: bool = False) -> None:
     """
     try:
         settings = settings or Settings.from_environment()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-        )
+        logs.begin(settings.log_level)
         models = load_models(settings)
         asyncio.run(_work(settings, models, is_child=is_child))
     except SerError as error:

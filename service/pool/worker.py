@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import socket
 import sys
 from pathlib import Path
 
 from ser_core.errors import SerError
+from service import logs
 from service.loading import load_models_beside
 from service.settings import Settings
 
@@ -25,10 +25,7 @@ def run() -> None:
     line = socket.socket(fileno=os.dup(0))
     try:
         settings = Settings.from_environment()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format=f"%(levelname)s worker {index} %(name)s: %(message)s",
-        )
+        logs.begin(settings.log_level, f"worker {index}")
         models = load_models_beside(settings, "service.pool.serving")
         from service.event_loop import settle
         from service.pool.serving import PoolServer

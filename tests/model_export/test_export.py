@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -65,6 +67,18 @@ def test_a_graph_that_differs_from_torch_is_noticed(exported):
     assert check_parity(model.run, model, [batch]) == 0
     with pytest.raises(SelfTestFailed, match="differ by"):
         check_parity(lambda features: model.run(features) + 2e-4, model, [batch])
+
+
+def test_without_dev_speakers_or_cells_there_is_nothing_to_calibrate_on(root, inputs):
+    alone = root / "alone.json"
+    split = json.loads(inputs["split"].read_text())
+    alone.write_text(json.dumps(split | {"dev": {}}))
+    others = inputs | {"split": alone}
+    checkpoint = train(write_config(root, epochs=1), out=root / "alone", **others)
+    with pytest.raises(BadParameter, match="is in dev"):
+        export(checkpoint, root / "no.onnx", **others, version="1", license="x")
+    with pytest.raises(BadParameter, match="without a version or a licence"):
+        export(checkpoint, root / "no.onnx", **others, version="1", license=" ")
 
 
 def test_another_split_than_trained_on_is_refused(root, checkpoint, inputs):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -60,6 +61,22 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path, inputs):
 def test_a_split_without_train_speakers_is_refused(tmp_path, inputs):
     inputs["split"].write_text('{"train": {}, "dev": {}, "test": {}}')
     with pytest.raises(BadParameter, match="no recording of the manifest is in train"):
+        train(**inputs, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("subset", ["train", "dev"])
+def test_speakers_that_the_manifest_lacks_are_refused_by_name(tmp_path, inputs, subset):
+    split = json.loads(inputs["split"].read_text())
+    split[subset]["toy"].append("s9")
+    inputs["split"].write_text(json.dumps(split))
+    with pytest.raises(BadParameter, match=f"1 speakers of {subset} are not in .*: toy s9"):
+        train(**inputs, out=tmp_path / "out")
+
+
+def test_a_run_too_short_for_its_schedule_is_refused(tmp_path, inputs):
+    config = write_config(tmp_path, epochs=1)
+    config.write_text(re.sub("batch_size = .*", "batch_size = 64", config.read_text()))
+    with pytest.raises(BadParameter, match="1 epochs of 20 recordings are 1 steps"):
         train(**inputs, out=tmp_path / "out")
 
 
