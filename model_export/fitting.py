@@ -25,6 +25,9 @@ from model_export.world import World
 from ser_core.errors import BadParameter
 from ser_core.labels import NEUTRAL
 
+#: The least that a one-cycle schedule can rise and fall in.
+MIN_STEPS = 3
+
 
 class AveragedWeights:
     """Exponential moving average of weights and batch-norm statistics."""
@@ -53,10 +56,6 @@ class AveragedWeights:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self._n_updates = state["n_updates"]
-
-
-#: The least that a one-cycle schedule can rise and fall in.
-MIN_STEPS = 3
 
 
 @dataclass(frozen=True)

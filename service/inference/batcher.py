@@ -215,11 +215,15 @@ class Batcher:
         else:
             inference_s = time.perf_counter() - began_s
             answer = partial(self._answer, batch, logits, began_s, inference_s)
-        self._running.difference_update([waiting.future for waiting in batch])
         with contextlib.suppress(RuntimeError):  # the loop was closed without `stop`
-            loop.call_soon_threadsafe(answer)
+            loop.call_soon_threadsafe(self._told, batch, answer)
 
     # ---- on the event loop again
+
+    def _told(self, batch: list[_Waiting], answer: Callable[[], None]) -> None:
+        # Not before: what is scored and not yet told must not be withdrawn.
+        self._running.difference_update(waiting.future for waiting in batch)
+        answer()
 
     def _answer(
         self, batch: list[_Waiting], logits: Float32, began_s: float, inference_s: float

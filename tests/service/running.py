@@ -106,12 +106,14 @@ class GatedBackend:
     def __init__(self, spec: ModelSpec | None = None) -> None:
         self.spec = spec or synthetic.model_spec()
         self.gate = threading.Event()
+        self.n_begun = 0  # batches, those that wait at the gate included
         self.batch_sizes: list[int] = []
 
     def enter_thread(self) -> None:
         """Nothing is a thread's own here."""
 
     def score(self, features: Float32) -> Float32:
+        self.n_begun += 1
         assert self.gate.wait(TIMEOUT_S)
         self.batch_sizes.append(len(features))
         return synthetic.logits(features)

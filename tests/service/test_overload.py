@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -85,7 +86,10 @@ def test_a_stream_whose_segment_is_refused_is_told_so(settings: Settings) -> Non
                 connect(server.stream_url) as first,
                 connect(server.stream_url) as second,
             ):
-                await first.send(pcm(voice(16_000 + 3_200)))  # one is scored, one waits
+                one, other = np.split(voice(16_000 + 3_200), [12_800])
+                await first.send(pcm(one))  # is scored
+                await until(lambda: backend.n_begun == 1)
+                await first.send(pcm(other))  # waits
                 await until(lambda: server.metric("glrf_queued_segments") == 1)
                 listening = asyncio.create_task(listen(second))
                 for _ in range(10):

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -145,6 +146,19 @@ def test_withdrawn_work_is_not_run_and_gives_its_place_back() -> None:
         await futures[8]
 
     assert play(script).batch_sizes == [1, 2]
+
+
+def test_what_was_scored_is_not_withdrawn_before_it_is_told() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        future = batcher.submit(segments(1)[0])
+        backend.gate.set()
+        while not backend.batch_sizes:
+            time.sleep(0.001)  # noqa: ASYNC251 - the loop must not get to the answer
+        time.sleep(0.05)  # noqa: ASYNC251 - the thread has handed it in
+        assert not batcher.withdraw(future)
+        assert isinstance(await future, Scored)
+
+    play(script)
 
 
 def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) -> None:
