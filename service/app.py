@@ -48,7 +48,9 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
+        opening = asyncio.create_task(asyncio.to_thread(desk.open_ahead))
         yield
+        await opening
         await runtime.stop()
         await asyncio.to_thread(desk.close)
 

@@ -2,7 +2,7 @@
 
 Its calls block on the database and the disk; the routes make them in threads. What the store needs
 (SQLAlchemy, DBOS) is imported there too, when there is a store: a server without jobs starts
-without it.
+without it, and one with a store opens it at its start, as the import would delay live streams.
 """
 
 import asyncio
@@ -58,6 +58,14 @@ class JobDesk:
             if self._opened is None:
                 self._opened = open_store(self._settings)
             return self._opened
+
+    def open_ahead(self) -> None:
+        """Opens the store if there is one; one that is away is opened when it is needed."""
+        if self._is_made:
+            try:
+                self._open()
+            except Unavailable as error:
+                log.warning("the store of jobs is not open yet: %s", error)
 
     def close(self) -> None:
         """Ends the connections."""

@@ -1,0 +1,44 @@
+import asyncio
+from unittest.mock import MagicMock
+
+import pytest
+
+from ser_core.errors import Unavailable
+from service.app import create_app
+from service.jobs.job import SQLITE_NAME
+from service.settings import Settings
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    opened = MagicMock(return_value=(MagicMock(), MagicMock()))
+    monkeypatch.setattr("service.jobs.desk.open_store", opened)
+    return opened
+
+
+class TestOpeningAhead:
+    """The import takes a second of every live stream, so it happens before there are any."""
+
+    def started(self, model_dir, tmp_path) -> None:
+        app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
+
+        async def start_and_stop() -> None:
+            async with app.router.lifespan_context(app):
+                pass
+
+        asyncio.run(start_and_stop())
+
+    def test_a_store_that_is_there(self, model_dir, tmp_path, opened):
+        (tmp_path / SQLITE_NAME).touch()
+        self.started(model_dir, tmp_path)
+        opened.assert_called_once()
+
+    def test_none_is_made(self, model_dir, tmp_path, opened):
+        self.started(model_dir, tmp_path)
+        opened.assert_not_called()
+
+    def test_one_that_is_away_is_told(self, model_dir, tmp_path, opened, caplog):
+        (tmp_path / SQLITE_NAME).touch()
+        opened.side_effect = Unavailable("gone", remedy="wait", code="jobs_unavailable")
+        self.started(model_dir, tmp_path)
+        assert "the store of jobs is not open yet: gone" in caplog.text
