@@ -21,6 +21,8 @@ _M4A_BOXES = frozenset(
 
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFFF000
+#: Writers do not agree on what of a frame and of tags they count: a quarter of a second.
+_MP3_SLACK_BYTES = 4_096
 #: PCM, float, A-law, mu-law, and what `WAVE_FORMAT_EXTENSIBLE` mostly is: a block is a sample.
 _WAV_PLAIN_FORMATS = frozenset((1, 3, 6, 7, 0xFFFE))
 
@@ -166,12 +168,40 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
             _check_m4a(body)
         case "WebM":
             _check_webm(body)
-        case "MP3" | "AAC":  # a row of frames that announces nothing
+        case "MP3":
+            _check_mp3(body)
+        case "AAC":  # a row of frames that announces nothing
             pass
     return None
 
 
 # A position beyond the body reads as empty, which ends each walk.
+
+
+def _check_mp3(body: Body) -> None:
+    """The bytes that a Xing, Info or VBRI header counts from its own frame on, where there is one.
+
+    An MP3 without such a header is a row of frames that announces nothing.
+    """
+    start, head = 0, body.at(0, 10)
+    if head[:3] == b"ID3":  # its size has seven bits a byte (ID3v2.3, Section 3.1)
+        sevens = zip(head[6:], (21, 14, 7, 0), strict=False)
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in sevens)
+    frame = body.at(start, 64)
+    if not _is_mpeg_frame(frame):
+        return
+    is_mpeg_1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
+    side_bytes = (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17)
+    tag = frame[4 + side_bytes :]
+    n_bytes = 0
+    flags = int.from_bytes(tag[4:8], "big")
+    if tag[:4] in (b"Xing", b"Info") and flags & 2:
+        position = 12 if flags & 1 else 8  # after the number of frames
+        n_bytes = int.from_bytes(tag[position : position + 4], "big")
+    elif frame[36:40] == b"VBRI":
+        n_bytes = int.from_bytes(frame[46:50], "big")
+    if start + n_bytes > body.size + _MP3_SLACK_BYTES:
+        raise truncated("MP3")
 
 
 def _check_wav(body: Body, limits: Limits) -> int | None:

@@ -101,21 +101,59 @@ def test_a_flac_that_ends_with_its_header() -> None:
     assert _refused(data[:position]).code == "truncated_audio"
 
 
-@pytest.mark.parametrize("name", ["aac", "mp3"])
+def _mp3_of_frames() -> bytes:
+    """Without the first frame, which announces the rest; at a constant rate, as the radio's."""
+    file, samples = io.BytesIO(), 0.3 * np.sin(0.05 * np.arange(44_100))
+    sf.write(
+        file,
+        samples,
+        44_100,
+        "MPEG_LAYER_III",
+        format="MP3",
+        bitrate_mode="CONSTANT",
+        compression_level=0.5,
+    )
+    data = file.getvalue()
+    return data[data.index(data[:2], 2) :]
+
+
+@pytest.mark.parametrize("data", [FILES["aac"], _mp3_of_frames()], ids=["aac", "mp3"])
 @pytest.mark.parametrize("n_bytes", [8, 20, 100])
-def test_less_than_a_frame(name: str, n_bytes: int) -> None:
-    error = _refused(FILES[name][:n_bytes])
+def test_less_than_a_frame(data: bytes, n_bytes: int) -> None:
+    error = _refused(data[:n_bytes])
     assert isinstance(error, BadAudio)
     assert error.code in ("bad_audio", "empty_audio")
 
 
-def test_an_mp3_may_be_cut_anywhere() -> None:
+def test_an_mp3_that_announces_nothing_may_be_cut_anywhere() -> None:
     # It is a row of frames, like a radio stream: what is there is decoded.
-    data = FILES["mp3"]
+    data = _mp3_of_frames()
     _, whole = decode(data)
     _, half = decode(data[: len(data) // 2])
     assert 0.3 < len(half) / len(whole) < 0.7
     np.testing.assert_array_equal(half[:8_000], whole[:8_000])
+
+
+def _id3(n_bytes: int) -> bytes:
+    size = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x04\0\0" + size + bytes(n_bytes)
+
+
+@pytest.mark.parametrize("tag", [b"", _id3(200), _id3(70_000)])
+@pytest.mark.parametrize("name", [b"Xing", b"Info"])
+def test_a_cut_mp3_that_announces_its_bytes(name: bytes, tag: bytes) -> None:
+    data = tag + FILES["mp3"].replace(b"Xing", name)
+    assert _refused(data[: len(data) - len(FILES["mp3"]) // 2]).code == "truncated_audio"
+    for n_bytes in range(len(tag), len(tag) + 60):
+        _refused(data[:n_bytes])
+    decode(data)
+
+
+def test_a_cut_mp3_of_the_other_kind_of_header() -> None:
+    data = bytearray(FILES["mp3"])
+    data[36:40], data[46:50] = b"VBRI", len(data).to_bytes(4, "big")
+    assert _refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
+    decode(bytes(data))
 
 
 def test_a_wav_that_announces_more_than_it_holds() -> None:
@@ -234,8 +272,7 @@ def test_an_mp3_that_goes_on_after_its_announced_end() -> None:
 def test_tags_around_an_mp3() -> None:
     _, expected = decode(FILES["mp3"])
     picture = np.random.default_rng(0).integers(0, 0xFF, 100_000, np.uint8).tobytes()
-    size = bytes(len(picture) >> shift & 0x7F for shift in (21, 14, 7, 0))
-    tagged = b"ID3\x04\0\0" + size + picture + FILES["mp3"] + b"TAG" + bytes(125)
+    tagged = _id3(len(picture))[:10] + picture + FILES["mp3"] + b"TAG" + bytes(125)
     np.testing.assert_array_equal(decode(tagged)[1], expected)
 
 
