@@ -100,15 +100,22 @@ def split(
     data: Annotated[Path, typer.Option(help="Folder that the manifest's paths start from.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     protocol: Annotated[
-        str, typer.Option(help="grouped, speaker-out, random or holdout.")
+        str,
+        typer.Option(
+            help="Folds: grouped, speaker-out, random, holdout."
+            " One training: train-dev-test, everyone."
+        ),
     ] = "grouped",
-    folds: Annotated[int, typer.Option(help="Number of parts; holdout tests one of them.")] = 5,
+    folds: Annotated[
+        int,
+        typer.Option(help="Number of parts; holdout and train-dev-test test one of them."),
+    ] = 5,
     seed: Annotated[int, typer.Option(help="Another seed, other folds.")] = 1,
 ) -> None:
-    """Divide a manifest for cross-validation: who is learned from, who is tested."""
+    """Divide a manifest: who is learned from, who is tested."""
     from model_export.corpora import read_manifest
     from model_export.protocols import PROTOCOLS
-    from model_export.splits import read_folds, write_folds
+    from model_export.splits import SUBSETS, SplitFile, read_folds, read_split, write_division
     from ser_core.errors import BadParameter
     from ser_core.labels import LABELS
 
@@ -117,7 +124,13 @@ def split(
             f"unknown protocol {protocol!r}", remedy=f"use one of {', '.join(PROTOCOLS)}"
         )
     recordings = read_manifest(manifest, data, LABELS)
-    write_folds(PROTOCOLS[protocol](recordings, folds, seed), out)
+    divided = PROTOCOLS[protocol](recordings, folds, seed)
+    write_division(divided, out)
+    if isinstance(divided, SplitFile):
+        of_training = read_split(out)
+        sizes = (f"{len(of_training.speakers[subset])} {subset}" for subset in SUBSETS)
+        typer.echo(f"{out}: speakers {', '.join(sizes)}, sha256 {of_training.sha256}")
+        return
     written = read_folds(out)
     typer.echo(f"{out}: {written.n_folds} folds by {written.by}, sha256 {written.sha256}")
     if not written.is_speaker_disjoint:

@@ -1,9 +1,11 @@
-"""Protocols: how recordings are divided for cross-validation.
+"""Protocols: how recordings are divided, for cross-validation or for one training.
 
     grouped       k folds of speakers, each with all corpora and genders
     speaker-out   one fold a speaker
     random        k folds of recordings, whoever speaks: the paper's protocol on IEMOCAP
     holdout       one fold of speakers, 8:2: the paper's protocol on ST-EMO
+    train-dev-test  speakers of one training, 6:2:2
+    everyone      one training on all speakers
 
 All of them are the same for the same recordings and seed, in whatever order these come.
 """
@@ -13,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 from model_export.corpora import Recording
-from model_export.splits import By, FoldsFile, Unit, unit_of, units
+from model_export.splits import By, FoldsFile, SplitFile, Unit, unit_of, units
 from ser_core.errors import BadParameter
 
 
@@ -94,12 +96,32 @@ def holdout(recordings: list[Recording], n_parts: int = 5, seed: int = 1) -> Fol
     return _file("holdout", "speaker", [units(parts[0])], seed, train)
 
 
+def train_dev_test(recordings: list[Recording], n_parts: int = 5, seed: int = 1) -> SplitFile:
+    """One part of `n_parts` of the speakers is tested, one watched, the rest trained on."""
+    if n_parts < 3:
+        raise BadParameter(
+            f"{n_parts} parts are no train, dev and test", remedy="ask for 3 or more"
+        )
+    test, dev, *train = grouped(recordings, n_parts, seed).folds
+    return SplitFile(
+        train=_by_corpus(unit for part in train for unit in units(part)), dev=dev, test=test
+    )
+
+
+def everyone(recordings: list[Recording]) -> SplitFile:
+    """All speakers are trained on; nobody is left to watch or to test."""
+    speakers = {recording.speaker_key for recording in recordings}
+    return SplitFile(train=_by_corpus(speakers), dev={}, test={})
+
+
 #: What `glrf corpus split` can make, from recordings, number of parts and seed.
-PROTOCOLS: dict[str, Callable[[list[Recording], int, int], FoldsFile]] = {
+PROTOCOLS: dict[str, Callable[[list[Recording], int, int], FoldsFile | SplitFile]] = {
     "grouped": grouped,
     "speaker-out": lambda recordings, _n_folds, _seed: speaker_out(recordings),
     "random": random_folds,
     "holdout": holdout,
+    "train-dev-test": train_dev_test,
+    "everyone": lambda recordings, _n_parts, _seed: everyone(recordings),
 }
 
 

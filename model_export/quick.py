@@ -14,7 +14,7 @@ from model_export.evaluation import evaluate
 from model_export.export import export
 from model_export.protocols import grouped
 from model_export.report import Written, write_report
-from model_export.splits import write_folds
+from model_export.splits import write_division
 from model_export.synthetic_corpus import NAME, write_corpus
 from model_export.train import train
 from ser_core.labels import LABELS
@@ -67,7 +67,7 @@ def run_quick(folder: Path, on_stage: Callable[[str], None] = _ignore) -> Writte
     data = folder / "data"
     manifest = write_corpus(data)
     folds = folder / "folds.json"
-    write_folds(grouped(read_manifest(manifest, data, LABELS), N_FOLDS), folds)
+    write_division(grouped(read_manifest(manifest, data, LABELS), N_FOLDS), folds)
     configs = [_write_config(folder, name) for name in _CONFIGS]
     for config in configs:
         on_stage(f"cross-validation of {config.stem}")

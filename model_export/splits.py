@@ -55,18 +55,29 @@ def check_subset(name: str) -> Subset:
     raise BadParameter(f"unknown subset {name!r}", remedy=f"use one of {', '.join(SUBSETS)}")
 
 
+class SplitFile(BaseModel):
+    """What stands in a file of a split: the speakers of each subset, by corpus."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: dict[str, list[str]]
+    dev: dict[str, list[str]]
+    test: dict[str, list[str]]
+
+
 def read_split(path: Path) -> Split:
     """Reads `{"train": {corpus: [speaker, ...]}, "dev": ..., "test": ...}`.
 
     Raises `BadParameter` when the file is not of that shape, lacks a subset, or has a speaker in
     two of them.
     """
-    remedy = 'write {"train": {"corpus": ["speaker"]}, "dev": {}, "test": {}}'
-    document, sha256 = _read(path, TypeAdapter(dict[str, dict[str, list[str]]]), remedy)
-    if any(subset not in document for subset in SUBSETS):
-        raise BadParameter(f"{path} lacks a subset", remedy=f"give all of {', '.join(SUBSETS)}")
+    remedy = (
+        'write {"train": {"corpus": ["speaker"]}, "dev": {}, "test": {}},'
+        " as glrf corpus split --protocol train-dev-test does"
+    )
+    document, sha256 = _read(path, TypeAdapter(SplitFile), remedy)
     speakers: dict[Subset, frozenset[tuple[str, str]]] = {
-        subset: frozenset(units(document[subset])) for subset in SUBSETS
+        subset: frozenset(units(getattr(document, subset))) for subset in SUBSETS
     }
     for subset in SUBSETS:
         for other in SUBSETS:
@@ -147,11 +158,14 @@ class Folds:
 
 
 def read_folds(path: Path) -> Folds:
-    """Reads what `write_folds` wrote.
+    """Reads what `write_division` wrote.
 
     Raises `BadParameter` when the file is of another shape, or has a speaker or recording twice.
     """
-    remedy = 'write {"protocol": "mine", "by": "speaker", "folds": [{"corpus": ["speaker"]}]}'
+    remedy = (
+        'write {"protocol": "mine", "by": "speaker", "folds": [{"corpus": ["speaker"]}]},'
+        " as glrf corpus split does"
+    )
     document, sha256 = _read(path, TypeAdapter(FoldsFile), remedy)
     parts = [units(document.train), *(units(part) for part in document.folds)]
     times = Counter(unit for part in parts for unit in part)
@@ -167,8 +181,8 @@ def read_folds(path: Path) -> Folds:
     return Folds(document.protocol, document.by, tuple(test), always_train, sha256)
 
 
-def write_folds(document: FoldsFile, path: Path) -> None:
-    """Writes the file; the same folds are the same bytes, and so have the same `sha256`."""
+def write_division(document: SplitFile | FoldsFile, path: Path) -> None:
+    """Writes the file; the same division is the same bytes, and so has the same `sha256`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -61,6 +61,14 @@ def test_from_a_release_to_folds(cli: CliRunner, emo_db: Path) -> None:
     assert [[s in WOMEN for s in fold["emo-db"]].count(True) for fold in folds] == [1] * 5
 
 
+def test_a_split_for_one_training(cli: CliRunner, emo_db: Path) -> None:
+    manifest, out = manifest_of(cli, emo_db), emo_db / "split.json"
+    options = [f"--manifest={manifest}", f"--data={emo_db}", f"--out={out}"]
+    done = cli.invoke(app, ["corpus", "split", *options, "--protocol=train-dev-test"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{out}: speakers 6 train, 2 dev, 2 test, sha256 ")
+
+
 def test_a_split_that_is_not_speaker_disjoint_says_so(cli: CliRunner, emo_db: Path) -> None:
     manifest = manifest_of(cli, emo_db)
     options = [f"--manifest={manifest}", f"--data={emo_db}", f"--out={emo_db}/folds.json"]

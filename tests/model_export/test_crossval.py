@@ -7,7 +7,7 @@ from model_export.corpora import read_manifest
 from model_export.crossval import cross_validate
 from model_export.ledger import read_ledger
 from model_export.protocols import grouped
-from model_export.splits import write_folds
+from model_export.splits import write_division
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_config, write_corpus
 
@@ -16,7 +16,7 @@ from tests.model_export.corpus import LABELS, write_config, write_corpus
 def job(tmp_path):
     manifest = write_corpus(tmp_path)
     folds = tmp_path / "folds.json"
-    write_folds(grouped(read_manifest(manifest, tmp_path, LABELS), 2), folds)
+    write_division(grouped(read_manifest(manifest, tmp_path, LABELS), 2), folds)
     return {
         "config": write_config(tmp_path, epochs=1),
         "manifest": manifest,

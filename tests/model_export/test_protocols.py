@@ -4,8 +4,16 @@ from pathlib import Path
 import pytest
 
 from model_export.corpora import Recording
-from model_export.protocols import PROTOCOLS, grouped, holdout, random_folds, speaker_out
-from model_export.splits import FoldsFile, read_folds, units, write_folds
+from model_export.protocols import (
+    PROTOCOLS,
+    everyone,
+    grouped,
+    holdout,
+    random_folds,
+    speaker_out,
+    train_dev_test,
+)
+from model_export.splits import FoldsFile, read_folds, read_split, units, write_division
 from ser_core.errors import BadParameter
 
 
@@ -88,7 +96,7 @@ def test_one_speaker_is_left_out_at_a_time():
 def test_random_folds_are_by_recording_and_say_so(tmp_path):
     recordings = both()
     path = tmp_path / "random.json"
-    write_folds(random_folds(recordings, 5), path)
+    write_division(random_folds(recordings, 5), path)
     folds = read_folds(path)
     assert (folds.by, folds.is_speaker_disjoint) == ("recording", False)
     for fold in range(5):
@@ -101,7 +109,7 @@ def test_random_folds_are_by_recording_and_say_so(tmp_path):
 def test_holdout_is_8_to_2_with_no_speaker_on_both_sides(tmp_path):
     recordings = corpus("st-emo", 50, 50, n_recordings=1)
     path = tmp_path / "holdout.json"
-    write_folds(holdout(recordings), path)
+    write_division(holdout(recordings), path)
     folds = read_folds(path)
     assert folds.n_folds == 1
     train, test = folds.select(recordings, 0)
@@ -123,3 +131,29 @@ def test_holdout_is_8_to_2_with_no_speaker_on_both_sides(tmp_path):
 def test_what_cannot_be_divided_is_refused(make, said):
     with pytest.raises(BadParameter, match=said):
         make()
+
+
+class TestOneTraining:
+    def test_parts_of_the_speakers(self, tmp_path):
+        recordings = both()
+        divided = train_dev_test(recordings)
+        assert divided == train_dev_test(recordings[::-1])
+        assert divided != train_dev_test(recordings, seed=2)
+        path = tmp_path / "split.json"
+        write_division(divided, path)
+        split = read_split(path)  # refuses a speaker in two subsets
+        assert sum(map(len, split.speakers.values())) == 27
+        for part in (divided.dev, divided.test):
+            assert set(part) == {"polish", "english"}
+            assert len(part["english"]) == 4
+            assert 1 <= len(part["polish"]) <= 2
+
+    def test_too_few_parts(self):
+        with pytest.raises(BadParameter, match="2 parts are no train, dev and test"):
+            train_dev_test(both(), 2)
+
+    def test_everyone(self):
+        divided = everyone(both())
+        assert len(units(divided.train)) == 27
+        assert not divided.dev
+        assert not divided.test

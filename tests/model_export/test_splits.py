@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from model_export.corpora import Recording, read_manifest
-from model_export.splits import SUBSETS, FoldsFile, read_folds, read_split, write_folds
+from model_export.splits import SUBSETS, FoldsFile, read_folds, read_split, write_division
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_corpus, write_split
 
@@ -28,10 +28,19 @@ def test_a_speaker_in_two_subsets_is_refused(tmp_path):
 def test_a_missing_subset_or_file_is_refused(tmp_path):
     split = write_split(tmp_path)
     split.write_text('{"train": {}}')
-    with pytest.raises(BadParameter, match="lacks a subset"):
+    with pytest.raises(BadParameter, match="dev Field required"):
         read_split(split)
     with pytest.raises(BadParameter, match="does not exist"):
         read_split(tmp_path / "none.json")
+
+
+def test_folds_are_no_split_and_a_split_no_folds(tmp_path):
+    with pytest.raises(BadParameter) as caught:
+        read_split(written(tmp_path))
+    assert "glrf corpus split --protocol train-dev-test" in caught.value.remedy
+    with pytest.raises(BadParameter) as caught:
+        read_folds(write_split(tmp_path))
+    assert "glrf corpus split does" in caught.value.remedy
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"train": ["s1"]}', '{"train": {"toy": "s1"}}', "{"])
@@ -46,7 +55,7 @@ def recording(name: str, speaker: str, corpus: str = "toy") -> Recording:
     return Recording(Path(name), corpus, speaker, "sad", 1.0, name=name)
 
 
-def write(root: Path, **changes) -> Path:
+def written(root: Path, **changes) -> Path:
     """Folds of the toy corpus: s1, then s2 and s3; s4 is always in training."""
     parts = {
         "protocol": "mine",
@@ -55,13 +64,13 @@ def write(root: Path, **changes) -> Path:
         "folds": [{"toy": ["s1"]}, {"toy": ["s2", "s3"]}],
     }
     path = root / "folds.json"
-    write_folds(FoldsFile.model_validate(parts | changes), path)
+    write_division(FoldsFile.model_validate(parts | changes), path)
     return path
 
 
 def test_a_fold_tests_its_part_and_learns_the_rest(tmp_path):
     recordings = read_manifest(write_corpus(tmp_path), tmp_path, LABELS)
-    path = write(tmp_path)
+    path = written(tmp_path)
     folds = read_folds(path)
     assert folds.n_folds == 2
     assert folds.is_speaker_disjoint
@@ -73,7 +82,7 @@ def test_a_fold_tests_its_part_and_learns_the_rest(tmp_path):
 
 
 def test_folds_by_recording_know_them_by_name(tmp_path):
-    path = write(
+    path = written(
         tmp_path, by="recording", train={}, folds=[{"toy": ["a/1.wav"]}, {"toy": ["a/2.wav"]}]
     )
     folds = read_folds(path)
@@ -95,7 +104,7 @@ def test_folds_by_recording_know_them_by_name(tmp_path):
     ],
 )
 def test_a_selection_that_makes_no_fold_is_refused(tmp_path, speakers, fold, said):
-    folds = read_folds(write(tmp_path))
+    folds = read_folds(written(tmp_path))
     with pytest.raises(BadParameter, match=said):
         folds.select([recording(f"{name}.wav", name) for name in speakers], fold)
 
@@ -110,7 +119,7 @@ def test_a_selection_that_makes_no_fold_is_refused(tmp_path, speakers, fold, sai
 )
 def test_folds_that_overlap_or_are_empty_are_refused(tmp_path, changes, said):
     with pytest.raises(BadParameter, match=said):
-        read_folds(write(tmp_path, **changes))
+        read_folds(written(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
