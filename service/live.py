@@ -384,7 +384,8 @@ class LiveSession(abc.ABC):
                 )
                 self._metrics.told(segment)
                 self._capacity.segment_told()
-                self._metrics.lag_s.observe(lag_s)
+                if self._meter.is_live:
+                    self._metrics.lag_s.observe(lag_s)
                 send_s = time.perf_counter() - began_s
                 self._metrics.stages(features=timing.features_s, send=send_s)
                 if segment.abstain != "no_speech":

@@ -22,6 +22,8 @@ from service.inference.backend import Backend
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 STAGES = ("features", "queue", "inference", "send")
+#: Codes of refusals that are the service's fault; an alert watches them.
+FAULTS = ("internal_error", "inference_failed", "jobs_unavailable")
 
 _STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
@@ -133,7 +135,8 @@ class Metrics:
         )
         self.lag_s = histogram(
             "glrf_lag_seconds",
-            "From the receipt of the chunk that completed a stream's segment to its sending",
+            "From the receipt of the chunk that completed a segment to its sending,"
+            " in streams whose audio comes as it is spoken",
             _LAG_BUCKETS_S,
         )
         self.batch_size = histogram(
@@ -154,6 +157,8 @@ class Metrics:
         self.refusals = counter(
             "glrf_refusals", "Requests, streams and frames refused, by error code", "code"
         )
+        for code in FAULTS:  # so that the first one is an increase
+            self.refusals.labels(code)
         self.http_requests = counter(
             "glrf_http_requests",
             "HTTP answers",

@@ -116,6 +116,12 @@ def _too_many_streams(limit: int) -> LimitReached:
     )
 
 
+#: Audio that may come before its time in a stream that is live: large chunks, a bad line.
+_LIVE_AHEAD_S = 2.0
+#: Seconds a second up to which a sender's clock may be fast.
+_STILL_LIVE = 1.1
+
+
 class Pace:
     """A token bucket of audio: `burst_s` seconds, refilled at `speed` seconds a second."""
 
@@ -124,13 +130,15 @@ class Pace:
     ) -> None:
         self._speed, self._burst_s, self._clock = speed, burst_s, clock
         self._left_s = burst_s
+        self._ahead_s = 0.0
         self._since_s = clock()
 
     def take(self, audio_s: float) -> None:
         """Raises `LimitReached` (`too_fast`) when the bucket is empty."""
         now_s = self._clock()
-        refill_s = (now_s - self._since_s) * self._speed
-        self._left_s = min(self._burst_s, self._left_s + refill_s) - audio_s
+        passed_s = now_s - self._since_s
+        self._left_s = min(self._burst_s, self._left_s + passed_s * self._speed) - audio_s
+        self._ahead_s = max(0.0, self._ahead_s - passed_s * _STILL_LIVE) + audio_s
         self._since_s = now_s
         if self._left_s < 0:
             raise LimitReached(
@@ -140,6 +148,14 @@ class Pace:
                 code="too_fast",
                 retry_after_s=max(1.0, -self._left_s / self._speed),
             )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the audio comes as it is spoken.
+
+        What an outage held back comes at once; that is forgotten in ten times its duration.
+        """
+        return self._ahead_s <= _LIVE_AHEAD_S
 
 
 class AudioMeter:
@@ -156,6 +172,11 @@ class AudioMeter:
         """As `hear`, for a caller whose audio is not counted; raises `LimitReached`."""
         if self._pace is not None:
             self._pace.take(audio_s)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the audio comes as it is spoken, and not faster."""
+        return self._pace is None or self._pace.is_live
 
     async def hear(self, audio_s: float) -> None:
         """Counts audio before it is scored; raises `LimitReached`."""

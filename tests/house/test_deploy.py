@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.metrics import Metrics
+from service.metrics import FAULTS, Metrics
 from service.settings import PREFIX, Settings
 from tests.house.repository import ROOT, read
 
@@ -247,6 +247,14 @@ def test_an_alert_reads_series_that_exist_and_says_what_to_do(rule: dict[str, An
     assert names <= series()
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"].keys() == {"summary", "remedy"}
+
+
+def test_the_alert_of_faults_knows_all_of_them():
+    [rule] = [rule for rule in rules() if rule["alert"] == "GlrfFaults"]
+    assert f'code=~"{"|".join(FAULTS)}"' in rule["expr"]
+    exposition = Metrics().exposition().decode()
+    for code in FAULTS:
+        assert f'glrf_refusals_total{{code="{code}"}} 0.0' in exposition
 
 
 def test_every_alert_has_a_case_in_which_it_fires():

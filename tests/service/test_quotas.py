@@ -86,3 +86,27 @@ def test_a_burst_is_not_saved_up() -> None:
     pace.take(10.0)
     with pytest.raises(LimitReached):
         pace.take(0.1)
+
+
+def test_a_stream_is_live_while_it_keeps_to_real_time() -> None:
+    now_s = 0.0
+    pace = Pace(20.0, 300.0, clock=lambda: now_s)
+    for _ in range(100):
+        pace.take(1.0)
+        assert pace.is_live
+        now_s += 0.98  # a clock that is two percent fast
+    for _ in range(60):  # twice as fast
+        pace.take(0.1)
+        now_s += 0.05
+    assert not pace.is_live
+
+
+def test_what_an_outage_held_back_is_not_live_but_forgotten() -> None:
+    now_s = 0.0
+    pace = Pace(20.0, 300.0, clock=lambda: now_s)
+    pace.take(5.0)
+    assert not pace.is_live
+    for _ in range(400):
+        now_s += 0.1
+        pace.take(0.1)
+    assert pace.is_live
