@@ -95,10 +95,7 @@ class Endpointer:
         self._max_samples = round(_MAX_UTTERANCE_S * features.sample_rate_hz)
         self._pre_roll_frames = frames(PRE_ROLL_S)
         self._n_onset, self._n_window = frames(_ONSET_S), frames(_ONSET_WINDOW_S)
-        lookback_frames = self._pre_roll_frames + self._n_window
-        # Two steps: one that an onset's frames may reach back into, one for `restore`.
         self._context_samples = round(CONTEXT_S * features.sample_rate_hz)
-        self._lookback_samples = lookback_frames * features.hop_samples + 2 * step_samples
         self.seek(0)
 
     def seek(self, position: int) -> None:
@@ -236,10 +233,16 @@ class Endpointer:
         return start
 
     def _forget(self) -> None:
-        """Lets audio go that no utterance can begin with any more."""
-        n_old = self._cursor - self._lookback_samples - self._audio_start
+        """Lets audio go that no utterance can begin with any more, and no detector looks at.
+
+        The next step's onset lies among its frames or, in silence, the window before them.
+        """
+        n_frames = self._pre_roll_frames + (0 if self.is_open else self._n_window)
+        n_onset = n_frames * self._features.hop_samples + self._features.frame_samples
+        n_old = self._cursor - max(n_onset, self._context_samples) - self._audio_start
         if n_old > 0:
-            self._audio = self._audio[n_old:]
+            # A copy: a view would keep what it leaves out alive as well.
+            self._audio = self._audio[n_old:].copy()
             self._audio_start += n_old
 
     def state(self) -> dict[str, Any]:

@@ -160,6 +160,42 @@ def test_a_state_is_small() -> None:
 # --- in a session
 
 
+class _Unforgetting(Endpointer):
+    def _forget(self) -> None:
+        """Keeps all audio."""
+
+
+def _assert_nothing_is_missed(audio: Float32, silence_s: float = 0.7) -> None:
+    features = whole_spec().features
+    keeps = _Unforgetting(features, HOP, EnergyDetector(features), silence_s)
+    told, expected = (
+        [*one.accept(audio[:S]), *one.accept(audio[S:]), *one.flush(len(audio))]
+        for one in (_endpointer(silence_s), keeps)
+    )
+    assert len(told) == len(expected)
+    for one, other in zip(told, expected, strict=True):
+        assert type(one) is type(other)
+        for name in one.__slots__:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 24)), min_size=1, max_size=12),
+    st.sampled_from([0.1, 0.4, 0.7]),
+)
+def test_what_is_forgotten_is_not_missed(parts: list[tuple[bool, int]], silence_s: float) -> None:
+    said = [voice(n * S // 10 + 37) if is_spoken else _pause(n / 10) for is_spoken, n in parts]
+    _assert_nothing_is_missed(np.concatenate(said), silence_s)
+
+
+@pytest.mark.parametrize("gap_s", [0.1, 0.15])
+def test_an_onset_may_begin_before_its_step(gap_s: float) -> None:
+    for lead in range(S, S + HOP, 160):  # wherever in a step it begins
+        parts = (np.zeros(lead), voice(S // 20), _pause(gap_s), voice(S))
+        _assert_nothing_is_missed(np.concatenate(parts).astype(np.float32))
+
+
 def test_segments_are_those_of_the_utterance_alone() -> None:
     audio = np.concatenate((_pause(1), voice(3 * S + 1_234), _pause(2), voice(S), _pause(1)))
     events = play_samples(whole_spec(), VAD, audio)
