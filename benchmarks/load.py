@@ -1,6 +1,6 @@
 """How many real-time streams a core carries.
 
-    python -m benchmarks.load [--start 60] [--stage-s 10] [--profile] [--out FILE]
+    python -m benchmarks.load [--start 60] [--stage-s 10] [--endpointing vad] [--profile] [--out FILE]
 
 The server runs in a process of its own on one core, the sender on another. Streams are doubled,
 those that are there going on, until the lag breaks the target, an answer is missing or a stream is
@@ -35,8 +35,7 @@ from benchmarks.streams import CHUNK_BYTES, HOP_S, clip_pcm
 from glrf.lag import percentile
 from glrf.local_server import LocalServer, local_server
 
-#: By hand, so that every segment is scored: speech detection would spare the pauses.
-QUERY = "sample_rate=16000&endpointing=manual"
+QUERY = "sample_rate=16000&endpointing="
 N_OFFSETS = 8
 SETTLE_S = 3.0
 MAX_LATENESS_MS = 20.0
@@ -99,6 +98,12 @@ def main() -> None:
     parser.add_argument("--stage-s", type=float, default=10.0)
     parser.add_argument("--target-ms", type=float, default=200.0)
     parser.add_argument("--resolution", type=float, default=0.05, help="share of the limit")
+    parser.add_argument(
+        "--endpointing",
+        choices=("manual", "vad"),
+        default="manual",
+        help="manual scores every segment, vad (the service's default) spares the pauses",
+    )
     parser.add_argument("--server-core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="GLRF_X=Y")
@@ -115,8 +120,9 @@ def main() -> None:
         os.sched_setaffinity(0, cores - {options.server_core} or cores)
         frames = audio_frames(clip_pcm(), CHUNK_BYTES)
         offsets = [i * len(frames) // N_OFFSETS for i in range(N_OFFSETS)]
-        expected = unloaded(server.url, frames, offsets)
-        fleet = Fleet(server.url, QUERY, frames, offsets)
+        query = QUERY + options.endpointing
+        expected = unloaded(server.url, query, frames, offsets)
+        fleet = Fleet(server.url, query, frames, offsets)
         stack.callback(fleet.close)
         meter = Meter(fleet, server, options.target_ms, expected)
         stages: list[Stage] = []
@@ -233,9 +239,9 @@ class Meter:
         )
 
 
-def unloaded(url: str, frames: Sequence[bytes], offsets: Sequence[int]) -> Answers:
+def unloaded(url: str, query: str, frames: Sequence[bytes], offsets: Sequence[int]) -> Answers:
     """What the server says to one stream from each place, by place and the segment's index."""
-    fleet = Fleet(url, QUERY, frames, offsets, speed=REFERENCE_SPEED)
+    fleet = Fleet(url, query, frames, offsets, speed=REFERENCE_SPEED)
     try:
         fleet.open(len(offsets))
         fleet.play(REFERENCE_S / REFERENCE_SPEED)
