@@ -1,6 +1,6 @@
 """How many real-time streams a core carries.
 
-    python -m benchmarks.load [--start 60] [--stage-s 10] [--endpointing vad] [--profile] [--out FILE]
+    python -m benchmarks.load [--start 60] [--endpointing vad] [--profile] [--out FILE]
 
 The server runs in a process of its own on one core, the sender on another. Streams are doubled,
 those that are there going on, until the lag breaks the target, an answer is missing or a stream is
