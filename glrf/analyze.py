@@ -89,6 +89,7 @@ def analyze(
     for option, is_given in (("--plot", plot), ("--report", report), ("--vtt", as_vtt)):
         if is_given and len(files) > 1:
             raise BadParameter(f"{option} is of one file", remedy="give the files one by one")
+    _check_outputs(report, plot)
     asked = {
         "roles": roles,
         "model": model,
@@ -107,6 +108,22 @@ def analyze(
     status = asyncio.run(_analyze_all(files, settings, query, form, report, plot))
     if status:
         raise typer.Exit(status)
+
+
+def _check_outputs(report: Path | None, plot: Path | None) -> None:
+    """Raises `BadParameter` for what could not be written, before an hour of audio is scored."""
+    from ser_core.errors import BadParameter
+
+    for out in (report, plot):
+        if out is not None and (out.is_dir() or not out.parent.is_dir()):
+            raise BadParameter(
+                f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}",
+                remedy="name a file in a folder that is there",
+            )
+    if plot is not None:
+        from glrf.plot import check_drawable
+
+        check_drawable(plot)
 
 
 async def _analyze_all(

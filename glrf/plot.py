@@ -22,17 +22,33 @@ _COLOURS: Final = {
     "fear": "#8256a8",
 }
 _OTHER: Final = "#2a9d8f"
+_FORMATS: Final = (".png", ".svg", ".pdf")
 _N_COLUMNS: Final = 2_000
+
+
+def check_drawable(out: Path) -> None:
+    """Raises `SerError` without matplotlib, `BadParameter` for a format that is not written."""
+    _matplotlib()
+    if out.suffix.lower() not in _FORMATS:
+        raise BadParameter(
+            f"{out} is of a format that is not drawn",
+            remedy=f"end the name with {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}",
+        )
+
+
+def _matplotlib() -> Any:
+    return needed(
+        "matplotlib", "install the training extra: pip install 'glrf[train]', or leave --plot out"
+    )
 
 
 def draw(audio: Path, result: "FileResult", out: Path) -> None:
     """Draws one row of panels a channel and writes `out`, in the format that its name ends in.
 
-    Raises `SerError` without matplotlib, `BadParameter` for a format that it does not write.
+    Raises `SerError` and `BadParameter` as `check_drawable` does.
     """
-    matplotlib = needed(
-        "matplotlib", "install the training extra: pip install 'glrf[train]', or leave --plot out"
-    )
+    check_drawable(out)
+    matplotlib = _matplotlib()
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -56,8 +72,6 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
     axes[-1][0].set_xlim(0, max(result.duration_ms, 1) / 1000)
     try:
         figure.savefig(out, dpi=150)
-    except ValueError as error:
-        raise BadParameter(str(error), remedy="end the name with .png, .svg or .pdf") from error
     finally:
         plt.close(figure)
 

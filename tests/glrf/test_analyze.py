@@ -143,6 +143,18 @@ def test_plot_of_a_format_that_is_none(cli: CliRunner, stereo: Path, tmp_path: P
     done = cli.invoke(app, ["analyze", str(stereo), "--plot", str(tmp_path / "picture.doc")])
     assert done.exit_code == 2
     assert ".png" in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("option", ["--plot", "--report"])
+def test_what_could_not_be_written_is_told_before_anything_is_scored(
+    cli: CliRunner, stereo: Path, tmp_path: Path, option: str
+) -> None:
+    for out, cause in ((tmp_path / "none" / "x.svg", "there is no folder"), (tmp_path, "a folder")):
+        done = cli.invoke(app, ["analyze", str(stereo), option, str(out)])
+        assert done.exit_code == 2
+        assert cause in done.stderr
+        assert not done.stdout
 
 
 def test_plot_without_matplotlib(cli: CliRunner, stereo: Path, without) -> None:
