@@ -243,6 +243,8 @@ def open_store(settings: Settings) -> "tuple[JobStore, JobQueue]":
         create_queue_tables(url)
         return JobStore(engine), JobQueue(engine)
     except (SQLAlchemyError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        log.warning("no store of jobs at %s: %s", url.render_as_string(), cause)
         raise Unavailable(
             f"the store of jobs cannot be reached ({type(error).__name__})",
             remedy="try again later; operators: see GLRF_JOBS_URL and GLRF_JOBS_DIR",

@@ -5,6 +5,7 @@ import pytest
 
 from ser_core.errors import Unavailable
 from service.app import create_app
+from service.jobs.desk import open_store
 from service.jobs.job import SQLITE_NAME
 from service.settings import Settings
 
@@ -42,3 +43,14 @@ class TestOpeningAhead:
         opened.side_effect = Unavailable("gone", remedy="wait", code="jobs_unavailable")
         self.started(model_dir, tmp_path)
         assert "the store of jobs is not open yet: gone" in caplog.text
+
+
+def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
+    url = "postgresql://glrf:secret@127.0.0.1:1/jobs"
+    settings = Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path, jobs_url=url)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        open_store(settings)
+    assert "no store of jobs at postgresql" in caplog.text
+    assert "127.0.0.1:1/jobs" in caplog.text
+    assert "refused" in caplog.text
+    assert "secret" not in caplog.text
