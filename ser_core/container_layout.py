@@ -55,9 +55,12 @@ class Limits:
 
 def truncated(container: Container) -> BadAudio:
     """The error for a file that ends before it should."""
+    remedy = "send the file again, whole"
+    if container == "MP3":  # editors may cut one and leave its first frame as it was
+        remedy += "; if it is, have its header written anew, for example by ffmpeg -c copy"
     return BadAudio(
         f"the {container} file is cut short: it announces more than the body holds",
-        remedy="send the file again, whole",
+        remedy=remedy,
         code="truncated_audio",
     )
 
