@@ -330,6 +330,11 @@ class Settings(BaseSettings):
         description="After SIGTERM: time for streams to be told and for files to be finished.",
     )
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
+
     @field_validator("checkpoint_keys")
     @classmethod
     def _check_keys(cls, keys: SecretStr | None) -> SecretStr | None:
@@ -377,6 +382,14 @@ class Settings(BaseSettings):
             except BadParameter as error:
                 raise ValueError(error.detail) from None
         return secrets
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: str) -> str:
+        for host in filter(None, hosts.split(",")):
+            if "/" in host or "@" in host:
+                raise ValueError(f"{host.strip()!r} is no host: leave scheme and path out")
+        return hosts
 
     @field_validator("webhook_retry_s")
     @classmethod

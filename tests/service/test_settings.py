@@ -60,3 +60,17 @@ def test_waits_between_attempts_are_numbers(monkeypatch: pytest.MonkeyPatch, wai
     monkeypatch.setenv("GLRF_WEBHOOK_RETRY_S", waits)
     with pytest.raises(BadParameter, match="GLRF_WEBHOOK_RETRY_S"):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize("host", ["http://example.com", "example.com/", "a,user@example.com"])
+def test_a_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("GLRF_WEBHOOK_ALLOWED_HOSTS", host)
+    with pytest.raises(BadParameter, match="leave scheme and path out"):
+        Settings.from_environment()
+    monkeypatch.setenv("GLRF_WEBHOOK_ALLOWED_HOSTS", "example.com, 127.0.0.1:9000,")
+    assert Settings.from_environment().webhook_allowed_hosts
+
+
+def test_a_log_level_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLRF_LOG_LEVEL", "INFO")
+    assert Settings.from_environment().log_level == "info"
