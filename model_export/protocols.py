@@ -1,11 +1,11 @@
 """Protocols: how recordings are divided, for cross-validation or for one training.
 
-    grouped       k folds of speakers, each with all corpora and genders
-    speaker-out   one fold a speaker
-    random        k folds of recordings, whoever speaks: the paper's protocol on IEMOCAP
-    holdout       one fold of speakers, 8:2: the paper's protocol on ST-EMO
+    grouped         k folds of speakers, each with all corpora and genders
+    speaker-out     one fold a speaker
+    random          k folds of recordings, whoever speaks: the paper's protocol on IEMOCAP
+    holdout         one fold of speakers, 8:2: the paper's protocol on ST-EMO
     train-dev-test  speakers of one training, 6:2:2
-    everyone      one training on all speakers
+    everyone        one training on all speakers
 
 All of them are the same for the same recordings and seed, in whatever order these come.
 """

@@ -184,7 +184,8 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
 def _check_mp3(body: Body) -> None:
     """The bytes that a Xing, Info or VBRI header counts from its own frame on, where there is one.
 
-    An MP3 without such a header is a row of frames that announces nothing.
+    An MP3 without such a header is a row of frames that announces nothing. The layout is that of
+    Xing's VBR header, which LAME writes, and of Fraunhofer's.
     """
     start, head = 0, body.at(0, 10)
     if head[:3] == b"ID3":  # its size has seven bits a byte (ID3v2.3, Section 3.1)

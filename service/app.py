@@ -50,8 +50,8 @@ def create_app(
         await runtime.start()
         opening = asyncio.create_task(asyncio.to_thread(desk.open_ahead))
         yield
+        await runtime.stop()  # first: a store that does not answer must not keep streams waiting
         await opening
-        await runtime.stop()
         await asyncio.to_thread(desk.close)
 
     # FastAPI with `/docs` from its own files: a service without the internet has a manual too.

@@ -62,10 +62,8 @@ class JobDesk:
     def open_ahead(self) -> None:
         """Opens the store if there is one; one that is away is opened when it is needed."""
         if self._is_made:
-            try:
+            with suppress(Unavailable):  # it was logged
                 self._open()
-            except Unavailable as error:
-                log.warning("the store of jobs is not open yet: %s", error)
 
     def close(self) -> None:
         """Ends the connections."""

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from unittest.mock import MagicMock
 
 import pytest
@@ -7,6 +8,7 @@ from ser_core.errors import Unavailable
 from service.app import create_app
 from service.jobs.desk import open_store
 from service.jobs.job import SQLITE_NAME
+from service.runtime import Runtime
 from service.settings import Settings
 
 
@@ -38,11 +40,30 @@ class TestOpeningAhead:
         self.started(model_dir, tmp_path)
         opened.assert_not_called()
 
-    def test_one_that_is_away_is_told(self, model_dir, tmp_path, opened, caplog):
+    def test_one_that_is_away_stops_nothing(self, model_dir, tmp_path, opened):
         (tmp_path / SQLITE_NAME).touch()
         opened.side_effect = Unavailable("gone", remedy="wait", code="jobs_unavailable")
         self.started(model_dir, tmp_path)
-        assert "the store of jobs is not open yet: gone" in caplog.text
+        opened.assert_called_once()
+
+    def test_streams_end_before_a_store_that_does_not_answer(
+        self, model_dir, tmp_path, opened, monkeypatch
+    ):
+        (tmp_path / SQLITE_NAME).touch()
+        has_stopped, waited = threading.Event(), []
+
+        def answer_late(_: Settings) -> tuple[MagicMock, MagicMock]:
+            waited.append(has_stopped.wait(20))
+            return MagicMock(), MagicMock()
+
+        opened.side_effect = answer_late
+
+        async def stop(_: Runtime) -> None:
+            has_stopped.set()
+
+        monkeypatch.setattr(Runtime, "stop", stop)
+        self.started(model_dir, tmp_path)
+        assert waited == [True]
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
