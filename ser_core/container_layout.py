@@ -158,7 +158,7 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
     """Compares announced sizes with the body; raises `BadAudio`, mostly `truncated_audio`.
 
     A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes.
-    Returns how many samples a channel the header announces, where a WAV or FLAC does.
+    Returns how many samples a channel the header announces, where a WAV, FLAC or MP3 does.
     """
     match container:
         case "WAV":
@@ -172,7 +172,7 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
         case "WebM":
             _check_webm(body)
         case "MP3":
-            _check_mp3(body)
+            return _check_mp3(body)
         case "AAC":  # a row of frames that announces nothing
             pass
     return None
@@ -181,11 +181,12 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
 # A position beyond the body reads as empty, which ends each walk.
 
 
-def _check_mp3(body: Body) -> None:
+def _check_mp3(body: Body) -> int | None:
     """The bytes that a Xing, Info or VBRI header counts from its own frame on, where there is one.
 
     An MP3 without such a header is a row of frames that announces nothing. The layout is that of
-    Xing's VBR header, which LAME writes, and of Fraunhofer's.
+    Xing's VBR header, which LAME writes, and of Fraunhofer's. Returns the samples of the frames
+    that it counts.
     """
     start, head = 0, body.at(0, 10)
     if head[:3] == b"ID3":  # its size has seven bits a byte (ID3v2.3, Section 3.1)
@@ -193,19 +194,24 @@ def _check_mp3(body: Body) -> None:
         start = 10 + sum((byte & 0x7F) << shift for byte, shift in sevens)
     frame = body.at(start, 64)
     if not _is_mpeg_frame(frame):
-        return
+        return None
     is_mpeg_1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
     side_bytes = (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17)
     tag = frame[4 + side_bytes :]
-    n_bytes = 0
-    flags = int.from_bytes(tag[4:8], "big")
-    if tag[:4] in (b"Xing", b"Info") and flags & 2:
-        position = 12 if flags & 1 else 8  # after the number of frames
-        n_bytes = int.from_bytes(tag[position : position + 4], "big")
+    n_frames = n_bytes = 0
+    if tag[:4] in (b"Xing", b"Info"):
+        flags, position = int.from_bytes(tag[4:8], "big"), 8
+        if flags & 1:
+            n_frames = int.from_bytes(tag[position : position + 4], "big")
+            position += 4
+        if flags & 2:
+            n_bytes = int.from_bytes(tag[position : position + 4], "big")
     elif frame[36:40] == b"VBRI":
         n_bytes = int.from_bytes(frame[46:50], "big")
+        n_frames = int.from_bytes(frame[50:54], "big")
     if start + n_bytes > body.size + _MP3_SLACK_BYTES:
         raise truncated("MP3")
+    return n_frames * (1_152 if is_mpeg_1 else 576) or None
 
 
 def _check_wav(body: Body, limits: Limits) -> int | None:

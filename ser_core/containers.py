@@ -73,7 +73,7 @@ class AudioSource:
     """Decoded audio of one file; a context manager, read once.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV or FLAC says it is. Made by `open_audio`.
+    a WAV, FLAC or MP3 says it is. Made by `open_audio`.
     """
 
     def __init__(
@@ -193,14 +193,15 @@ def open_audio(
         container = sniff(body)
         limits = Limits(max_channels, min_rate_hz, max_rate_hz)
         n_samples = check_layout(body, container, limits)
-        return AudioSource(container, _decoded(body, container, limits), own_file, n_samples)
+        blocks = _decoded(body, container, limits, has_length=n_samples is not None)
+        return AudioSource(container, blocks, own_file, n_samples)
     except BaseException:
         if own_file is not None:
             own_file.close()
         raise
 
 
-def _decoded(body: Body, container: Container, limits: Limits) -> _Blocks:
+def _decoded(body: Body, container: Container, limits: Limits, *, has_length: bool) -> _Blocks:
     if container not in _READ_BY_PYAV:
         try:
             file = _ForwardSoundFile(cast(BinaryIO, body))
@@ -209,12 +210,16 @@ def _decoded(body: Body, container: Container, limits: Limits) -> _Blocks:
             if container not in _RETRIED_BY_PYAV:
                 raise _damaged(container, error.error_string) from error
         else:
-            yield from _read_soundfile(file, container, limits)
+            n_read = yield from _read_soundfile(file, container, limits)
             if container == "MP3" and _goes_on(body):
-                raise BadAudio(
-                    "the MP3 file holds more audio than its first frame announces",
-                    remedy="write its header anew, for example by ffmpeg -c copy",
-                )
+                if has_length:
+                    raise BadAudio(
+                        "the MP3 file holds more audio than its first frame announces",
+                        remedy="write its header anew, for example by ffmpeg -c copy",
+                    )
+                # Its bit rate varies, and libsndfile took the first frames' for all: what it
+                # left unread is FFmpeg's, whose samples are the same.
+                yield from _without_first(n_read, _read_pyav(body, container, limits))
             return
     yield from _read_pyav(body, container, limits)
 
@@ -225,6 +230,14 @@ def _goes_on(body: Body) -> bool:
     return any(heads.count(head) >= 3 for head in set(heads))
 
 
+def _without_first(n_samples: int, blocks: _Blocks) -> _Blocks:
+    for rate_hz, samples in blocks:
+        n_left_out = min(n_samples, len(samples))
+        n_samples -= n_left_out
+        if n_left_out < len(samples):
+            yield rate_hz, samples[n_left_out:]
+
+
 class _ForwardSoundFile(sf.SoundFile):
     """Reads straight on. soundfile seeks after each read, which some decoders do not bear."""
 
@@ -232,7 +245,10 @@ class _ForwardSoundFile(sf.SoundFile):
         return False
 
 
-def _read_soundfile(file: sf.SoundFile, container: Container, limits: Limits) -> _Blocks:
+def _read_soundfile(
+    file: sf.SoundFile, container: Container, limits: Limits
+) -> Generator[tuple[int, Float32], None, int]:
+    """Returns how many samples a channel it yielded."""
     with file:
         limits.check(file.channels, file.samplerate)
         n_read = 0
@@ -247,6 +263,7 @@ def _read_soundfile(file: sf.SoundFile, container: Container, limits: Limits) ->
             raise _damaged(container, error.error_string) from error
         if container == "FLAC" and n_read < file.frames < 2**36:  # 36 bits, 0: unknown
             raise truncated(container)
+    return n_read
 
 
 def _check_memory(error: sf.LibsndfileError) -> None:

@@ -183,7 +183,7 @@ class DecodedAudio:
     """Audio of one file as its decoder sends it; read once, by one thread at a time.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV or FLAC says it is. Made by `Decoding.open`.
+    a WAV, FLAC or MP3 says it is. Made by `Decoding.open`.
     """
 
     def __init__(
