@@ -30,6 +30,8 @@ SEND_BUFFER_BYTES = 64 * 1024
 #: Time for the last words to be read before the connection is cut.
 LINGER_S = 2.0
 
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 
 class StreamConnection(WebSocketsSansIOProtocol):
     """One WebSocket connection. Offers `glrf.drop` and `glrf.write` in the scope's extensions.
@@ -71,6 +73,18 @@ class StreamConnection(WebSocketsSansIOProtocol):
                 return
         self._n_unparsed += len(data)
         super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_complete:
+            self._refuse_handshake()
+
+    def _refuse_handshake(self) -> None:
+        """Answers a request that websockets does not read: a line of 8 KiB, 129 headers.
+
+        uvicorn takes no notice of it, and its own end would break on such a connection.
+        """
+        self.handshake_complete = self.close_sent = True
+        answer = b"".join(self.conn.data_to_send())  # 414 and 431 come from websockets
+        self.transport.write(answer or _BAD_REQUEST)
+        self.transport.close()
 
     def handle_events(self) -> None:
         # Zero again where a frame has just ended; of lengths that are not as short as they can be
@@ -87,6 +101,8 @@ class StreamConnection(WebSocketsSansIOProtocol):
             if self._extensions["glrf.hear"](audio):
                 self.frames = []
                 return
+        if self.curr_msg_data_type == "text":
+            self.frames = [_as_utf8(b"".join(self.frames))]
         super().send_receive_event_to_app()
 
     @property
@@ -161,6 +177,15 @@ def whole_binary(data: bytes) -> bytes | None:
     if len(data) != head + n:
         return None
     return apply_mask(data[head:], data[head - 4 : head])
+
+
+def _as_utf8(text: bytes) -> bytes:
+    """The text, or what is no JSON: the session says what is wrong, where uvicorn would not."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return "\N{REPLACEMENT CHARACTER}".encode()
+    return text
 
 
 def frame_bytes(frame: Frame) -> int:

@@ -154,3 +154,40 @@ def test_a_close_right_behind_the_audio_is_a_client_that_leaves(
     assert written[-1] is False
     assert all(isinstance(is_written, bool) for is_written in written)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/stream?" + "a" * 9_000, "", 414),
+        ("/v1/stream", "Cookie: " + "a" * 9_000 + "\r\n", 431),
+        ("/v1/stream", "".join(f"X-{n}: 1\r\n" for n in range(130)), 431),
+    ],
+)
+def test_a_handshake_that_is_too_large_is_answered(
+    server: RunningServer, path: str, headers: str, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        client.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"{headers}\r\n".encode()
+        )
+        answer = b""
+        while data := client.recv(65_536):  # to its end: the connection is closed
+            answer += data
+    assert int(answer.split()[1]) == status
+
+
+def test_text_that_is_not_utf8_is_told_as_what_is_no_json(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        shake_hands(client, "/v1/stream")
+        client.sendall(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
+        told = b""
+        while data := client.recv(65_536):
+            told += data
+    assert b'"code":"bad_message"' in told
+    assert (4400).to_bytes(2) in told
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
