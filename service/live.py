@@ -307,9 +307,9 @@ class LiveSession(abc.ABC):
 
     async def _hear(self, data: bytes, received_s: float) -> None:
         """Whole sample frames in the stream's encoding; raises `LimitReached` and `Overloaded`."""
-        n_samples = len(data) // self._session.frame_bytes
-        await self._meter.hear(n_samples / self._config.sample_rate_hz)
-        self._heard_s.inc(n_samples / self._config.sample_rate_hz)
+        audio_s = len(data) // self._session.frame_bytes / self._config.sample_rate_hz
+        await self._meter.hear(audio_s, is_replay=self._session.is_replaying)
+        self._heard_s.inc(audio_s)
         await self._take(data, received_s)
 
     async def _take(self, data: bytes, received_s: float) -> None:

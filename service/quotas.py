@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
@@ -18,6 +19,17 @@ from ser_core.errors import LimitReached
 from service.auth import Caller
 from service.settings import Settings
 from service.shared import Shared
+
+#: Of one session at a time: what hangs of it, what goes on, what a client tried beside that.
+_MAX_CONNECTIONS = 4
+
+
+@dataclass
+class _SessionPlace:
+    """One of a caller's places, and how many connections hold it."""
+
+    place: contextlib.ExitStack
+    n_connections: int = 0
 
 
 class Quotas:
@@ -30,6 +42,7 @@ class Quotas:
             MemoryStorage() if shared is None else SharedStorage(shared)
         )
         self._n_sessions: Counter[str] = Counter()
+        self._places: dict[tuple[str, str], _SessionPlace] = {}
 
     async def count_request(self, caller: Caller) -> None:
         """Raises `LimitReached` (`rate_limited`)."""
@@ -45,9 +58,40 @@ class Quotas:
                 retry_after_s=await self._wait_s(item, "requests", caller),
             )
 
+    def has_place(self, caller: Caller, session_id: str) -> bool:
+        """Whether a connection of that session, hanging perhaps, holds one of the places."""
+        return (caller.id, session_id) in self._places
+
     @contextlib.contextmanager
-    def session(self, caller: Caller) -> Iterator[None]:
-        """Holds one of the caller's streams; raises `LimitReached` (`session_quota`)."""
+    def session(self, caller: Caller, session_id: str) -> Iterator[None]:
+        """Holds one of the caller's streams; raises `LimitReached` (`session_quota`).
+
+        All connections of a session hold one place together: who goes on with a stream need not
+        wait until the line that went dead is given up.
+        """
+        key = (caller.id, session_id)
+        if key not in self._places:
+            place = contextlib.ExitStack()
+            place.enter_context(self._place(caller))
+            self._places[key] = _SessionPlace(place)
+        held = self._places[key]
+        if held.n_connections >= _MAX_CONNECTIONS:
+            raise LimitReached(
+                f"this session has {held.n_connections} connections already",
+                remedy="close them; one is enough",
+                code="session_quota",
+            )
+        held.n_connections += 1
+        try:
+            yield
+        finally:
+            held.n_connections -= 1
+            if not held.n_connections:
+                del self._places[key]
+                held.place.close()
+
+    @contextlib.contextmanager
+    def _place(self, caller: Caller) -> Iterator[None]:
         limit = caller.limits.sessions or self._settings.key_sessions
         if limit is not None and self._shared is not None:
             with self._shared.place(caller.id, limit) as is_held:
@@ -178,10 +222,15 @@ class AudioMeter:
         """Whether the audio comes as it is spoken, and not faster."""
         return self._pace is None or self._pace.is_live
 
-    async def hear(self, audio_s: float) -> None:
-        """Counts audio before it is scored; raises `LimitReached`."""
+    async def hear(self, audio_s: float, *, is_replay: bool = False) -> None:
+        """Counts audio before it is scored; raises `LimitReached`.
+
+        What a stream that goes on is sent again was charged to the connection before.
+        """
         if self._pace is not None:
             self._pace.take(audio_s)
+        if is_replay:
+            return
         self._heard_s += audio_s
         n_new_s = math.ceil(self._heard_s) - self._n_charged_s
         if n_new_s > 0:

@@ -182,9 +182,7 @@ class StreamQuery(_Told):
         endpointing = check_endpointing(self.endpointing)
         silence_s = endpoint_silence_s(endpointing, self.endpoint_silence_ms)
         encoding = check_stream_encoding(self.encoding)
-        rate_hz = self.sample_rate
-        if rate_hz is None:
-            rate_hz = OPUS_RATE_HZ if encoding == "opus" else _DEFAULT_RATE_HZ
+        rate_hz = self._rate_hz
         # Rate and channels before roles: an error names what is really wrong.
         StreamConfig(
             encoding=encoding,
@@ -214,18 +212,39 @@ class StreamQuery(_Told):
     def resumed(self, kept: dict[str, Any]) -> "StreamQuery":
         """The query that a stream was opened with, as a checkpoint kept it.
 
-        Parameters may be left out beside `resume`; raises `CheckpointRejected` for one that is
-        another than the stream's.
+        Parameters may be left out beside `resume`; raises `CheckpointRejected` for one that means
+        another thing than the stream's, and `BadParameter` for one that means nothing. `model` is
+        not looked at: what a name stands for is the service's to say.
         """
         first = StreamQuery(**kept)
-        for name in sorted(self.model_fields_set - {"resume"}):
-            if getattr(self, name) != getattr(first, name):
+        given = self.model_dump(include=self.model_fields_set - {"resume", "model"})
+        asked = StreamQuery(**kept | given)
+        for name in sorted(given):
+            if asked._meant(name) != first._meant(name):
                 raise CheckpointRejected(
                     f"{name} is not what the stream was opened with",
                     remedy="send the parameters of the stream, or `resume` alone",
                     code="checkpoint_other_config",
                 )
         return first
+
+    def _meant(self, name: str) -> object:
+        """What a parameter stands for, with a default in the place of none."""
+        match name:
+            case "sample_rate":
+                return self._rate_hz
+            case "endpoint_silence_ms":
+                return endpoint_silence_s(self.endpointing, self.endpoint_silence_ms)
+            case "hysteresis" | "min_dwell_ms":
+                return self.told["smoothing"].hold
+            case _:
+                return getattr(self, name)
+
+    @property
+    def _rate_hz(self) -> int:
+        if self.sample_rate is not None:
+            return self.sample_rate
+        return OPUS_RATE_HZ if self.encoding == "opus" else _DEFAULT_RATE_HZ
 
 
 class CallQuery(_Told):

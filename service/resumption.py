@@ -26,7 +26,10 @@ INTERVAL_S = 0.5
 
 
 class Checkpoints:
-    """Those of one stream: the last one, whether it was sent, and its token."""
+    """Those of one stream: the last one, whether it was sent, and its token.
+
+    A stream that goes on has the one that it goes on from, until it makes its own.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Checkpoints:
         query: StreamQuery,
         config: StreamConfig,
         session_id: str,
+        kept: StreamState | None = None,
     ) -> None:
         self._seal = runtime.checkpoints
         self._backend = batcher.backend
@@ -43,6 +47,7 @@ class Checkpoints:
         self._encoding = config.encoding
         self._clock = Clock(config.sample_rate_hz, query.start_offset_ms)
         self._last: Checkpoint | None = None
+        self._kept = kept
         self._sent_s = -math.inf
         self.has_unsent = False
 
@@ -54,41 +59,54 @@ class Checkpoints:
     @property
     def is_ageing(self) -> bool:
         """Whether half of the time has passed that one can go on from the last one sent."""
-        age_s = time.monotonic() - self._sent_s
-        return self._last is not None and age_s > self._seal.ttl_s / 2
+        has_one = self._last is not None or self._kept is not None
+        return has_one and time.monotonic() - self._sent_s > self._seal.ttl_s / 2
 
     def message(self, n_dropped_samples: int, n_dropped_segments: int) -> dict[str, Any]:
         """The members of `CheckpointMessage` for the last one, which counts as sent from now on.
 
         Packets of Opus are 2.5 ms long at least: the millisecond in which one starts is its alone.
         """
-        assert self._last is not None
-        resume_from_ms = self._clock.before_ms(self._last.resume_from)
-        audio_from = self._clock.position_of(resume_from_ms)
-        if self._encoding == "opus":
-            audio_from = self._last.resume_from
-        token = self._seal.seal(
-            StreamState(
-                session_id=self._session_id,
-                query=self._query.kept(),
-                model=model_key(self._backend),
-                model_sha256=self._backend.sha256,
-                audio_from=audio_from,
-                n_dropped_samples=n_dropped_samples,
-                n_dropped_segments=n_dropped_segments,
-                session=self._last.state,
-            ),
-            time.time(),
-        )
+        state = self._kept
+        if self._last is not None:
+            state = self._state(self._last, n_dropped_samples, n_dropped_segments)
+        assert state is not None
+        token = self._seal.seal(state, time.time())
         self.has_unsent, self._sent_s = False, time.monotonic()
-        return {"token": token, "resume_from_ms": resume_from_ms}
+        return {"token": token, "resume_from_ms": self._clock.before_ms(state.audio_from)}
+
+    def _state(
+        self, checkpoint: Checkpoint, n_dropped_samples: int, n_dropped_segments: int
+    ) -> StreamState:
+        audio_from = checkpoint.resume_from
+        if self._encoding != "opus":
+            audio_from = self._clock.position_of(self._clock.before_ms(audio_from))
+        return StreamState(
+            session_id=self._session_id,
+            query=self._query.kept(),
+            model=model_key(self._backend),
+            model_sha256=self._backend.sha256,
+            audio_from=audio_from,
+            n_dropped_samples=n_dropped_samples,
+            n_dropped_segments=n_dropped_segments,
+            session=checkpoint.state,
+        )
 
 
 def opened(runtime: Runtime, query: StreamQuery) -> tuple[StreamQuery, StreamState | None]:
-    """The stream's parameters, and its state if it is to go on; raises `CheckpointRejected`."""
+    """The stream's parameters, and its state if it is to go on.
+
+    Raises `CheckpointRejected`, and `BadParameter` for a parameter that means nothing.
+    """
     if query.resume is None:
         return query, None
     kept = runtime.checkpoints.open(query.resume, time.time())
+    if query.model is not None and model_key(runtime.batcher(query.model).backend) != kept.model:
+        raise CheckpointRejected(
+            f"model is not what the stream is scored by, {kept.model}",
+            remedy="send the parameters of the stream, or `resume` alone",
+            code="checkpoint_other_config",
+        )
     return query.resumed(kept.query), kept
 
 

@@ -208,14 +208,20 @@ class Runtime:
         if not self._batchers:
             raise NotReady("the model is still being loaded", remedy="try again in a second")
 
-    def check_room(self, demand: float = 0.0, *, is_resumed: bool = False) -> None:
+    def check_room(self, demand: float = 0.0) -> None:
         """Raises `Overloaded` where one more stream would be too much, and as `check_ready`."""
         self.check_ready()
+        self._check_places()
+        self._check_capacity(demand, is_resumed=False)
+
+    def _check_places(self) -> None:
         if len(self._streams) >= self.settings.max_sessions:
             raise Overloaded(
                 f"all {self.settings.max_sessions} sessions are taken",
                 remedy="try again later, or elsewhere",
             )
+
+    def _check_capacity(self, demand: float, *, is_resumed: bool) -> None:
         oldest_wait_s = max((b.oldest_wait_s for b in self._batchers.values()), default=0.0)
         self.capacity.check(demand, oldest_wait_s, is_resumed=is_resumed)
 
@@ -223,10 +229,15 @@ class Runtime:
     def stream_admitted(self, stream: Live, *, is_resumed: bool = False) -> Iterator[None]:
         """Holds one of the places for streams, of the service and of the caller.
 
+        One that goes on shares its place with its old connection, where that hangs.
+
         Raises `Overloaded`, `LimitReached` and as `check_ready`.
         """
-        self.check_room(stream.demand, is_resumed=is_resumed)
-        with self.quotas.session(stream.caller):
+        self.check_ready()
+        if not (is_resumed and self.quotas.has_place(stream.caller, stream.id)):
+            self._check_places()
+        self._check_capacity(stream.demand, is_resumed=is_resumed)
+        with self.quotas.session(stream.caller, stream.id):
             self._streams[stream] = None
             self.capacity.take(stream.demand)
             self.metrics.sessions.inc()

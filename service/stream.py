@@ -83,7 +83,7 @@ class Stream(LiveSession):
         super().__init__(socket, runtime, query, request_id, kept)
         # What a stream begins with says whether it is a file: one that goes on does not begin.
         self._head = b"" if kept is None else bytes(SNIFF_BYTES)
-        self._checkpoints = Checkpoints(runtime, self._batcher, query, self._config, self.id)
+        self._checkpoints = Checkpoints(runtime, self._batcher, query, self._config, self.id, kept)
         self._cut_off: SerError | None = None
         self._write_at_once: Callable[[bytes], bool] = lambda _: False
 
@@ -95,6 +95,12 @@ class Stream(LiveSession):
         self._write_at_once = extensions.get("glrf.write", self._write_at_once)
         spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
         await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
+
+    async def _greet(self) -> None:
+        """A stream that goes on has its checkpoint renewed: it may be cut or fall silent again."""
+        await super()._greet()
+        if self._is_resumed:
+            await self._send_checkpoint()
 
     async def run(self) -> None:
         """As any session; then it and the connection let go of each other."""
@@ -162,7 +168,7 @@ class Stream(LiveSession):
                 bad.append(error)
 
         audio_s = packet_samples(packet) / self._config.sample_rate_hz
-        await self._meter.hear(audio_s)
+        await self._meter.hear(audio_s, is_replay=self._session.is_replaying)
         self._heard_s.inc(audio_s)
         await self._pump.room()
         await self._warn_if_late()

@@ -53,6 +53,12 @@ def test_a_warning_comes_once_a_cause_and_channel() -> None:
     assert timeline.is_new(replace(WARNING, channel=1))
 
 
+def test_being_late_may_come_again() -> None:
+    timeline = Timeline()
+    assert timeline.is_new(replace(WARNING, code="late"))
+    assert timeline.is_new(replace(WARNING, code="late"))
+
+
 def test_an_alert_comes_once_a_rule_and_time() -> None:
     timeline = Timeline()
     assert timeline.is_new(ALERT)

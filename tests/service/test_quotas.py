@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import uuid
 
 import pytest
 
@@ -26,6 +28,10 @@ def test_without_limits_nothing_is_counted() -> None:
     asyncio.run(run())
 
 
+def fresh() -> str:
+    return uuid.uuid4().hex
+
+
 def test_requests_a_minute_are_counted_by_key() -> None:
     async def run() -> None:
         ours = quotas(key_requests_per_minute=2)
@@ -42,14 +48,43 @@ def test_requests_a_minute_are_counted_by_key() -> None:
 
 def test_streams_at_a_time_are_counted_by_key() -> None:
     ours = quotas(key_sessions=1)
-    with ours.session(ANYBODY):
-        with pytest.raises(LimitReached) as refused, ours.session(ANYBODY):
+    with ours.session(ANYBODY, fresh()):
+        with pytest.raises(LimitReached) as refused, ours.session(ANYBODY, fresh()):
             pass
-        with ours.session(FAVOURED), ours.session(FAVOURED):
+        with ours.session(FAVOURED, fresh()), ours.session(FAVOURED, fresh()):
             pass
     assert refused.value.code == "session_quota"
-    with ours.session(ANYBODY):
+    with ours.session(ANYBODY, fresh()):
         pass
+
+
+def test_connections_of_one_session_hold_one_place() -> None:
+    ours = quotas(key_sessions=1)
+    with ours.session(ANYBODY, "a"):
+        with ours.session(ANYBODY, "a"), pytest.raises(LimitReached), ours.session(ANYBODY, "b"):
+            pass
+        assert ours.has_place(ANYBODY, "a")
+        assert not ours.has_place(FAVOURED, "a")
+        with contextlib.ExitStack() as more:
+            for _ in range(3):
+                more.enter_context(ours.session(ANYBODY, "a"))
+            with pytest.raises(LimitReached, match="4 connections"):
+                more.enter_context(ours.session(ANYBODY, "a"))
+    assert not ours.has_place(ANYBODY, "a")
+    with ours.session(ANYBODY, "b"):
+        pass
+
+
+def test_audio_that_is_sent_again_is_not_charged_again() -> None:
+    async def run() -> None:
+        ours = quotas(key_audio_s_per_hour=3)
+        meter = AudioMeter(ours, ANYBODY)
+        await meter.hear(5.0, is_replay=True)
+        await meter.hear(3.0)
+        with pytest.raises(LimitReached):
+            await meter.hear(0.1)
+
+    asyncio.run(run())
 
 
 def test_audio_is_charged_in_advance_by_the_second() -> None:

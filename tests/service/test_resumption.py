@@ -230,6 +230,47 @@ def test_another_parameter_than_the_streams(replicas: tuple[RunningServer, Runni
     assert "partial" in transcript.error["message"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sample_rate": 16_000, "model": "tiny"},
+        {"endpoint_silence_ms": 700},
+        {"hysteresis": 0, "min_dwell_ms": 0},
+        {"smoothing": "viterbi", "channels": 1},
+    ],
+)
+def test_parameters_that_mean_the_streams(
+    replicas: tuple[RunningServer, RunningServer], given: dict[str, Any]
+) -> None:
+    token, _ = _token(replicas[0].stream_url)
+    assert _resume(replicas[1].stream_url, resume=token, **given).close_code == 1000
+
+
+@pytest.mark.parametrize(
+    "given", [{"sample_rate": 8_000}, {"endpoint_silence_ms": 701}, {"hysteresis": 0.5}]
+)
+def test_parameters_that_mean_another_stream(
+    replicas: tuple[RunningServer, RunningServer], given: dict[str, Any]
+) -> None:
+    token, _ = _token(replicas[0].stream_url)
+    _assert_rejected(
+        _resume(replicas[1].stream_url, resume=token, **given), "checkpoint_other_config"
+    )
+
+
+def test_a_stream_that_goes_on_has_a_checkpoint_at_once(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    token, resume_from_ms = _token(replicas[0].stream_url)
+    for _ in range(3):  # cut again each time, before any audio
+        transcript = _resume(replicas[1].stream_url, resume=token)
+        checkpoint = transcript.of("checkpoint")[0]
+        assert transcript.messages.index(checkpoint) == 1
+        assert checkpoint["resume_from_ms"] == resume_from_ms
+        assert checkpoint["token"] != token
+        token = checkpoint["token"]
+
+
 @pytest.mark.parametrize("token", ["x", "A" * 200, "A" * 5_000])
 def test_a_forged_token(replicas: tuple[RunningServer, RunningServer], token: str) -> None:
     code = "checkpoint_other_version" if len(token) == 200 else "checkpoint_forged"

@@ -103,11 +103,11 @@ def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None
 
     asyncio.run(run())
     with (
-        one.session(caller),
-        other.session(caller),
+        one.session(caller, "a"),
+        other.session(caller, "b"),
         pytest.raises(LimitReached, match="2 streams"),
-        one.session(caller),
+        one.session(caller, "c"),
     ):
         pass
-    with one.session(caller), one.session(caller):
+    with one.session(caller, "a"), one.session(caller, "b"):
         pass

@@ -37,6 +37,8 @@ class Timeline:
                 )
             case Alert():
                 return self._is_first(("alert", event.channel, event.rule, event.end_ms))
+            case StreamWarning(code="late"):  # may come again, and is then another one
+                return True
             case StreamWarning():
                 return self._is_first(("warning", event.channel, event.code))
             case _:
