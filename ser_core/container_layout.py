@@ -21,6 +21,8 @@ _M4A_BOXES = frozenset(
 
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFFF000
+#: What may stand behind a WAV's samples and be no chunk, half a second of a telephone's.
+_WAV_SLACK_BYTES = 4_096
 #: Writers do not agree on what of a frame and of tags they count: a quarter of a second.
 _MP3_SLACK_BYTES = 4_096
 #: PCM, float, A-law, mu-law, and what `WAVE_FORMAT_EXTENSIBLE` mostly is: a block is a sample.
@@ -251,11 +253,21 @@ def _check_wav_data(
         return None
     if size > n_held:
         raise truncated("WAV")
-    # Zero: no samples, or never filled in? Other chunks may follow, to the very end.
-    if size == 0 and not _ends_in_chunks(body, position, order):
+    if size == 0:  # no samples, or never filled in? Other chunks may follow, to the very end.
+        has_more = not _ends_in_chunks(body, position, order)
+    else:  # as it was when the header was last written, or what 32 bits hold of it
+        end = position + size + size % 2
+        has_more = n_held - size > _WAV_SLACK_BYTES and not _is_chunk(body, end, order)
+    if has_more:
         body.replace(position - 4, min(n_held, 0xFFFFFFFF).to_bytes(4, order))
         return n_held
     return size
+
+
+def _is_chunk(body: Body, position: int, order: Literal["big", "little"]) -> bool:
+    header = body.at(position, 8)
+    is_named = header[:4].isascii() and header[:4].decode("ascii").isprintable()
+    return is_named and position + 8 + int.from_bytes(header[4:], order) <= body.size
 
 
 def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) -> bool:

@@ -9,6 +9,7 @@ what they cut goes through the same batcher as everybody's.
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -40,6 +41,8 @@ MAX_FILE_RATE_HZ = 192_000
 BLOCK_S = 1.0
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,9 @@ class FileAnalysis:
         )
         self._config = config
         self._roles = self._query.parsed_roles(audio.n_channels)
+        for index, role in enumerate(self._roles):
+            if not role.scored:  # on record: an operator may have to show it
+                log.info("file %s: channel %d (%s) is off", self._request_id, index, role.name)
         if audio.announced_samples is not None:  # said at once, not after an hour of work
             self._check_length(audio.announced_samples, audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)

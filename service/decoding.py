@@ -289,8 +289,14 @@ class DecodedAudio:
                     f"decoding took more than {self._limits.cpu_s:g} s of CPU time and a tenth "
                     "of the audio's length"
                 )
-            case signal.SIGKILL:
-                return _limit("the decoder was stopped for want of memory")
+            case signal.SIGKILL | signal.SIGTERM | signal.SIGINT | signal.SIGHUP:
+                # A decoder's own limit on memory makes it say so; this came from outside, mostly
+                # from the kernel, when the machine's memory had run out.
+                log.warning("a decoder was killed (signal %d)", number)
+                return Unavailable(
+                    "the decoder was killed, as happens where the machine's memory runs out",
+                    remedy="send the file again later; operators: give the service more memory",
+                )
             case _:
                 log.warning("a decoder died of signal %d", number)
                 return BadAudio(

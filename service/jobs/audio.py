@@ -42,6 +42,14 @@ class AudioFolder:
         """Where a job's recording is, if it has one yet."""
         return self._path / job_id
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the folder is missing or empty, as where a share is not mounted."""
+        try:
+            return next(self._path.iterdir(), None) is None
+        except FileNotFoundError:
+            return True
+
     @contextlib.contextmanager
     def receiving(self) -> Iterator[Upload]:
         """A temporary file of this folder, gone at the end unless it was kept."""

@@ -6,7 +6,7 @@ transaction.
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -130,11 +130,15 @@ def _bad_url() -> BadParameter:
     )
 
 
+#: Errors are logged without a statement's values: roles, addresses of webhooks, keys of requests.
+_ENGINE: Final[dict[str, Any]] = {"pool_size": 5, "max_overflow": 15, "hide_parameters": True}
+
+
 def open_engine(url: sa.URL) -> sa.Engine:
     """A pool of connections; the tables are made by `create_tables`."""
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_size=5, max_overflow=15, pool_pre_ping=True)
-    engine = sa.create_engine(url, pool_size=5, max_overflow=15)
+        return sa.create_engine(url, pool_pre_ping=True, **_ENGINE)
+    engine = sa.create_engine(url, **_ENGINE)
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _: Any) -> None:

@@ -93,8 +93,13 @@ class JobDesk:
             except (Unavailable, SQLAlchemyError) as error:
                 log.warning("jobs cannot be counted: %s", error)
 
-    def check_room(self) -> None:
-        """Raises `Overloaded` while as many jobs as may be are unfinished."""
+    def check_room(self, caller: str, idempotency_key: str | None) -> None:
+        """Raises `Overloaded` while as many jobs as may be are unfinished.
+
+        A request that is repeated makes no job and needs no room.
+        """
+        if idempotency_key is not None and self.store.of_key(caller, idempotency_key):
+            return
         if self.store.n_unfinished() >= self._settings.jobs_max:
             raise Overloaded(
                 f"{self._settings.jobs_max} jobs wait or are being scored already",
@@ -243,11 +248,25 @@ def open_store(settings: Settings) -> "tuple[JobStore, JobQueue]":
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         log.warning("no store of jobs at %s: %s", url.render_as_string(), cause)
-        raise Unavailable(
-            f"the store of jobs cannot be reached ({type(error).__name__})",
-            remedy="try again later; operators: see GLRF_JOBS_URL and GLRF_JOBS_DIR",
-            code="jobs_unavailable",
-        ) from error
+        raise _away(error) from error
+
+
+def store_failure(error: Exception) -> Unavailable | None:
+    """What to answer where the store, or the disk it is on, fails a request; else `None`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if not isinstance(error, SQLAlchemyError | OSError):
+        return None
+    log.warning("the store of jobs failed: %s", getattr(error, "orig", None) or error)
+    return _away(error)
+
+
+def _away(error: Exception) -> Unavailable:
+    return Unavailable(
+        f"the store of jobs cannot be reached ({type(error).__name__})",
+        remedy="try again later; operators: see GLRF_JOBS_URL, GLRF_JOBS_DIR and its disk",
+        code="jobs_unavailable",
+    )
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

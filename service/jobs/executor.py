@@ -8,8 +8,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -37,8 +39,10 @@ T = TypeVar("T")
 POLL_S = 0.5
 #: Of one worker; a receiver that is slow holds one of these for `GLRF_WEBHOOK_TIMEOUT_S`.
 WEBHOOKS_AT_A_TIME = 8
-#: Between two attempts at a chunk, where neither the recording nor the model is to blame.
+#: Between two attempts, where neither the recording nor the model is to blame: a disk that is full,
+#: a share that is not mounted, memory that ran out. It doubles; all attempts take half an hour.
 RETRY_S = 5.0
+MAX_RETRY_S = 320.0
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +68,9 @@ class Executor:
         self._sender = sender
         self._n_jobs = n_jobs
         self._is_stopping = threading.Event()
+        self._n_failed: Counter[str] = Counter()  # chunks of a job, one after the other
         self._in_hand: set[Future[Any]] = set()
+        self._workflows: set[str] = set()
 
     def launch(self, engine: sa.Engine) -> None:
         """Begins to take jobs; returns when DBOS runs."""
@@ -85,8 +91,9 @@ class Executor:
         # Deaths of executors are no reason to give up a job: attempts are counted by chunk.
         @DBOS.workflow(name=SCORING_WORKFLOW, max_recovery_attempts=None)
         def _(job_id: str) -> None:
-            while score_chunk(job_id) == "more":
-                pass
+            with self._at_work_on(job_id):
+                while score_chunk(job_id) == "more":
+                    pass
 
         @DBOS.step(name="attempt")
         def attempt(message_id: str, round_: int, n_failed: int) -> None:
@@ -94,7 +101,8 @@ class Executor:
 
         @DBOS.workflow(name=WEBHOOK_WORKFLOW, max_recovery_attempts=None)
         def _(message_id: str, round_: int, n_failed: int) -> None:
-            attempt(message_id, round_, n_failed)
+            with self._at_work_on(DBOS.workflow_id or ""):
+                attempt(message_id, round_, n_failed)
 
         DBOS.launch()
         DBOS.register_queue(
@@ -110,13 +118,28 @@ class Executor:
             on_conflict="always_update",
         )
 
+    def is_at_work_on(self, workflow_id: str) -> bool:
+        """Whether a thread of this process is in that workflow."""
+        return workflow_id in self._workflows
+
+    @contextmanager
+    def _at_work_on(self, workflow_id: str) -> Iterator[None]:
+        self._workflows.add(workflow_id)
+        try:
+            yield
+        finally:
+            self._workflows.discard(workflow_id)
+
     def _score_chunk(self, job_id: str) -> Progress:
         self._pause_if_stopping()
         try:
             try:
-                return "more" if self._done(self._scoring.next_chunk(job_id)) else "ended"
+                has_more = self._done(self._scoring.next_chunk(job_id))
+                self._n_failed.pop(job_id, None)
+                return "more" if has_more else "ended"
             except (InputError, ModelError, Hopeless) as error:
                 log.info("job %s failed: %s", job_id, error.code)
+                self._n_failed.pop(job_id, None)
                 self._done(self._scoring.fail(job_id, error))
                 return "ended"
         except JobGone:
@@ -126,8 +149,10 @@ class Executor:
         except Exception:
             # Neither the recording nor the model is to blame, as far as is known: the job is
             # given up after some attempts only.
-            log.exception("job %s: a chunk failed, and is tried again", job_id)
-            time.sleep(RETRY_S)
+            delay_s = min(MAX_RETRY_S, RETRY_S * 2 ** self._n_failed[job_id])
+            self._n_failed[job_id] += 1
+            log.exception("job %s: a chunk failed, and is tried again in %g s", job_id, delay_s)
+            self._is_stopping.wait(delay_s)
             return "more"
 
     def _attempt(self, message_id: str, round_: int, n_failed: int) -> None:

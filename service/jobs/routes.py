@@ -5,20 +5,21 @@ import contextlib
 import json
 import re
 import zlib
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from ser_core.errors import BadParameter, Conflict, NotFound
+from ser_core.errors import BadParameter, Conflict, NotFound, SerError
 from service import problems, wire
 from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
-from service.jobs.desk import JobDesk, check_webhook, no_such_job
+from service.jobs.desk import JobDesk, check_webhook, no_such_job, store_failure
 from service.jobs.job import Job, JobGone
 from service.jobs.letter import Delivery, Letter
 from service.jobs.result import parsed
@@ -38,7 +39,28 @@ JobId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_ID.pattern}$"})]
 MessageId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_MESSAGE_ID.pattern}$"})]
 _READ_BYTES = 2**16
 
-router = APIRouter(tags=["jobs"])
+
+class _StoreRoute(APIRoute):
+    """Where the store or its disk fails a request, it is answered by `jobs_unavailable`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (SerError, HTTPException):
+                raise
+            except Exception as error:
+                failure = store_failure(error)
+                if failure is None:
+                    raise
+                raise failure from error
+
+        return guarded
+
+
+router = APIRouter(tags=["jobs"], route_class=_StoreRoute)
 
 
 class JobPage(BaseModel):
@@ -78,7 +100,7 @@ async def submit(request: Request) -> Response:
         check_webhook(runtime.webhooks, query.webhook_url)
     key = _idempotency_key(request)
     caller = caller_of(request.scope).name
-    await asyncio.to_thread(desk.check_room)
+    await asyncio.to_thread(desk.check_room, caller, key)
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:

@@ -122,6 +122,8 @@ class Scoring:
         try:
             file = self._audio.path(job.id).open("rb")
         except FileNotFoundError as error:
+            if self._audio.is_away:
+                raise  # a share that is not mounted, and not this recording: it is tried again
             raise BadAudio(
                 "the recording is no longer there",
                 remedy="send it again; operators: all of the service shares one GLRF_JOBS_DIR",

@@ -322,10 +322,11 @@ class JobStore:
     # --- retention -----------------------------------------------------------------------------
 
     def expired(self, before_ms: int, limit: int = 100) -> list[str]:
-        """Ids of jobs that ended before a time."""
+        """Ids of jobs that ended before a time and have nothing left to tell."""
+        waits = sa.exists().where(messages.c.job_id == jobs.c.id, messages.c.status == "waiting")
         query = (
             sa.select(jobs.c.id)
-            .where(jobs.c.status.in_(FINISHED), jobs.c.finished_ms < before_ms)
+            .where(jobs.c.status.in_(FINISHED), jobs.c.finished_ms < before_ms, ~waits)
             .limit(limit)
         )
         with self.engine.connect() as connection:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from dbos import DBOS
@@ -38,6 +39,7 @@ class Sweep:
         audio: AudioFolder,
         settings: Settings,
         executor_id: str,
+        is_at_work_on: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._queue = queue
@@ -45,6 +47,8 @@ class Sweep:
         self._audio = audio
         self._settings = settings
         self._id = executor_id
+        self._is_at_work_on = is_at_work_on
+        self._suspects: set[str] = set()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
@@ -65,10 +69,13 @@ class Sweep:
             try:
                 self._store.beat(self._id)
                 living = self._store.live_executors(DEAD_AFTER_S)
+                is_time = time.monotonic() - cleared_s > CLEAR_EVERY_S
+                if is_time:
+                    cleared_s = time.monotonic()
+                    self.take_up_stranded()
                 if living[:1] == [self._id]:
                     self.take_up_orphans(living)
-                    if time.monotonic() - cleared_s > CLEAR_EVERY_S:
-                        cleared_s = time.monotonic()
+                    if is_time:
                         self.mend()
                         self.clear()
             except Exception:  # the database is away: nothing else is lost by waiting
@@ -81,6 +88,23 @@ class Sweep:
             if workflow.executor_id not in living:
                 log.warning("%s is taken up from a dead worker", workflow.workflow_id)
                 DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+
+    def take_up_stranded(self) -> None:
+        """Queues again what this process had in hand and no thread of it is in any more.
+
+        A workflow's thread dies where DBOS cannot record a step, as on a full disk; the workflow
+        then looks alive for as long as the process is. One is given a whole look's time to begin.
+        """
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        stranded = {
+            workflow.workflow_id: workflow.queue_name
+            for workflow in pending
+            if workflow.executor_id == self._id and not self._is_at_work_on(workflow.workflow_id)
+        }
+        for workflow_id in self._suspects & set(stranded):
+            log.warning("%s is taken up again: its thread has died", workflow_id)
+            DBOS.resume_workflow(workflow_id, queue_name=stranded.pop(workflow_id))
+        self._suspects = set(stranded)
 
     def mend(self) -> None:
         """Queues again what is unfinished though its workflow has ended, or was never there.

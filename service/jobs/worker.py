@@ -63,7 +63,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
         f"worker-{uuid.uuid4().hex}",
         settings.jobs_at_a_time,
     )
-    sweep = Sweep(store, queue, outbox, audio, settings, executor.id)
+    sweep = Sweep(store, queue, outbox, audio, settings, executor.id, executor.is_at_work_on)
     await asyncio.to_thread(sweep.start)
     await asyncio.to_thread(executor.launch, store.engine)
     log.info("scoring jobs, %d at a time", settings.jobs_at_a_time)

@@ -199,6 +199,20 @@ def test_a_wav_that_announces_less_than_it_holds() -> None:
     assert len(samples) == 500
 
 
+@pytest.mark.parametrize("n_announced", [2, 4_000, 30_001])
+def test_a_wav_whose_header_was_not_written_again(n_announced: int) -> None:
+    """As a recorder leaves it that wrote the header now and then, and died."""
+    pcm = np.random.default_rng(0).integers(-9_000, 9_000, 20_000, "<i2")
+    _, samples = decode(wav(pcm.tobytes(), data_size=n_announced))
+    np.testing.assert_array_equal(samples[:, 0] * 32768, pcm)
+
+
+@pytest.mark.parametrize("tail", [bytes(4_000), b"id3 \x88\x13\0\0" + bytes(5_000)])
+def test_what_stands_behind_a_wavs_samples_is_not_heard(tail: bytes) -> None:
+    _, samples = decode(wav(bytes(1_000), tail=tail))
+    assert len(samples) == 500
+
+
 @pytest.mark.parametrize("size", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
 @pytest.mark.parametrize("riff_size", [0, 36, None, 0xFFFF_FFFF])
 def test_a_wav_of_unknown_length(size: int, riff_size: int | None) -> None:

@@ -111,3 +111,17 @@ async def _alone(customer: Float32, endpointing: str) -> list[bytes]:
         lines = [line async for line in FileAnalysis(audio, batcher, query).lines()]
         assert any(isinstance(line, wire.UtteranceLine) for line in lines)
         return batcher.submitted
+
+
+def test_a_file_whose_channel_is_off_is_on_record(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with RecordingBatcher() as batcher:
+            stereo = np.stack((_customer(), _customer()), axis=1)
+            query = FileQuery(roles="customer,agent:off")
+            audio = io.BytesIO(wav(stereo))
+            analysis = FileAnalysis(audio, batcher, query, request_id="f00")
+            assert [line async for line in analysis.lines()]
+
+    with caplog.at_level("INFO", "service.analysis"):
+        asyncio.run(run())
+    assert "file f00: channel 1 (agent) is off" in caplog.text

@@ -180,11 +180,20 @@ def test_too_little_memory_is_an_error_of_the_file() -> None:
             assert caught.value.remedy
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_decoder_that_is_killed_is_no_error_of_its_file(decoding: Decoding, number: int) -> None:
+    with on_disk(minutes_of_silence(20)) as file, decoding.open(file) as audio:
+        [child] = children_of(fork_server_of(decoding))
+        os.kill(child, number)
+        with pytest.raises(Unavailable, match="memory") as caught:
+            samples_of(audio)
+    assert caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
         (signal.SIGXCPU, "decode_limit", "CPU time"),
-        (signal.SIGKILL, "decode_limit", "memory"),
         (signal.SIGSEGV, "bad_audio", "signal 11"),
         (signal.SIGABRT, "bad_audio", "signal 6"),
     ],

@@ -262,10 +262,10 @@ def test_a_client_that_leaves_during_the_analysis(
 
 @pytest.mark.parametrize(
     ("number", "status", "code"),
-    [(signal.SIGKILL, 413, "decode_limit"), (signal.SIGSEGV, 422, "bad_audio")],
+    [(signal.SIGKILL, 503, "unavailable"), (signal.SIGSEGV, 422, "bad_audio")],
 )
 def test_a_decoder_that_dies(settings: Settings, number: int, status: int, code: str) -> None:
-    """By the kernel's hand or its own: the file is refused, and nobody else notices."""
+    """By the kernel's hand or its own: the file is answered, and nobody else notices."""
     backend = GatedBackend()
     with RunningServer(settings, ModelRegistry([backend])) as server, ThreadPoolExecutor() as pool:
         posted = pool.submit(server.http.post, "/v1/files", content=wav(voice(16_000 * 60)))

@@ -1,0 +1,158 @@
+"""Disk, store, folder or decoder fail for a while: what was accepted is scored all the same."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.jobs import supervisor
+from service.jobs.supervisor import workers
+from service.settings import Settings
+from tests.service.jobs.test_routes import PATIENCE_S, STEREO, finished, submitted
+from tests.service.running import RunningServer, wav
+from tests.synthetic import voice
+
+#: A worker whose looks and repetitions come soon.
+HASTY = """
+from service.jobs import executor, sweep
+executor.RETRY_S, sweep.CLEAR_EVERY_S = 0.5, 1.0
+"""
+#: DBOS cannot write while `GLRF_JOBS_DIR` holds a file `full`: nor steps, nor how a workflow ended.
+FULL_DISK = """
+import os, pathlib
+import sqlalchemy as sa
+from dbos._sys_db import SystemDatabase
+full = pathlib.Path(os.environ["GLRF_JOBS_DIR"], "full")
+def failing(name):
+    whole = getattr(SystemDatabase, name)
+    def method(self, *args, **kwargs):
+        if full.exists():
+            (full.parent / name).touch()
+            raise sa.exc.OperationalError("", {}, Exception("database or disk is full"))
+        return whole(self, *args, **kwargs)
+    setattr(SystemDatabase, name, method)
+failing("_record_operation_result_txn")
+failing("update_workflow_outcome")
+"""
+RUN = "from service.jobs.worker import run; run(is_child=True)"
+
+
+@pytest.fixture
+def settings(job_settings: Settings, tmp_path: Path) -> Settings:
+    return job_settings.model_copy(update={"jobs_dir": tmp_path})
+
+
+def _until(is_so: Callable[[], Any]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def test_a_disk_that_was_full(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HASTY + FULL_DISK + RUN)
+    full = settings.jobs_dir / "full"
+    full.touch()
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http)
+        _until((full.parent / "update_workflow_outcome").exists)  # and its thread dies
+        full.unlink()
+        assert finished(server.http, job["id"])["status"] == "succeeded"
+
+
+def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+    audio, away = settings.jobs_dir / "audio", settings.jobs_dir / "away"
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http)
+        audio.rename(away)
+        with workers(settings):
+            path = f"/v1/jobs/{job['id']}"
+            _until(lambda: server.http.get(path).json()["status"] == "running")
+            time.sleep(1)
+            away.rename(audio)
+            assert finished(server.http, job["id"])["status"] == "succeeded"
+
+
+def test_a_recording_that_is_gone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        gone, there = (submitted(server.http)["id"] for _ in range(2))
+        (settings.jobs_dir / "audio" / gone).unlink()
+        with workers(settings):
+            assert finished(server.http, gone)["error"]["code"] == "job_audio_lost"
+            assert finished(server.http, there)["status"] == "succeeded"
+
+
+def test_a_decoder_that_is_killed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http, wav(voice(16_000 * 240)))
+        killed: list[int] = []
+        _until(lambda: killed.extend(_kill_decoders()) or killed)
+        assert finished(server.http, job["id"])["status"] == "succeeded"
+
+
+def _kill_decoders() -> list[int]:
+    """Of the workers that this process started: the children of their fork servers."""
+    killed: list[int] = []
+    for worker in _children(os.getpid()):
+        if b"service.jobs.worker" not in Path(f"/proc/{worker}/cmdline").read_bytes():
+            continue
+        for fork_server in _children(worker):
+            for decoder in _children(fork_server):
+                os.kill(decoder, signal.SIGKILL)
+                killed.append(decoder)
+    return killed
+
+
+def _children(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_repeated_request_needs_no_room(settings: Settings) -> None:
+    settings = settings.model_copy(update={"jobs_max": 1})
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        key = {"Idempotency-Key": "k"}
+        first, again = (server.http.post("/v1/jobs", content=STEREO, headers=key) for _ in range(2))
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json()["id"] == again.json()["id"]
+        assert server.http.post("/v1/jobs", content=STEREO).status_code == 503
+
+
+def test_a_store_that_is_locked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("service.jobs.database._SQLITE_WAIT_MS", 100)
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        submitted(server.http)
+        lock = sqlite3.connect(settings.jobs_dir / "jobs.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        answer = server.http.post(
+            "/v1/jobs", content=STEREO, params={"roles": "JaneDoe,agent"}, timeout=60
+        )
+        lock.execute("ROLLBACK")
+        lock.close()
+        assert (answer.status_code, answer.json()["code"]) == (503, "jobs_unavailable")
+        assert "Retry-After" in answer.headers
+        assert server.metric("glrf_refusals_total", code="jobs_unavailable") == 1
+        assert "JaneDoe" not in caplog.text
+        submitted(server.http)
