@@ -1,6 +1,6 @@
 """What a user would take instead of GLRF: a support vector machine on one vector an utterance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from model_export.corpora import Recording, labels_by_corpus
+from model_export.corpora import Recording
 from model_export.functionals import Functionals, Input, functionals, mfcc_statistics, vectors
 from model_export.metrics import Assessed
 from ser_core.errors import BadParameter
@@ -44,6 +44,7 @@ def assess_machine(
     features: FeatureSpec,
     train: list[Recording],
     test: list[Recording],
+    corpora: Mapping[str, tuple[str, ...]],
     on_recording: Callable[[], None] | None = None,
     *,
     cache: Path | None = None,
@@ -53,7 +54,8 @@ def assess_machine(
 
     Standardised inputs, RBF kernel, balanced classes; one machine for all corpora, as GLRF is one
     network. In a corpus that lacks a label, decisions are taken among the labels it has, as for
-    GLRF. It decides an utterance at once: without segments, Pure-Acc says nothing of it.
+    GLRF: `corpora` are those of each whole corpus. It decides an utterance at once: without
+    segments, Pure-Acc says nothing of it.
 
     `features` are the MFCC of the input `mfcc`. `on_recording` is called after each recording is
     read. `cache` is a folder that keeps vectors, see `functionals.vectors`. `heard` takes the place
@@ -63,6 +65,11 @@ def assess_machine(
     """
     if not train:
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")
+    if len({recording.label for recording in train}) < 2:
+        raise BadParameter(
+            f"all recordings to learn from are {train[0].label}",
+            remedy="give a split whose train speakers show two labels at least",
+        )
     heard = heard or functionals(config.input, features)
     gamma: Any = config.gamma  # scikit-learn's type is that of its default, a string
     kernel = SVC(C=config.C, gamma=gamma, class_weight="balanced")
@@ -73,7 +80,12 @@ def assess_machine(
     known = tuple(str(label) for label in machine.classes_)
     inputs = vectors(test, heard, cache, on_recording)
     margins = np.reshape(machine.decision_function(inputs), (len(test), -1))
-    among = labels_by_corpus(test, known)
+    if len(known) == 2:  # one margin, for the second
+        margins = np.hstack([-margins, margins])
+    among = {
+        corpus: tuple(label for label in labels if label in known) or known
+        for corpus, labels in corpora.items()
+    }
     assessed: list[Assessed] = []
     for recording, margin in zip(test, margins, strict=True):
         score = dict(zip(known, margin, strict=True))
@@ -86,11 +98,14 @@ def predict_with_svm(
     features: FeatureSpec,
     train: list[Recording],
     test: list[Recording],
+    corpora: Mapping[str, tuple[str, ...]],
     on_recording: Callable[[], None] | None = None,
 ) -> list[Assessed]:
     """`assess_machine` on statistics of the MFCC of any spec, with scikit-learn's C and gamma."""
     heard = mfcc_statistics(features)
-    return assess_machine(MachineConfig(), features, train, test, on_recording, heard=heard)[0]
+    return assess_machine(
+        MachineConfig(), features, train, test, corpora, on_recording, heard=heard
+    )[0]
 
 
 def _describe(kernel: SVC, heard: Functionals) -> MachineDescription:

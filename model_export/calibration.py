@@ -35,6 +35,7 @@ def segments_of(said: Sequence[SegmentLogits], corpus: str | None = None) -> Seg
     logits: list[NDArray[np.float64]] = []
     truth: list[NDArray[np.int64]] = []
     share: list[NDArray[np.float64]] = []
+    homes: list[NDArray[np.str_]] = []
     groups: list[NDArray[np.str_]] = []
     for one in said:
         kept = (one.corpus == corpus if corpus else np.ones(len(one.corpus), bool))[one.recording]
@@ -42,14 +43,14 @@ def segments_of(said: Sequence[SegmentLogits], corpus: str | None = None) -> Seg
         logits.append(one.logits[kept].astype(np.float64))
         truth.append(np.array([labels.index(str(x)) for x in one.reference])[of])
         share.append(1 / np.bincount(one.recording, minlength=len(one.paths))[of])
+        homes.append(one.corpus[of])
         groups.append(np.char.add(one.corpus, np.char.add(" ", one.reference))[of])
     weight, group = np.concatenate(share), np.concatenate(groups)
     for name in np.unique(group):
         weight[group == name] /= weight[group == name].sum()
-    corpora = {str(name).split(" ")[0] for name in np.unique(group)}
-    for name in corpora:
-        own = np.char.startswith(group, f"{name} ")
-        weight[own] /= weight[own].sum() * len(corpora)
+    home = np.concatenate(homes)
+    for name in np.unique(home):
+        weight[home == name] /= weight[home == name].sum() * len(np.unique(home))
     return Segments(np.concatenate(logits), np.concatenate(truth), weight)
 
 
@@ -67,6 +68,9 @@ def fit(segments: Segments, *, per_label: bool = True) -> Calibration:
     columns = [[label] for label in range(n_labels)] if per_label else [list(range(n_labels))]
     pairs: list[tuple[float, float]] = []
     for column in columns if len(own) else []:
+        if len(np.unique(own[:, column])) < 2:  # a label that nobody shows: as it is
+            pairs += [(1.0, 0.0)] * len(column)
+            continue
         machine = LogisticRegression(C=1e6).fit(
             segments.logits[:, column].reshape(-1, 1),
             own[:, column].ravel(),

@@ -3,7 +3,7 @@
 import datetime as dt
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from model_export.baselines import MachineConfig, assess_machine
-from model_export.cells import Cell, SegmentLogits, cell_path, write_cell
+from model_export.cells import Cell, SegmentLogits, cell_path, read_cells, write_cell
 from model_export.conditions import Condition, condition
-from model_export.corpora import Recording, read_manifest
+from model_export.corpora import Recording, labels_by_corpus, read_manifest
 from model_export.evaluation import logits_of, metrics_by_corpus, report, score_recording
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
 from model_export.splits import read_folds
 from model_export.teacher import prepare, read_embeddings
+from ser_core.errors import BadParameter
 from ser_core.events import Segment
 
 
@@ -65,13 +66,19 @@ def cross_validate(
     job = CrossValidation(
         config, manifest, data, folds, results, runs, _code(), teacher, tuple(conditions)
     )
-    experiment, _ = read_experiment(config)
+    experiment, config_sha256 = read_experiment(config)
     for name in conditions:
         condition(name)  # a wrong name is told before hours of training, not after
-    chosen = range(read_folds(folds).n_folds) if only is None else sorted(set(only))
+    split = read_folds(folds)
+    chosen = range(split.n_folds) if only is None else sorted(set(only))
     wanted = [(seed, fold) for seed in seeds for fold in chosen]
     paths = [cell_path(results, experiment.name, seed, fold) for seed, fold in wanted]
     missing = [pair for pair, path in zip(wanted, paths, strict=True) if not path.is_file()]
+    done = {(cell.seed, cell.fold): cell for cell in read_cells(results, experiment.name)}
+    asked = () if isinstance(experiment.network, MachineConfig) else conditions
+    for pair in wanted:
+        if pair in done:
+            _check_same(done[pair], config_sha256, split.sha256, asked)
     n_done = len(wanted) - len(missing)
 
     def tell() -> None:
@@ -94,6 +101,25 @@ def cross_validate(
     return paths
 
 
+def _check_same(cell: Cell, config: str, split: str, conditions: Sequence[str]) -> None:
+    """Raises `BadParameter` for a cell that is there and answers another question."""
+    other = [
+        what
+        for what, differs in (
+            ("config", cell.config_sha256 != config),
+            ("folds", cell.split_sha256 != split),
+            ("conditions", not set(conditions) <= set(cell.conditions)),
+        )
+        if differs
+    ]
+    if other:
+        raise BadParameter(
+            f"{cell.experiment}, seed {cell.seed}, fold {cell.fold} is there already, "
+            f"made with other {' and '.join(other)}",
+            remedy="delete the cell, give another --results, or name the experiment anew",
+        )
+
+
 def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     """Trains on all other folds with `seed`, assesses on `fold`, and writes the cell."""
     began_s = time.monotonic()
@@ -101,8 +127,9 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     split = read_folds(job.folds)
     recordings = read_manifest(job.manifest, job.data, experiment.labels)
     train, test = split.select(recordings, fold)
+    corpora = labels_by_corpus(recordings, experiment.labels)
     if isinstance(experiment.network, MachineConfig):
-        found = _with_machine(job, experiment, experiment.network, train, test)
+        found = _with_machine(job, experiment, experiment.network, train, test, corpora)
     else:
         origin = {
             "config_sha256": config_sha256,
@@ -113,7 +140,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         if job.teacher is not None:
             lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
         task = Task(experiment, seed, train, [], lesson, origin)
-        found = _with_network(job, task, test, f"seed-{seed}-fold-{fold}")
+        found = _with_network(job, task, test, corpora, f"seed-{seed}-fold-{fold}")
     cell = Cell(
         experiment=experiment.name,
         seed=seed,
@@ -141,7 +168,13 @@ class _Found:
     logits: SegmentLogits | None
 
 
-def _with_network(job: CrossValidation, task: Task, test: list[Recording], run: str) -> _Found:
+def _with_network(
+    job: CrossValidation,
+    task: Task,
+    test: list[Recording],
+    labels: Mapping[str, tuple[str, ...]],
+    run: str,
+) -> _Found:
     experiment = task.experiment
     network = fit(task, job.runs / experiment.name / run)
     network = served(network, experiment.loss.kind)
@@ -154,13 +187,13 @@ def _with_network(job: CrossValidation, task: Task, test: list[Recording], run: 
     kept = ("ua", "wa", "pure_acc", "n")
     conditions: dict[str, Any] = {}
     for name in job.conditions:
-        corpora = report(scored(condition(name)), experiment.labels)["corpora"]
+        corpora = report(scored(condition(name)), labels)["corpora"]
         conditions[name] = {
             corpus: {key: metrics[key] for key in kept} for corpus, metrics in corpora.items()
         }
     return _Found(
         dict(describe(network)),
-        report(clean, experiment.labels),
+        report(clean, labels),
         conditions,
         logits_of(clean, experiment.labels),
     )
@@ -172,11 +205,12 @@ def _with_machine(
     machine: MachineConfig,
     train: list[Recording],
     test: list[Recording],
+    labels: Mapping[str, tuple[str, ...]],
 ) -> _Found:
     """A machine decides an utterance at once: it has no segments, and so no Pure-Acc."""
     features, cache = experiment.features.spec(), job.runs / "vectors"
-    assessed, description = assess_machine(machine, features, train, test, cache=cache)
-    metrics = metrics_by_corpus(test, assessed, experiment.labels)
+    assessed, description = assess_machine(machine, features, train, test, labels, cache=cache)
+    metrics = metrics_by_corpus(test, assessed, labels)
     for corpus in (*metrics["corpora"].values(), metrics["all"]):
         corpus["pure_acc"] = None
     return _Found(dict(description), metrics, {}, None)

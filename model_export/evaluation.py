@@ -1,7 +1,7 @@
 """Assesses a model on labelled recordings, through the very pipeline that serves streams."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +89,17 @@ def assess(
 
 
 def report(
-    scored: list[tuple[Recording, list[Segment]]], labels: tuple[str, ...]
+    scored: list[tuple[Recording, list[Segment]]], corpora: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Any]:
     """`{"corpora": {name: metrics}, "all": metrics}`.
 
-    In a corpus that lacks a label, decisions are taken among the labels it has.
+    `corpora` are the labels of each whole corpus (`labels_by_corpus` of the manifest): where one
+    lacks a label, decisions are taken among the labels it has. What a part of it happens to hold
+    would tell of the answers.
     """
     recordings = [recording for recording, _ in scored]
-    among = labels_by_corpus(recordings, labels)
-    assessed = [one for pair in scored for one in assess([pair], among[pair[0].corpus])]
-    return metrics_by_corpus(recordings, assessed, labels)
+    assessed = [one for pair in scored for one in assess([pair], corpora[pair[0].corpus])]
+    return metrics_by_corpus(recordings, assessed, corpora)
 
 
 def logits_of(
@@ -123,25 +124,25 @@ def logits_of(
 
 
 def metrics_by_corpus(
-    recordings: list[Recording], assessed: list[Assessed], labels: tuple[str, ...]
+    recordings: list[Recording],
+    assessed: list[Assessed],
+    corpora: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Any]:
     """As `report`, of what was decided on the recordings, in their order."""
-    corpora = {
+    assessed_corpora = sorted({recording.corpus for recording in recordings})
+    by_corpus = {
         corpus: metrics(
             [
                 one
                 for one, recording in zip(assessed, recordings, strict=True)
                 if recording.corpus == corpus
             ],
-            among,
+            corpora[corpus],
         )
-        for corpus, among in labels_by_corpus(recordings, labels).items()
+        for corpus in assessed_corpora
     }
-    present = {one.reference for one in assessed} | {one.predicted for one in assessed}
-    return {
-        "corpora": corpora,
-        "all": metrics(assessed, tuple(label for label in labels if label in present)),
-    }
+    together = dict.fromkeys(label for name in assessed_corpora for label in corpora[name])
+    return {"corpora": by_corpus, "all": metrics(assessed, tuple(together))}
 
 
 def _ignore(done: int, total: int) -> None:
@@ -194,6 +195,7 @@ def evaluate(
             )
         result["split"] = {"subset": subset, "sha256": speakers.sha256}
         train = speakers.select(recordings, "train")
+    corpora = labels_by_corpus(recordings, spec.labels)
     others = _voices(recordings, chosen) if BABBLE in conditions else []
     disturbed = {name: condition(name, others) for name in conditions}
     n_read, total = 0, len(chosen) * (1 + len(disturbed)) + (len(train) + len(chosen)) * svm
@@ -208,13 +210,13 @@ def evaluate(
         for recording in chosen:
             scored.append((recording, score_recording(recording, spec, network.run, under)))
             advance()
-        return report(scored, spec.labels)
+        return report(scored, corpora)
 
     if svm:
         from model_export.baselines import predict_with_svm
 
-        predicted = predict_with_svm(spec.features, train, chosen, advance)
-        result["svm"] = metrics_by_corpus(chosen, predicted, spec.labels)
+        predicted = predict_with_svm(spec.features, train, chosen, corpora, advance)
+        result["svm"] = metrics_by_corpus(chosen, predicted, corpora)
     result |= assessed()
     if disturbed:
         result["conditions"] = {name: assessed(under) for name, under in disturbed.items()}

@@ -1,6 +1,7 @@
 """Fits an experiment's network to recordings; checkpoints after every epoch and resumes."""
 
 import copy
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from model_export.corpora import Recording
+from model_export.corpora import Recording, labels_by_corpus
 from model_export.dataset import Batch, TrainingSet
 from model_export.evaluation import report, score_recording
 from model_export.experiment import Experiment
@@ -74,8 +75,8 @@ class Task:
     """What is learned from what.
 
     `origin` says where the run comes from (hashes of config, split and start): a run goes on only
-    from a checkpoint of the same. `dev` recordings are only watched. `lesson` is what a teacher
-    says of the train recordings, for experiments that distil.
+    from a checkpoint of the same, with the same recordings and lesson. `dev` recordings are only
+    watched. `lesson` is what a teacher says of the train recordings, for experiments that distil.
     """
 
     experiment: Experiment
@@ -84,6 +85,17 @@ class Task:
     dev: list[Recording] = field(default_factory=list)
     lesson: Lesson | None = None
     origin: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the train recordings, by name, speaker and label, and of the lesson."""
+        heard = hashlib.sha256()
+        for one in self.train:
+            heard.update(f"{one.name}\t{one.corpus}\t{one.speaker}\t{one.label}\n".encode())
+        if self.lesson is not None:
+            heard.update(self.lesson.posteriors.numpy().tobytes())
+            heard.update(self.lesson.embeddings.numpy().tobytes())
+        return heard.hexdigest()
 
 
 class _Told(Protocol):
@@ -163,15 +175,18 @@ def fit(
         pct_start=max(0.1, 2 / n_steps),  # a run of ten steps would have no rise at all
     )
     spec = experiment.untrained_spec()
+    corpora = labels_by_corpus([*task.train, *task.dev], experiment.labels)
 
     out.mkdir(parents=True, exist_ok=True)
     last = out / "last.pt"
+    origin = dict(task.origin, seed=str(task.seed), data_sha256=task.data_sha256)
     first_epoch = 0
     if resume and last.is_file():
         state = torch.load(last, weights_only=True, map_location=world.device)
-        if state["origin"] != dict(task.origin, seed=str(task.seed)):
+        if state["origin"] != origin:
             raise BadParameter(
-                f"{last} is of another config, split, seed or start", remedy="give another --out"
+                f"{last} is of another config, split, seed, start, manifest or teacher",
+                remedy="give another --out",
             )
         pupil.load_state_dict(state["pupil"])
         average.load(state["average"])
@@ -199,7 +214,7 @@ def fit(
             continue
         score = scorer(served(average.network, experiment.loss.kind))
         scored = [(one, score_recording(one, spec, score)) for one in task.dev]
-        assessed = report(scored, experiment.labels) if scored else {"corpora": {}}
+        assessed = report(scored, corpora) if scored else {"corpora": {}}
         progress = Progress(
             epoch=epoch + 1,
             n_epochs=settings.epochs,
@@ -215,7 +230,7 @@ def fit(
                 "average": average.state(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
-                "origin": dict(task.origin, seed=str(task.seed)),
+                "origin": origin,
             },
         )
         line = asdict(progress) | {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from model_export.corpora import Recording
+from model_export.corpora import Recording, labels_by_corpus
 from model_export.evaluation import ScoreSegments, report, score_recording
 from ser_core.errors import BadParameter
 from ser_core.features import Float32
@@ -113,10 +113,11 @@ def compare(
         moved = max(moved, float(abs(logits - before(features)).max()))
         return logits
 
+    corpora = labels_by_corpus(recordings, spec.labels)
     step = -(-len(recordings) // N_COMPARED)
     chosen = recordings[::step]
     reports = [
-        report([(one, score_recording(one, spec, score)) for one in chosen], spec.labels)
+        report([(one, score_recording(one, spec, score)) for one in chosen], corpora)
         for score in (before, watched)
     ]
     flat = [{**found["corpora"], "all": found["all"]} for found in reports]

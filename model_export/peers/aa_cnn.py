@@ -8,8 +8,8 @@ area attention of the map to itself, areas up to 3 x 3, keys means and values su
 layer over all that comes out.
 
 Input: log-mel bands, as in the publication: there 128, here the 64 that the segment has; there
-frames of 50 ms every 25 ms (81 in 2 s), here three frames of 25 ms, 10 ms apart, averaged into one
-every 30 ms (66 in 2 s).
+frames of 50 ms every 25 ms (81 in 2 s), here `frame_pool` frames of 25 ms, 10 ms apart,
+averaged into one: three (66 in 2 s) are nearest, and the tables take four (49), as for all there.
 
 The text was read in its readers' summaries; the rest is of the authors' code
 (lessonxmk/Optimized_attention_for_SER): kernels and channels, the first two maps joined one above

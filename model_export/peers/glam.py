@@ -7,9 +7,10 @@ Two convolutions, along the cepstrum and along time; three multi-scale blocks of
 side by side with shortcuts; one convolution; then a gated MLP (gMLP, Liu et al. 2021) over the
 whole map, whose tokens are the channels, and one linear layer over all that comes out.
 
-Input: the first 26 MFCC, as in the publication. Its frames are librosa's default, 128 ms every
-32 ms, 63 in 2 s; here three frames of 25 ms, 10 ms apart, are averaged into one every 30 ms, 66 in
-2 s, so that the network has nearly its published size. Its segments are of 1.8 s, here of 2 s.
+Input: the first 26 MFCC, as in the publication. Its frames are librosa's default, 128 ms every 32
+ms, 63 in 2 s; here `frame_pool` frames of 25 ms, 10 ms apart, are averaged into one: three (66 in 2
+s) give nearly its published size, and the tables take four (49), as for all networks there. Its
+segments are of 1.8 s, here of 2 s.
 
 Of the text only the beginning could be read; channels, the first two maps joined one above the
 other, the convolution of kernel 5 after the blocks and the gMLP's settings (depth 1, widened four

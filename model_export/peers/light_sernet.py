@@ -6,9 +6,10 @@ network for speech emotion recognition", ICASSP 2022 (arXiv 2110.03435).
 Three parallel paths look along time, along the cepstrum and along both; five convolutional blocks
 and an average over the whole map follow.
 
-Input: the first 40 MFCC, as in the publication. Its frames are of 64 ms every 16 ms; here two
-frames of 25 ms, 10 ms apart, are averaged into one every 20 ms. Its MFCC are of natural logarithms
-and clipped to +-10; here they are standardised.
+Input: the first 40 MFCC, as in the publication. Its frames are of 64 ms every 16 ms; here
+`frame_pool` frames of 25 ms, 10 ms apart, are averaged into one: two are nearest to the
+publication, and the tables take four (40 ms), as for all networks there, to save time. Its MFCC are
+of natural logarithms and clipped to +-10; here they are standardised.
 
 Widths, kernels and order are of the authors' code (AryaAftab/LIGHT-SERNET); the text could be read
 in summaries only. Where TensorFlow pads ("same"), so does this: an odd map keeps its last row when

@@ -4,7 +4,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model_export import whisper
 from model_export.baselines import MachineConfig, assess_machine, predict_with_svm
-from model_export.corpora import read_manifest
+from model_export.corpora import labels_by_corpus, read_manifest
 from model_export.functionals import Functionals, whisper_mean
 from model_export.mel import feature_spec
 from model_export.metrics import metrics
@@ -14,6 +14,7 @@ from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_corpus, write_split
 
 SPEC = feature_spec(24, 13, 50, 7600)
+ALL = {"toy": LABELS}
 
 
 @pytest.fixture
@@ -25,16 +26,16 @@ def parts(tmp_path):
 
 def test_the_svm_learns_what_is_plain_to_hear(parts):
     train, test = parts
-    assessed = predict_with_svm(SPEC, train, test)
+    assessed = predict_with_svm(SPEC, train, test, ALL)
     assert metrics(assessed, LABELS)["ua"] > 0.6  # pitch tells the label; chance is 0.2
     with pytest.raises(BadParameter, match="is in train"):
-        predict_with_svm(SPEC, [], test)
+        predict_with_svm(SPEC, [], test, ALL)
 
 
 def test_the_svm_decides_among_the_labels_of_the_corpus(parts):
     train, test = parts
     two = [r for r in test if r.label in ("sad", "fear")]
-    assessed = predict_with_svm(SPEC, train, two)
+    assessed = predict_with_svm(SPEC, train, two, labels_by_corpus(two, LABELS))
     assert {one.predicted for one in assessed} <= {"sad", "fear"}
 
 
@@ -42,9 +43,9 @@ def test_the_config_of_the_defaults_is_the_svm_of_evaluate(parts, tmp_path):
     train, test = parts
     ticks = []
     assessed, description = assess_machine(
-        MachineConfig(), SPEC, train, test, lambda: ticks.append(1), cache=tmp_path / "cache"
+        MachineConfig(), SPEC, train, test, ALL, lambda: ticks.append(1), cache=tmp_path / "cache"
     )
-    assert assessed == predict_with_svm(SPEC, train, test)
+    assert assessed == predict_with_svm(SPEC, train, test, ALL)
     assert len(ticks) == len(train) + len(test)
     # Every recording of so few is a support vector, with a weight in each of 4 pairs of labels.
     n, d = len(train), 5 * 13
@@ -64,7 +65,7 @@ def test_any_vector_will_do(parts):
 
     heard = whisper_mean(encoder)
     config = MachineConfig(input="whisper", C=10.0, gamma=0.01)
-    assessed, description = assess_machine(config, SPEC, train, test, heard=heard)
+    assessed, description = assess_machine(config, SPEC, train, test, ALL, heard=heard)
     assert metrics(assessed, LABELS)["ua"] > 0.6
     assert description["input"] == heard.input
     own = description["parameters"] - whisper.n_parameters() - 10 - 2 * 384
@@ -73,7 +74,7 @@ def test_any_vector_will_do(parts):
 
 def test_what_multiplications_do_not_measure_has_no_macs(parts):
     heard = Functionals("made-up", "two numbers", 0, None, lambda samples: samples[:2])
-    _, description = assess_machine(MachineConfig(), SPEC, *parts, heard=heard)
+    _, description = assess_machine(MachineConfig(), SPEC, *parts, ALL, heard=heard)
     assert description["macs"] is None
     assert description["parameters"] > 0
 
@@ -90,3 +91,11 @@ def test_a_setting_that_is_not_understood_is_refused(wrong):
 def test_a_machine_is_not_built_as_a_network():
     with pytest.raises(BadParameter, match="no network"):
         build(MachineConfig(), SPEC, 5)
+
+
+def test_two_labels_are_told_apart_and_one_is_nothing_to_learn(parts):
+    train, test = ([r for r in part if r.label in ("sad", "fear")] for part in parts)
+    assessed = predict_with_svm(SPEC, train, test, labels_by_corpus(test, LABELS))
+    assert metrics(assessed, LABELS)["ua"] > 0.7
+    with pytest.raises(BadParameter, match="all recordings to learn from are sad"):
+        predict_with_svm(SPEC, [r for r in train if r.label == "sad"], test, ALL)

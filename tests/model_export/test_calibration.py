@@ -103,6 +103,41 @@ def test_on_speakers_unknown_to_both_fits(tmp_path):
     assert raw.weight.sum() == pytest.approx(1)
 
 
+def test_no_fold_is_calibrated_on_itself(tmp_path, monkeypatch):
+    write_experiment(tmp_path, "glrf", 0.7)
+    ledger = read_ledger(tmp_path)
+    sizes = [len(ledger.logits(cell).logits) for cell in ledger.of("glrf")]
+    fitted_to = []
+
+    def recorded(segments):
+        fitted_to.append(len(segments.truth))
+        return fit(segments)
+
+    monkeypatch.setattr("model_export.calibration.fit", recorded)
+    unseen_reliability(ledger, ledger.of("glrf"), "nemo", calibrated=True)
+    assert fitted_to == [sum(sizes) - own for own in sizes]
+
+
+def test_a_label_that_nobody_shows_is_left_as_it_is():
+    overconfident_one = overconfident()
+    shown = SegmentLogits(
+        **vars(overconfident_one)
+        | {
+            "labels": np.array(["sad", "happy", "fear"]),
+            "logits": np.pad(overconfident_one.logits, ((0, 0), (0, 1))),
+        }
+    )
+    fitted = fit(segments_of([shown]))
+    assert fitted.scale[:2] == pytest.approx((1 / 3, 1 / 3), rel=0.15)
+    assert (fitted.scale[2], fitted.bias[2]) == (1, 0)
+
+
+def test_a_corpus_may_have_a_name_of_two_words():
+    truth, corpora = ["sad", "sad", "sad"], ["lab one", "lab two", "c"]
+    segments = segments_of([said(np.zeros((3, 2)), truth, corpora=corpora)])
+    np.testing.assert_allclose(segments.weight, 1 / 3)
+
+
 def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
     calibration, uncertain_below = from_cells(read_ledger(tmp_path), "glrf")

@@ -53,6 +53,40 @@ def test_a_cell_a_seed_and_fold_and_only_those_that_are_missing(job):
     assert paths[3].is_file()
 
 
+def test_a_cell_that_answers_another_question_is_refused(job, tmp_path):
+    cross_validate(**job, only=[0])
+    with pytest.raises(BadParameter, match="made with other conditions"):
+        cross_validate(**job, only=[0], conditions=["mulaw-8k"])
+    other = tmp_path / "other.json"
+    recordings = read_manifest(job["manifest"], tmp_path, LABELS)
+    write_division(grouped(recordings, 2, seed=5), other)
+    with pytest.raises(BadParameter, match="made with other folds"):
+        cross_validate(**job | {"folds": other}, only=[0])
+    write_config(tmp_path, epochs=2)
+    with pytest.raises(BadParameter, match="seed 1, fold 0 is there already, made with other conf"):
+        cross_validate(**job, only=[0, 1])
+    assert len(read_cells(job["results"])) == 1
+
+
+@pytest.mark.parametrize("change", ["k = 10.0", "negative_sampling = false"])
+def test_the_loss_is_the_configs(job, tmp_path, change):
+    said = []
+    for loss in ("k = 70.0", change):
+        config = write_config(tmp_path)
+        config.write_text(config.read_text() + f"[loss]\n{loss}\n")
+        names = {"results": tmp_path / loss, "runs": tmp_path / f"{loss}-runs"}
+        cross_validate(**job | names, only=[0])
+        [cell] = read_cells(tmp_path / loss)
+        said.append(load_logits(tmp_path / loss, cell).logits)
+    assert not np.array_equal(*said)
+
+
+def test_a_seed_is_another_training(job):
+    cross_validate(**job, only=[0], seeds=(1, 2))
+    one, two = (load_logits(job["results"], cell) for cell in read_cells(job["results"]))
+    assert not np.array_equal(one.logits, two.logits)
+
+
 def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
     cross_validate(**job, n_jobs=2)
     alone = job | {"results": tmp_path / "alone", "runs": tmp_path / "alone-runs"}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model_export.corpora import Recording
+from model_export.corpora import Recording, labels_by_corpus
 from model_export.evaluation import assess, evaluate, report, score_recording
 from ser_core.errors import BadParameter, ModelNotFound
 from ser_core.events import Decision, Segment
@@ -83,10 +83,19 @@ def test_a_corpus_that_lacks_a_label_is_decided_among_those_it_has(tmp_path):
     one = recording(tmp_path, voice(100), label="sad")
     other = recording(tmp_path, voice(100), label="angry")
     scored = [(one, [segment(happy=0.9, sad=0.5)]), (other, [segment(happy=0.9, angry=0.6)])]
-    result = report(scored, LABELS)
+    corpora = labels_by_corpus([one, other], LABELS)
+    result = report(scored, corpora)
     assert result["corpora"]["toy"]["wa"] == 1
     assert result["corpora"]["toy"]["labels"] == ["angry", "sad"]
     assert result["all"]["confusion"] == [[1, 0], [0, 1]]
+
+
+def test_a_part_of_a_corpus_is_decided_among_all_of_its_labels(tmp_path):
+    sad, angry = (recording(tmp_path, voice(100), label=label) for label in ("sad", "angry"))
+    scored = [(sad, [segment(angry=0.9, sad=0.5)])]  # a speaker who is never angry
+    result = report(scored, labels_by_corpus([sad, angry], LABELS))
+    assert (result["corpora"]["toy"]["wa"], result["all"]["wa"]) == (0, 0)
+    assert result["corpora"]["toy"]["labels"] == ["angry", "sad"]
 
 
 def test_evaluate_a_model_file(tmp_path):

@@ -58,6 +58,14 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path, inputs):
         train(**inputs, out=tmp_path / "out")
 
 
+def test_a_run_does_not_go_on_with_other_labels(tmp_path, inputs):
+    train(**inputs, out=tmp_path / "out")
+    rows = inputs["manifest"].read_text()
+    inputs["manifest"].write_text(rows.replace("sad,sad", "fear,fear", 1))
+    with pytest.raises(BadParameter, match="manifest or teacher"):
+        train(**inputs, out=tmp_path / "out")
+
+
 def test_a_split_without_train_speakers_is_refused(tmp_path, inputs):
     inputs["split"].write_text('{"train": {}, "dev": {}, "test": {}}')
     with pytest.raises(BadParameter, match="no recording of the manifest is in train"):
@@ -106,7 +114,7 @@ def test_a_resumed_run_remembers_where_it_started(tmp_path, inputs):
     (tmp_path / "second/final.pt").unlink()
     resumed = torch.load(train(**inputs, out=tmp_path / "second"))
     assert resumed["init_sha256"] == started
-    with pytest.raises(BadParameter, match="another config, split, seed or start"):
+    with pytest.raises(BadParameter, match="another config, split, seed, start"):
         train(**inputs, out=tmp_path / "first", init=first)
 
 
