@@ -40,9 +40,9 @@ POLL_S = 0.5
 #: Of one worker; a receiver that is slow holds one of these for `GLRF_WEBHOOK_TIMEOUT_S`.
 WEBHOOKS_AT_A_TIME = 8
 #: Between two attempts, where neither the recording nor the model is to blame: a disk that is full,
-#: a share that is not mounted, memory that ran out. It doubles; all attempts take half an hour.
+#: a share that is not mounted, memory that ran out. It doubles; ten attempts take ten minutes.
 RETRY_S = 5.0
-MAX_RETRY_S = 320.0
+MAX_RETRY_S = 120.0
 
 log = logging.getLogger(__name__)
 
