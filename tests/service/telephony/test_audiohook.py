@@ -124,7 +124,8 @@ def test_the_list_names_the_conversation_and_no_phone_number(server: RunningServ
         "audiohook_session_id": session_id,
         "organization_id": ORGANIZATION,
     }
-    assert "555" not in json.dumps(session).replace(session["session_id"], "")
+    # Not three digits alone: a random id may hold those.
+    assert not [number for number in ("555-1234", "555-6789") if number in json.dumps(session)]
 
 
 def test_a_ping_is_answered_in_its_turn(server: RunningServer) -> None:
