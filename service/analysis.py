@@ -186,6 +186,8 @@ class FileAnalysis:
                 log.info("file %s: channel %d (%s) is off", self._request_id, index, role.name)
         if audio.announced_samples is not None:  # said at once, not after an hour of work
             self._check_length(audio.announced_samples, audio.rate_hz)
+            if self._meter is not None:
+                await self._meter.expect(audio.announced_samples / audio.rate_hz)
         narrator = wire.Narrator(spec, self._roles)
         blocks = audio.blocks(int(BLOCK_S * audio.rate_hz))
         if self._draws:

@@ -15,7 +15,7 @@ from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from ser_core.errors import LimitReached
+from ser_core.errors import LimitReached, TooLarge
 from service.auth import Caller
 from service.settings import Settings
 from service.shared import Shared
@@ -38,9 +38,8 @@ class Quotas:
     def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         self._settings = settings
         self._shared = shared
-        self._limiter = SlidingWindowCounterRateLimiter(
-            MemoryStorage() if shared is None else SharedStorage(shared)
-        )
+        self._storage = MemoryStorage() if shared is None else SharedStorage(shared)
+        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
         self._n_sessions: Counter[str] = Counter()
         self._places: dict[tuple[str, str], _SessionPlace] = {}
 
@@ -113,6 +112,23 @@ class Quotas:
         """Seconds of audio an hour; `None` where the caller's audio is not counted."""
         return caller.limits.audio_s_per_hour or self._settings.key_audio_s_per_hour
 
+    async def check_audio(self, caller: Caller, n_s: int) -> None:
+        """Raises what charging these seconds would, and charges nothing.
+
+        Raises `TooLarge` besides, for more than the caller may send in any hour.
+        """
+        limit = self.audio_limit(caller)
+        if limit is None:
+            return
+        if n_s > limit:
+            raise TooLarge(
+                f"the audio has {n_s} s, and this key may send {limit} s an hour",
+                remedy="send it in parts, an hour apart, or ask the operator for more",
+            )
+        item = RateLimitItemPerHour(limit)
+        if not await self._limiter.test(item, "audio", caller.id, cost=n_s):
+            raise await self._exhausted(item, caller, n_s)
+
     async def charge_audio(self, caller: Caller, n_s: int) -> None:
         """Takes seconds of the caller's audio; raises `LimitReached` (`quota_exhausted`)."""
         limit = self.audio_limit(caller)
@@ -120,16 +136,32 @@ class Quotas:
             return
         item = RateLimitItemPerHour(limit)
         if not await self._limiter.hit(item, "audio", caller.id, cost=n_s):
-            raise LimitReached(
-                f"this key may send {limit} s of audio an hour",
-                remedy="wait, or ask the operator for more",
-                code="quota_exhausted",
-                retry_after_s=await self._wait_s(item, "audio", caller),
-            )
+            raise await self._exhausted(item, caller, n_s)
 
-    async def _wait_s(self, item: RateLimitItem, what: str, caller: Caller) -> float:
-        stats = await self._limiter.get_window_stats(item, what, caller.id)
-        return max(1.0, stats.reset_time - time.time())
+    async def _exhausted(self, item: RateLimitItem, caller: Caller, n_s: int) -> LimitReached:
+        return LimitReached(
+            f"this key may send {item.amount} s of audio an hour",
+            remedy="wait, or ask the operator for more",
+            code="quota_exhausted",
+            retry_after_s=await self._wait_s(item, "audio", caller, n_s),
+        )
+
+    async def _wait_s(self, item: RateLimitItem, what: str, caller: Caller, cost: int = 1) -> float:
+        """Seconds until so much is free, should nothing else be taken.
+
+        The limiter counts this window's hits whole and the last one's by the share of it that the
+        sliding window still holds, so what was taken becomes free at an even rate. It rounds down.
+        """
+        window_s = item.get_expiry()
+        previous, previous_left_s, current, current_left_s = await self._storage.get_sliding_window(
+            item.key_for(what, caller.id), window_s
+        )
+        room = item.amount - cost + 0.999
+        if current <= room:
+            wait_s = previous_left_s - (room - current) * window_s / max(1, previous)
+        else:
+            wait_s = current_left_s - room * window_s / current
+        return max(1.0, wait_s)
 
 
 class SharedStorage(MemoryStorage):
@@ -221,6 +253,13 @@ class AudioMeter:
     def is_live(self) -> bool:
         """Whether the audio comes as it is spoken, and not faster."""
         return self._pace is None or self._pace.is_live
+
+    async def expect(self, audio_s: float) -> None:
+        """Refuses at once what is announced to be more than is left, and charges nothing.
+
+        Raises `LimitReached`, or `TooLarge` where it is more than any hour has.
+        """
+        await self._quotas.check_audio(self._caller, math.ceil(audio_s))
 
     async def hear(self, audio_s: float, *, is_replay: bool = False) -> None:
         """Counts audio before it is scored; raises `LimitReached`.

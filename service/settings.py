@@ -176,7 +176,8 @@ class Settings(BaseSettings):
     key_audio_s_per_hour: int | None = Field(
         default=None,
         ge=1,
-        description="Audio of one key, all its channels counted once, in seconds; none: no limit.",
+        description="Audio of one key in streams and files (not jobs), all its channels counted "
+        "once, in seconds; none: no limit.",
     )
     max_untold_events: int = Field(
         default=16,

@@ -190,6 +190,8 @@ def test_a_key_has_its_share_and_no_more(locked: RunningServer) -> None:
     assert asyncio.run(two_at_once()) == 429
     locked.wait_until(lambda: locked.metric("glrf_sessions") == 0)
 
+    answer = locked.http.post("/v1/files", headers=bearer, content=wav(voice(16_000 * 6)))
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")  # and is not charged
     audio = chunks(pcm(voice(16_000 * 4)), 32_000)
     assert talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer).close_code == 1000
     transcript = talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer)

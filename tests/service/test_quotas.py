@@ -1,10 +1,11 @@
 import asyncio
 import contextlib
+import time
 import uuid
 
 import pytest
 
-from ser_core.errors import LimitReached
+from ser_core.errors import LimitReached, TooLarge
 from service.auth import Caller
 from service.keys import KeyLimits
 from service.quotas import AudioMeter, Pace, Quotas
@@ -98,6 +99,50 @@ def test_audio_is_charged_in_advance_by_the_second() -> None:
             await other.hear(0.1)
         assert refused.value.code == "quota_exhausted"
         assert refused.value.retry_after_s > 60
+
+    asyncio.run(run())
+
+
+def test_what_is_announced_beyond_what_is_left_is_refused_at_once_and_not_charged() -> None:
+    async def run() -> None:
+        ours = quotas(key_audio_s_per_hour=10)
+        await ours.charge_audio(ANYBODY, 4)
+        meter = AudioMeter(ours, ANYBODY)
+        with pytest.raises(LimitReached) as refused:
+            await meter.expect(6.1)
+        assert refused.value.code == "quota_exhausted"
+        with pytest.raises(TooLarge, match="12 s, and this key may send 10 s an hour"):
+            await meter.expect(11.5)
+        await meter.expect(6.0)
+        await ours.charge_audio(ANYBODY, 6)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("into_the_hour_s", [0, 100, 1800, 3500])
+@pytest.mark.parametrize("taken", [[100], [60, 40], [30, 70], [90]])
+@pytest.mark.parametrize("wanted", [40, 65, 100])
+def test_the_told_wait_is_long_enough_and_hardly_longer(
+    monkeypatch: pytest.MonkeyPatch, into_the_hour_s: int, taken: list[int], wanted: int
+) -> None:
+    now_s = 1_000 * 3600.0 + into_the_hour_s
+    monkeypatch.setattr(time, "time", lambda: now_s)
+
+    async def run() -> None:
+        nonlocal now_s
+        ours = quotas(key_audio_s_per_hour=100)
+        for n_s in taken:
+            await ours.charge_audio(ANYBODY, n_s)
+            now_s += 600
+        with pytest.raises(LimitReached) as refused:
+            await ours.check_audio(ANYBODY, wanted)
+        wait_s = refused.value.retry_after_s
+        assert wait_s is not None
+        now_s += wait_s - 120
+        with pytest.raises(LimitReached):
+            await ours.check_audio(ANYBODY, wanted)
+        now_s += 121
+        await ours.charge_audio(ANYBODY, wanted)
 
     asyncio.run(run())
 
