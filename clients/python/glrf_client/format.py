@@ -56,6 +56,12 @@ class AudioFormat:
             return opus.packet_samples(chunk) / opus.RATE_HZ
         return len(chunk) / self.frame_bytes / self.sample_rate
 
+    def places_s(self, n_places: int) -> float:
+        """Seconds of so many bytes of raw audio, or samples of packets; 0 in other encodings."""
+        if self.is_packets:
+            return n_places / opus.RATE_HZ
+        return n_places / self.frame_bytes / self.sample_rate if self.is_raw else 0.0
+
     def place_at(self, time_ms: int) -> int:
         """How much audio ends at `time_ms`: bytes if it is raw, of packets samples at 48 kHz.
 

@@ -61,6 +61,14 @@ class Outbox:
         """The first item that was not sent; `None` when there is none."""
         return self._items[self._n_sent].content if self._n_sent < len(self._items) else None
 
+    @property
+    def next_length(self) -> int:
+        """How many places the `next` item takes up; 0 when there is none, and of a command."""
+        if self._n_sent == len(self._items):
+            return 0
+        item = self._items[self._n_sent]
+        return item.end - item.at
+
     def add_audio(self, audio: bytes, split_bytes: int) -> None:
         """Appends raw audio, in frames of at most `split_bytes`."""
         for at in range(0, len(audio), split_bytes):

@@ -23,6 +23,7 @@ from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, Sessi
 from glrf_client.format import AudioFormat
 from glrf_client.opus import packet_samples
 from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
+from glrf_client.pace import Pace
 from glrf_client.parameters import (
     ConnectionState,
     StreamParameters,
@@ -43,7 +44,7 @@ _PATIENCE_S: Final = 1.0
 #: A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever.
 _CHECKPOINT_LAG_S: Final = 10
 #: What the writer sends at once: short enough that a reconnect does not repeat much.
-_SPLIT_BYTES: Final = 1 << 19
+_SPLIT_S: Final = 1
 
 log = logging.getLogger("glrf_client")
 
@@ -73,7 +74,8 @@ class Session:
     `StreamError`, `StreamClosed`, `Unreachable`, `StreamRefused`, `TimelineLost`.
 
     Connections are mended by whoever reads the events: read while you send. `send` waits while
-    `max_buffer_bytes` are not yet covered by a checkpoint.
+    `max_buffer_bytes` are not yet covered by a checkpoint. Audio that comes faster than the server
+    allows is held back here.
     """
 
     def __init__(self, url: str, parameters: StreamParameters) -> None:
@@ -105,6 +107,7 @@ class Session:
         self._n_tries = 0
         self._opened_at_s = self._outage_began_s = 0.0
         self._made_progress = True
+        self._pace = Pace(0.0)
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -121,7 +124,8 @@ class Session:
         audio = self._rest + audio
         n_whole = len(audio) - len(audio) % self._format.frame_bytes
         self._rest = audio[n_whole:]
-        split = _SPLIT_BYTES if self._format.is_raw else max(1, n_whole)
+        a_second = self._format.sample_rate * self._format.frame_bytes
+        split = _SPLIT_S * a_second if self._format.is_raw else max(1, n_whole)
         self._outbox.add_audio(audio[:n_whole], split)
         self._news.set()
 
@@ -199,10 +203,16 @@ class Session:
                 self._news.clear()
                 await self._news.wait()
                 continue
+            audio_s = self._format.places_s(self._outbox.next_length)
+            wait_s = self._pace.wait_s(audio_s, time.monotonic())
+            if wait_s:
+                await asyncio.sleep(wait_s)
+                continue
             try:
                 await connection.send(message)
             except StreamClosed:
                 return  # whoever reads learns why
+            self._pace.sent(audio_s)
             self._outbox.sent()
             self._room.set()
 
@@ -240,6 +250,7 @@ class Session:
                 return False
             case SessionCreated():
                 is_first, self._was_created = not self._was_created, True
+                self._pace.limit(event.limits)
                 self._tell(ConnectionState(state="live", resumed=not is_first))
                 return is_first
             case SessionClosed():
@@ -288,6 +299,7 @@ class Session:
         self._connection = await (opening() if is_first else opened_soon(opening, _PATIENCE_S))
         self._outbox.rewind(position)
         self._opened_at_s = time.monotonic()
+        self._pace = Pace(self._opened_at_s)
         self._writer = asyncio.create_task(self._write(self._connection))
 
     async def _lost(self, error: ClientError) -> None:
