@@ -158,13 +158,25 @@ def logits_by_fold(ledger: Ledger, cells: Sequence[Cell]) -> dict[int, SegmentLo
 ABSTAIN_SHARE: Final = 0.05
 
 
-def from_cells(ledger: Ledger, experiment: str) -> tuple[Calibration, float]:
+def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> tuple[Calibration, float]:
     """For a model trained on everyone, from what its cross-validation said of unseen speakers.
 
     The calibration, and the largest score below which a segment is `uncertain`. Raises
-    `BadParameter` where a fold is missing.
+    `BadParameter` where a fold is missing, where the cells are of another config than the model's,
+    and where their speakers were not unseen.
     """
     cells = ledger.of(experiment)
+    if any(cell.config_sha256 != config_sha256 for cell in cells):
+        raise BadParameter(
+            f"the cells of {experiment} are of config {cells[0].config_sha256[:8]}, "
+            f"the model of {config_sha256[:8]}",
+            remedy="run glrf crossval with the config that the model was trained with",
+        )
+    if ledger.shares_speakers(experiment):
+        raise BadParameter(
+            f"the folds of {experiment} share speakers: scores of known voices calibrate nothing",
+            remedy="run glrf crossval on folds of speakers: glrf corpus split --protocol grouped",
+        )
     said = logits_by_fold(ledger, cells)
     if not cells or len(said) != cells[0].n_folds:
         raise BadParameter(

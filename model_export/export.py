@@ -104,7 +104,9 @@ def export(
         segments = segments_of([logits_of(scored, experiment.labels)])
         calibration, uncertain_below = fit(segments, per_label=False), 0.0
     else:
-        calibration, uncertain_below = from_cells(read_ledger(cells), experiment.name)
+        calibration, uncertain_below = from_cells(
+            read_ledger(cells), experiment.name, state["config_sha256"]
+        )
         recordings = recordings or speakers.select(everyone, "train")
     spec = replace(
         raw,

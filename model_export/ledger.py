@@ -67,6 +67,20 @@ class Ledger:
         """The experiment that ships, or before it has cells that of the tables."""
         return (SHIPPED if self.of(SHIPPED.experiment) else OURS).experiment
 
+    def shares_speakers(self, experiment: str) -> bool:
+        """Whether two folds test the same voice: each has then learned it from the other's part.
+
+        False where no fold has logits, which name the speakers.
+        """
+        fold_of: dict[tuple[str, str], int] = {}
+        for cell in self.of(experiment):
+            said = self.logits(cell)
+            if said is not None:
+                for corpus, speaker in zip(said.corpus, said.speaker, strict=True):
+                    if fold_of.setdefault((str(corpus), str(speaker)), cell.fold) != cell.fold:
+                        return True
+        return False
+
     def decisions(self, cell: Cell) -> Decisions | None:
         """What the cell's logits decide; `None` where there are none.
 

@@ -97,7 +97,8 @@ def render(ledger: Ledger, pictures: dict[str, figures.Picture]) -> str:
     """The whole page."""
     cells = [cell for cells in ledger.experiments.values() for cell in cells]
     paths = [cell_path(ledger.folder, cell.experiment, cell.seed, cell.fold) for cell in cells]
-    blocks = [_HEAD.format(digest=digest(paths), missing=MISSING), _contents()]
+    blocks = [_HEAD.format(digest=digest(paths), missing=MISSING), *_known_voices(ledger)]
+    blocks.append(_contents())
     for section in (*_SECTIONS, _Section("What was run", _runs)):
         blocks += [f"## {section.title}"]
         if not cells:
@@ -117,6 +118,18 @@ def cells_told(page: str) -> str | None:
     """The digest of the cells that a page was written from; `None` for another file."""
     found = re.search(r"^<!-- cells: ([0-9a-f]{64}) -->$", page, re.MULTILINE)
     return found[1] if found else None
+
+
+def _known_voices(ledger: Ledger) -> list[str]:
+    """What to know of experiments that were not tested on new speakers, if there are any."""
+    names = [f"`{name}`" for name in sorted(ledger.experiments) if ledger.shares_speakers(name)]
+    if not names:
+        return []
+    return [
+        f"**Not speaker-disjoint**: {', '.join(names)}. Their folds share speakers, so voices of"
+        " the test were learned from, and their figures read higher than what new speakers get:"
+        " compare them with nothing else here."
+    ]
 
 
 def _contents() -> str:

@@ -7,21 +7,25 @@ import soundfile
 import soxr
 
 from ser_core.containers import open_audio
-from ser_core.errors import InputError
+from ser_core.decode import sanitize
+from ser_core.errors import BadAudio, InputError
 from ser_core.features import Float32
 
 #: Their headers count samples rightly, as `ser_core.containers` has checked by then.
 _COUNTED = ("WAV", "FLAC")
+#: Subtypes of libsndfile that hold what is no number.
+_FLOATING = ("FLOAT", "DOUBLE")
 
 
 def read(path: Path) -> tuple[Float32, int]:
     """A whole recording as mono float32 `(n,)` and its rate in Hz; channels are averaged.
 
-    Any container that the service reads. Raises `InputError` that names the file.
+    Any container that the service reads, heard as it hears it: in [-1, 1], what is no number as
+    silence. Raises `InputError` that names the file.
     """
     try:
         with open_audio(path) as audio:
-            samples = np.concatenate(list(audio.blocks(audio.rate_hz)))
+            samples, _ = sanitize(np.concatenate(list(audio.blocks(audio.rate_hz))))
             return np.ascontiguousarray(samples.mean(axis=1), np.float32), audio.rate_hz
     except InputError as error:
         raise type(error)(f"{path}: {error}", remedy=error.remedy, code=error.code) from error
@@ -38,13 +42,21 @@ def load(path: Path, rate_hz: int) -> Float32:
 def measure(path: Path) -> tuple[float, int]:
     """Duration in seconds and rate in Hz, from the header and the first samples where that does.
 
-    Raises `InputError` for what the service would not read.
+    Raises `InputError` for what the service would not read, and for samples that are no numbers.
     """
     with open_audio(path) as audio:
         if audio.container in _COUNTED:
             try:
-                return soundfile.info(path).frames / audio.rate_hz, audio.rate_hz
+                info = soundfile.info(path)
             except soundfile.LibsndfileError:  # a codec that only PyAV has
                 pass
+            else:
+                if info.subtype in _FLOATING:
+                    n_bad = sum(sanitize(block)[1] for block in audio.blocks(audio.rate_hz))
+                    if n_bad:
+                        raise BadAudio(
+                            f"holds {n_bad} samples that are no numbers", remedy="convert it anew"
+                        )
+                return info.frames / audio.rate_hz, audio.rate_hz
         n_samples = sum(len(block) for block in audio.blocks(audio.rate_hz))
         return n_samples / audio.rate_hz, audio.rate_hz

@@ -1,11 +1,12 @@
 """Made-up result cells on disk, of experiments as good or bad as a test wants them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model_export.cells import Cell, SegmentLogits, write_cell
+from model_export.cells import Cell, SegmentLogits, load_logits, read_cells, write_cell
 from model_export.decisions import decide
 from model_export.metrics import Assessed, metrics
 from ser_core.labels import LABELS
@@ -49,6 +50,15 @@ def write_experiment(
             )
             cell = Cell(**{**vars(cell), **changes})
             write_cell(root, cell, said if with_logits else None)
+
+
+def share_speakers(root: Path, name: str) -> None:
+    """Gives the speakers of fold 1 those of fold 0, as a random split would."""
+    one, other = [cell for cell in read_cells(root, name) if cell.fold in (0, 1)]
+    first, second = load_logits(root, one), load_logits(root, other)
+    assert first is not None
+    assert second is not None
+    write_cell(root, other, replace(second, speaker=first.speaker))
 
 
 def _said(skill: float, seed: int, fold: int) -> SegmentLogits:

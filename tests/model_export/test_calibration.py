@@ -14,7 +14,7 @@ from model_export.cells import SegmentLogits
 from model_export.ledger import read_ledger
 from ser_core.errors import BadParameter
 from ser_core.posteriors import Calibration
-from tests.model_export.ledgers import write_experiment
+from tests.model_export.ledgers import share_speakers, write_experiment
 
 RAW = Calibration((1.0, 1.0), (0.0, 0.0))
 
@@ -140,11 +140,20 @@ def test_a_corpus_may_have_a_name_of_two_words():
 
 def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
-    calibration, uncertain_below = from_cells(read_ledger(tmp_path), "glrf")
+    calibration, uncertain_below = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")
     ledger = read_ledger(tmp_path)
     logits = np.concatenate([ledger.logits(cell).logits for cell in ledger.of("glrf")])
     largest = calibration.scores(logits.astype(np.float32)).max(axis=1)
     assert np.mean(largest < uncertain_below) == pytest.approx(ABSTAIN_SHARE, abs=0.03)
     write_experiment(tmp_path, "glrf-k10", 0.7, folds=(0, 1))
     with pytest.raises(BadParameter, match="logits of 2 folds, not of all"):
-        from_cells(read_ledger(tmp_path), "glrf-k10")
+        from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}")
+    with pytest.raises(BadParameter, match="the model of ffff"):
+        from_cells(read_ledger(tmp_path), "glrf", "f" * 64)
+
+
+def test_scores_of_known_voices_calibrate_nothing(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    share_speakers(tmp_path, "glrf")
+    with pytest.raises(BadParameter, match="share speakers"):
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")

@@ -56,6 +56,14 @@ def test_loads_mono_at_the_rate_asked_for(tmp_path):
     assert load(path, 16_000).shape == (1600,)
 
 
+def test_audio_is_heard_as_the_service_hears_it(tmp_path):
+    path = tmp_path / "odd.wav"
+    samples = np.array([0.5, 7.0, -7.0, np.nan, np.inf] * 400, np.float32)
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    heard, _ = read(path)
+    assert heard[:5].tolist() == [0.5, 1.0, -1.0, 0.0, 0.0]
+
+
 def test_a_manifest_from_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path):
     manifest = write_corpus(tmp_path)
     manifest.write_bytes(b"\xef\xbb\xbf" + manifest.read_bytes())

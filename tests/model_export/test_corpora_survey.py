@@ -111,6 +111,19 @@ def test_odd_audio_is_refused(tmp_path, samples, rate_hz, said):
     assert len(found.recordings) == 1
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, odd):
+    write_audio(tmp_path / "wav" / "03a01Fa.wav")
+    samples = np.zeros(16_000, np.float32)
+    samples[[5, 7]] = odd
+    soundfile.write(tmp_path / "wav" / "03a01Fb.wav", samples, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "wav" / "03a01Fc.wav", np.zeros(16_000), 16_000, subtype="FLOAT")
+    found = survey_release("emo-db", tmp_path)
+    (problem,) = found.problems
+    assert problem.cause.endswith("holds 2 samples that are no numbers")
+    assert len(found.recordings) == 2
+
+
 def test_unreadable_headers_are_refused(tmp_path):
     whole = write_audio(tmp_path / "wav" / "03a01Fa.wav")
     (tmp_path / "wav" / "03a01Fb.wav").write_bytes(b"these are words" * 99)

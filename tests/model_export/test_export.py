@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -125,10 +126,12 @@ def test_a_model_of_everyone_takes_its_calibration_from_its_cross_validation(
     root, inputs, checkpoint
 ):
     cells = root / "cells"
-    write_experiment(cells, "toy", 0.7)
+    config = write_config(root, epochs=1)
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    write_experiment(cells, "toy", 0.7, config_sha256=digest)
     everyone = root / "everyone.json"
     everyone.write_text('{"train": {"toy": ["s1", "s2", "s3", "s4"]}, "dev": {}, "test": {}}')
-    trained = train(write_config(root, epochs=1), out=root / "all", **inputs | {"split": everyone})
+    trained = train(config, out=root / "all", **inputs | {"split": everyone})
     out = root / "all.onnx"
     how = inputs | {"split": everyone, "version": "1", "license": "x"}
     spec = export(trained, out, **how, name="all", cells=cells)

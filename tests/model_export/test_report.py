@@ -5,7 +5,7 @@ import model_export
 from model_export.ledger import digest
 from model_export.report import cells_told, write_report
 from tests.house.repository import ROOT, read, tracked
-from tests.model_export.ledgers import write_experiment
+from tests.model_export.ledgers import share_speakers, write_experiment
 
 RESULTS = Path(model_export.__file__).parent / "results"
 
@@ -56,6 +56,16 @@ def test_every_experiment_is_somewhere_with_its_config_and_split(tmp_path):
         assert "2026-01-01 | 2026-01-03 | 3 of 3 folds" in line
     assert "| `try-7` |" in page.split("## Other experiments")[1].split("## What")[0]
     assert "| `drn-mhsa` | DRN-MHSA | *missing* |" in runs
+
+
+def test_the_page_tells_whose_test_voices_were_learned_from(tmp_path):
+    cells = tmp_path / "cells"
+    write_experiment(cells, "glrf-bands", 0.7, seeds=(1, 2))
+    write_experiment(cells, "try-7", 0.7)
+    assert "Not speaker-disjoint" not in write_report(cells, tmp_path / "R.md").path.read_text()
+    share_speakers(cells, "try-7")
+    page = write_report(cells, tmp_path / "R.md").path.read_text()
+    assert "**Not speaker-disjoint**: `try-7`. Their folds" in page
 
 
 def test_the_page_tells_which_cells_it_was_written_from(tmp_path):
