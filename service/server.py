@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -30,6 +31,8 @@ class Server(uvicorn.Server):
         app = create_app(settings, models, shared)
         self._runtime: Runtime = app.state.runtime
         self._shutdown_s = settings.shutdown_s
+        #: Called when the end begins; what else has to end can do so meanwhile.
+        self.on_stop: Callable[[], None] = lambda: None
         super().__init__(
             uvicorn.Config(
                 app,
@@ -50,6 +53,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: object = None) -> None:
         """Drains, then ends as uvicorn does; both within `shutdown_s`."""
         deadline_s = time.monotonic() + self._shutdown_s
+        self.on_stop()
         await self._runtime.drain(self._shutdown_s)
         self.drained()
         left_s = max(1, math.ceil(deadline_s - time.monotonic()))

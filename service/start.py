@@ -45,5 +45,10 @@ def _serve(settings: Settings) -> None:
     address = bound(settings.host, settings.port)
     log.info("running on %s (open it in a browser to try it)", announced(address))
     settle()
-    with contextlib.suppress(KeyboardInterrupt), unwound_by_sigterm(), workers(settings):
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        unwound_by_sigterm(),
+        workers(settings) as end_workers,
+    ):
+        server.on_stop = end_workers
         server.run(sockets=[address])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pydantic import SecretStr
 
@@ -18,6 +18,8 @@ _WORKER = "from service.jobs.worker import run; run(is_child=True)"
 #: A process that ended sooner than this after its start is started again ever later.
 STEADY_S = 30.0
 _FIRST_PAUSE_S = 0.5
+#: Beyond `shutdown_s`, for what comes after a worker's own orderly end.
+_GRACE_S = 2.0
 _MAX_PAUSE_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -43,14 +45,22 @@ def unwound_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def workers(settings: Settings) -> Iterator[None]:
-    """Runs `settings.jobs_workers` workers meanwhile."""
+def workers(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Runs `settings.jobs_workers` workers meanwhile.
+
+    Gives what tells them to end, for whoever has to end too: then both do at a time. They have
+    `settings.shutdown_s` from the first time that they are told.
+    """
     children = [_Child(settings, number) for number in range(settings.jobs_workers)]
-    try:
-        yield
-    finally:
+
+    def begin_stop() -> None:
         for child in children:
             child.begin_stop()
+
+    try:
+        yield begin_stop
+    finally:
+        begin_stop()
         for child in children:
             child.stop()
 
@@ -66,6 +76,7 @@ class _Child:
     def __init__(self, settings: Settings, number: int) -> None:
         self._environment = environment(settings)
         self._shutdown_s = settings.shutdown_s
+        self._deadline_s = 0.0
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,9 +108,12 @@ class _Child:
                 return
 
     def begin_stop(self) -> None:
-        """SIGTERM: it finishes the chunks in hand."""
+        """SIGTERM, once: it finishes the chunks in hand."""
         with self._lock:
+            if self._is_over.is_set():
+                return
             self._is_over.set()
+            self._deadline_s = time.monotonic() + self._shutdown_s + _GRACE_S
             if self._process is not None:
                 self._process.terminate()
 
@@ -107,7 +121,7 @@ class _Child:
         """Waits for its end, and makes it so."""
         if self._process is not None:
             try:
-                self._process.wait(self._shutdown_s)
+                self._process.wait(max(0.0, self._deadline_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -62,10 +62,11 @@ def run(settings: Settings) -> None:
                 "running on %s with %d workers (open it in a browser to try it)",
                 *(announced(listener), settings.workers),
             )
-            with workers(settings):
+            with workers(settings) as end_workers:
                 try:
                     parent.serve(listener)
                 finally:
+                    end_workers()
                     parent.stop()
         finally:
             parent.stop()

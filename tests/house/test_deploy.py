@@ -147,8 +147,8 @@ def test_compose_takes_secrets_from_outside():
 
 def test_compose_waits_longer_than_the_service_needs_to_stop():
     grace = load(COMPOSE[0])["services"]["glrf"]["stop_grace_period"]
-    # The server's streams and files, and then its workers' chunks.
-    assert int(grace.removesuffix("s")) > 2 * Settings.model_fields["shutdown_s"].default
+    # The server's streams and files and its workers' chunks, at a time, and what killing takes.
+    assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_s"].default + 5
 
 
 def test_nobody_is_let_in_without_a_key():

@@ -87,6 +87,40 @@ def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]
     assert process.returncode in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_workers_of_jobs_end_while_the_server_does(
+    model_dir: Path, tmp_path: Path, n_workers: int
+) -> None:
+    settings = {
+        "GLRF_MODEL_DIR": str(model_dir),
+        "GLRF_JOBS_DIR": str(tmp_path),
+        "GLRF_JOBS_WORKERS": "1",
+        "GLRF_WORKERS": str(n_workers),
+    }
+    body = wav(voice(16_000 * 3))
+    with subprocess.Popen(
+        SERVE, env=environment(**settings), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            port = port_of(process)
+            assert any("scoring jobs" in line for line in process.stderr)
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as upload:
+                upload.sendall(
+                    b"POST /v1/files HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(body)
+                )
+                assert upload.recv(65_536).startswith(b"HTTP/1.1 100 ")
+                process.send_signal(signal.SIGTERM)
+                assert any("finishing the chunks in hand" in line for line in process.stderr)
+                upload.sendall(body)
+                assert upload.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+            process.communicate(timeout=TIMEOUT_S)
+            assert process.returncode in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
