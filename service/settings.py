@@ -27,7 +27,9 @@ SHIPPED_MODELS = Path(__file__).parent / "models"
 class Settings(BaseSettings):
     """Each field `x` is read from `GLRF_X`. See `from_environment` for errors in one line."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        allow_inf_nan=False, env_prefix=PREFIX, frozen=True, extra="forbid"
+    )
 
     host: str = Field(
         default="127.0.0.1",
@@ -347,6 +349,13 @@ class Settings(BaseSettings):
             raise ValueError(f"each key must have at least {MIN_KEY_BYTES} bytes")
         return keys
 
+    @field_validator("twilio_auth_token")
+    @classmethod
+    def _check_tokens(cls, tokens: SecretStr | None) -> SecretStr | None:
+        if not all(_split(tokens)):  # with which anybody could sign
+            raise ValueError("an auth token is empty")
+        return tokens
+
     @field_validator("audiohook_secret")
     @classmethod
     def _check_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
@@ -440,7 +449,10 @@ class Settings(BaseSettings):
 
 
 def _split(keys: SecretStr | None) -> tuple[bytes, ...]:
-    return () if keys is None else tuple(keys.get_secret_value().encode().split(b","))
+    """The parts of a comma-separated list, white space around them left out."""
+    if keys is None:
+        return ()
+    return tuple(part.strip().encode() for part in keys.get_secret_value().split(","))
 
 
 def check_names(environment: Mapping[str, str]) -> None:

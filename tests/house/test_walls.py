@@ -1,11 +1,13 @@
 """What each entrance loads when it starts; the import contracts see only who names whom."""
 
+import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.house.repository import ROOT
+from tests.house.repository import ROOT, read, tracked
 
 HEAVY = ("torch", "librosa", "matplotlib", "sklearn", "scipy", "onnx", "av")
 
@@ -65,3 +67,35 @@ def test_the_probe_itself_sees_what_is_loaded(module: str):
     assert loaded(
         f"import {module}", (*HEAVY, "onnxruntime", "fastapi", "sqlalchemy", "httpx")
     ) >= {module}
+
+
+_LOADS_A_MODEL = """
+from service.loading import load_models
+from service.settings import Settings
+load_models(Settings())
+"""
+_RUNS_A_MODEL = """
+from pathlib import Path
+from model_export.onnx_model import OnnxModel
+from service.settings import SHIPPED_MODELS
+OnnxModel(next(SHIPPED_MODELS.glob("*.onnx")))
+"""
+
+
+@pytest.mark.parametrize("statement", [_LOADS_A_MODEL, _RUNS_A_MODEL])
+def test_onnx_runtime_tells_nobody_of_us(tmp_path, statement: str):
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", statement], env=environment, check=True)
+    # Its telemetry keeps a device's id and a queue there.
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_whoever_imports_onnx_runtime_has_told_it_so():
+    importing = {
+        path.partition("/")[0]
+        for path in tracked()
+        if path.endswith(".py") and re.search(r"^\s*(import|from) onnxruntime", read(path), re.M)
+    }
+    for package in importing - {"tests"}:
+        assert '"ORT_DISABLE_TELEMETRY", "1"' in read(f"{package}/__init__.py")

@@ -34,6 +34,14 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     assert "GLRF_" in caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["SHUTDOWN_S", "MAX_FILE_S", "IDLE_TIMEOUT_S"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_no_time_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(BadParameter, match=rf"GLRF_{name}.*finite number"):
+        Settings.from_environment()
+
+
 def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLRF_MAX_FILE", "3")
     with pytest.raises(BadParameter, match="GLRF_MAX_FILE is not a setting") as caught:
@@ -74,3 +82,21 @@ def test_a_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, host: str
 def test_a_log_level_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLRF_LOG_LEVEL", "INFO")
     assert Settings.from_environment().log_level == "info"
+
+
+@pytest.mark.parametrize("tokens", ["", " ", "token,", ",token", "token, ,other"])
+def test_a_token_that_anybody_could_sign_with_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tokens: str
+) -> None:
+    monkeypatch.setenv("GLRF_TWILIO_AUTH_TOKEN", tokens)
+    with pytest.raises(BadParameter, match=r"GLRF_TWILIO_AUTH_TOKEN: .*empty"):
+        Settings.from_environment()
+
+
+def test_white_space_around_a_listed_secret_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = "o" * 32, "n" * 32
+    monkeypatch.setenv("GLRF_CHECKPOINT_KEYS", f"{old}, {new}")
+    monkeypatch.setenv("GLRF_TWILIO_AUTH_TOKEN", " one ,two\n")
+    settings = Settings.from_environment()
+    assert settings.checkpoint_key_bytes() == (old.encode(), new.encode())
+    assert settings.twilio_token_bytes() == (b"one", b"two")
