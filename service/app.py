@@ -19,6 +19,7 @@ from ser_core.errors import InputError, SerError
 from service import asyncapi, files, gate, ops, page, problems, sessions, stream
 from service.jobs import routes as jobs
 from service.jobs.desk import JobDesk, SessionTeller
+from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -29,6 +30,9 @@ VERSION = "1"  # of the wire contract
 
 #: Other methods are a client's to invent, and no label values.
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+#: What a scrape waits for the store of jobs, and what the end does.
+_COUNT_S, _CLOSE_S = 0.5, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +52,12 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
-        opening = asyncio.create_task(asyncio.to_thread(desk.open_ahead))
+        opening = asyncio.create_task(desk.ask_for(None, desk.open_ahead))
         yield
         await runtime.stop()  # first: a store that does not answer must not keep streams waiting
-        await opening
-        await asyncio.to_thread(desk.close)
+        opening.cancel()
+        with contextlib.suppress(TimeoutError):
+            await desk.ask_for(_CLOSE_S, desk.close)
 
     # FastAPI with `/docs` from its own files: a service without the internet has a manual too.
     app = FastAPIOffline(
@@ -66,8 +71,15 @@ def create_app(
     app.state.runtime = runtime
     app.state.jobs = desk
 
+    counting: set[asyncio.Task[None]] = set()
+
     async def count_jobs() -> None:
-        await asyncio.to_thread(desk.count_into, runtime.metrics.jobs)
+        """One count at a time: a scrape that comes meanwhile, or finds it slow, has the last."""
+        if not counting:
+            task = asyncio.create_task(_counted(desk, runtime.metrics))
+            counting.add(task)
+            task.add_done_callback(counting.discard)
+        await asyncio.wait(counting, timeout=_COUNT_S)
 
     async def exposition() -> bytes:
         return runtime.metrics.exposition()
@@ -98,6 +110,14 @@ def create_app(
         )
     app.add_middleware(RequestLog, runtime=runtime)
     return app
+
+
+async def _counted(desk: JobDesk, metrics: Metrics) -> None:
+    try:
+        await desk.ask(desk.count_into, metrics.jobs)
+    except TimeoutError as error:
+        metrics.jobs.is_up = False
+        log.warning("jobs cannot be counted: %s", error)
 
 
 async def _no_such_stream(socket: WebSocket) -> None:

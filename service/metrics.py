@@ -24,6 +24,10 @@ MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 STAGES = ("features", "queue", "inference", "send")
 #: Codes of refusals that are the service's fault; an alert watches them.
 FAULTS = ("internal_error", "inference_failed", "jobs_unavailable")
+#: Other codes that an alert watches.
+LIMITS = ("overloaded",)
+#: States of `glrf_workers`.
+ANSWERING, MISSING = "answering", "missing"
 
 _STAGE_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _LAG_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10)
@@ -33,14 +37,30 @@ _DECODE_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 300)
 
 
 class JobCounts:
-    """What the store of jobs last said; it knows of all processes, and outlives them."""
+    """What the store of jobs last said; it knows of all processes, and outlives them.
+
+    `is_up` is whether it answered when it was asked last, and `None` where there is none.
+    """
 
     def __init__(self) -> None:
+        self.is_up: bool | None = None
         self.by_status: Mapping[str, int] = {}
         self.totals: Mapping[str, float] = {}
+        self.n_workers = 0
+        self.oldest_queued_s = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """The families, as `prometheus_client` asks for them."""
+        is_up = GaugeMetricFamily("glrf_jobs_store_up", "1 when the store of jobs answers, if any")
+        workers = GaugeMetricFamily("glrf_jobs_workers", "Workers of jobs that live, anywhere")
+        oldest = GaugeMetricFamily(
+            "glrf_jobs_oldest_queued_seconds", "How long the job that is next has waited"
+        )
+        if self.is_up is not None:
+            is_up.add_metric([], self.is_up)
+            workers.add_metric([], self.n_workers)
+            oldest.add_metric([], self.oldest_queued_s)
+        yield from (is_up, workers, oldest)
         jobs = GaugeMetricFamily("glrf_jobs", "Jobs in the store, by status", labels=["status"])
         for status, n_jobs in self.by_status.items():
             jobs.add_metric([status], n_jobs)
@@ -54,6 +74,11 @@ class JobCounts:
         for outcome in ("succeeded", "failed"):
             finished.add_metric([outcome], self.totals.get(outcome, 0))
         yield finished
+        yield CounterMetricFamily(
+            "glrf_jobs_faults",
+            "Jobs that failed by a fault of the service, and not of their recording",
+            self.totals.get("faults", 0),
+        )
         yield CounterMetricFamily(
             "glrf_jobs_chunks",
             "Chunks of jobs that were scored and stored",
@@ -87,6 +112,11 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.ready = gauge("glrf_ready", "1 when requests are served")
+        self.workers = gauge(
+            "glrf_workers", "Processes of the server, by state (answering, missing)", "state"
+        )
+        self.workers.labels(ANSWERING).set(1)
+        self.workers.labels(MISSING).set(0)
         self.model_info = gauge(
             "glrf_model_info", "1 for each loaded model", "name", "version", "sha256", "provider"
         )
@@ -143,6 +173,9 @@ class Metrics:
             "glrf_batch_segments", "Segments in one batch", (1, 2, 4, 8, 16, 32, 64, 128)
         )
         self.queued = gauge("glrf_queued_segments", "Segments that wait for inference")
+        self.oldest_wait_s = gauge(
+            "glrf_oldest_wait_seconds", "How long the segment that is next has waited for inference"
+        )
         self.dropped = counter(
             "glrf_dropped_segments", "Segments that streams with on_overload=drop_oldest gave up"
         )
@@ -157,7 +190,7 @@ class Metrics:
         self.refusals = counter(
             "glrf_refusals", "Requests, streams and frames refused, by error code", "code"
         )
-        for code in FAULTS:  # so that the first one is an increase
+        for code in FAULTS + LIMITS:  # so that the first one is an increase
             self.refusals.labels(code)
         self.http_requests = counter(
             "glrf_http_requests",
@@ -216,9 +249,16 @@ class Metrics:
         spec = backend.spec
         self.model_info.labels(spec.name, spec.version, backend.sha256, backend.providers[0]).set(1)
 
-    def watch_queue(self, n_queued: Callable[[], int]) -> None:
-        """Asks for the queue's depth whenever the metrics are read."""
+    def watch(
+        self,
+        is_ready: Callable[[], bool],
+        n_queued: Callable[[], int],
+        oldest_wait_s: Callable[[], float],
+    ) -> None:
+        """Asks for these whenever the metrics are read."""
+        self.ready.set_function(is_ready)
         self.queued.set_function(n_queued)
+        self.oldest_wait_s.set_function(oldest_wait_s)
 
     def exposition(self) -> bytes:
         """The text that a scrape reads."""

@@ -35,6 +35,8 @@ from service.teller import Teller, Telling
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
 KEYS_POLL_S = 1.0
+#: Longer than any queue is that still moves: its length is bounded, and so is what is admitted.
+STUCK_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,11 @@ class Runtime:
         if not settings.checkpoint_key_bytes():
             log.info("no GLRF_CHECKPOINT_KEYS: streams go on in this process only, until it ends")
         self.metrics = Metrics()
-        self.metrics.watch_queue(lambda: sum(b.n_queued for b in self._batchers.values()))
+        self.metrics.watch(
+            self._is_ready,
+            lambda: sum(b.n_queued for b in self._batchers.values()),
+            self._oldest_wait_s,
+        )
         self.access = Access(settings, shared)
         self.quotas = Quotas(settings, shared)
         self.capacity = Capacity(
@@ -166,7 +172,6 @@ class Runtime:
             self.metrics.loaded(backend)
             log.info("serving %s on %s", model_key(backend), backend.providers[0])
         self._models = models
-        self.metrics.ready.set(1)
 
     def _looked(self, stall_s: float) -> None:
         self.metrics.loop_stall_s.observe(stall_s)
@@ -184,7 +189,6 @@ class Runtime:
         if self._loading is not None:
             await self._loading
         self._is_draining = True
-        self.metrics.ready.set(0)
         for batcher in self._batchers.values():
             await batcher.stop()
         await asyncio.to_thread(self.decoding.close)
@@ -200,13 +204,31 @@ class Runtime:
         return self._batchers[model_key(self.models().find(model))]
 
     def check_ready(self) -> None:
-        """Raises `Restarting`, `NotReady`, or the error that the models failed to load with."""
+        """Raises `Restarting`, `NotReady`, or the error that the models failed to load with.
+
+        `NotReady` also where a network stands still, as on a device that fell off.
+        """
         if self._is_draining:
             raise Restarting("the service is shutting down", remedy="connect again")
         if self._failure is not None:
             raise self._failure
         if not self._batchers:
             raise NotReady("the model is still being loaded", remedy="try again in a second")
+        if self._oldest_wait_s() > STUCK_S:
+            raise NotReady(
+                f"no segment was scored for {self._oldest_wait_s():.0f} s, though some wait",
+                remedy="connect elsewhere; operators: restart it, and look at its device",
+            )
+
+    def _is_ready(self) -> bool:
+        try:
+            self.check_ready()
+        except SerError:
+            return False
+        return True
+
+    def _oldest_wait_s(self) -> float:
+        return max((batcher.oldest_wait_s for batcher in self._batchers.values()), default=0.0)
 
     def check_room(self, demand: float = 0.0) -> None:
         """Raises `Overloaded` where one more stream would be too much, and as `check_ready`."""
@@ -222,8 +244,7 @@ class Runtime:
             )
 
     def _check_capacity(self, demand: float, *, is_resumed: bool) -> None:
-        oldest_wait_s = max((b.oldest_wait_s for b in self._batchers.values()), default=0.0)
-        self.capacity.check(demand, oldest_wait_s, is_resumed=is_resumed)
+        self.capacity.check(demand, self._oldest_wait_s(), is_resumed=is_resumed)
 
     @contextlib.contextmanager
     def stream_admitted(self, stream: Live, *, is_resumed: bool = False) -> Iterator[None]:
@@ -291,7 +312,6 @@ class Runtime:
     async def drain(self, timeout_s: float) -> None:
         """Admits nobody any more, and asks all streams to end; waits for them so long."""
         self._is_draining = True
-        self.metrics.ready.set(0)
         streams = list(self._streams)
         log.info("draining %d streams, %d files", len(streams), self._n_files)
         for stream in streams:

@@ -27,6 +27,8 @@ from service.inference.backend import Backend
 
 #: Weight of the newest gap between two segments in their mean.
 GAP_WEIGHT = 0.05
+#: What threads have for what has queued, once everybody who waited has left.
+_JOIN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +104,18 @@ class Batcher:
             thread.start()
 
     async def stop(self) -> None:
-        """Scores what has queued, then ends; later segments are refused."""
+        """Scores what has queued, then ends; later segments are refused.
+
+        A thread that hangs in its device is left there after a while.
+        """
         self._is_stopping = True
         for _ in self._threads:
             self._calls.put(None)
+        deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, max(0.0, deadline_s - time.monotonic()))
+            if thread.is_alive():
+                log.error("%s does not come back from its device, and is left", thread.name)
 
     async def __aenter__(self) -> Self:
         self.start()

@@ -20,6 +20,9 @@ from service.jobs.job import SQLITE_NAME
 #: that know it, so it changes only when old jobs cannot be finished by new code (ADR 17).
 JOB_SCHEMA = 1
 
+#: Of libpq: seconds for a connection, milliseconds until what was sent must have been received.
+_PATIENCE: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000"}
+
 #: Held while tables are made, so that two processes that start together do not collide.
 _CREATION_LOCK = 0x676C7266  # "glrf"
 _SQLITE_WAIT_MS = 30_000
@@ -117,7 +120,9 @@ def database_url(url: str | None, folder: Path) -> sa.URL:
         case "sqlite" if parsed.database not in (None, "", ":memory:"):
             return parsed.set(drivername="sqlite")
         case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+psycopg")
+            # What the address itself says wins.
+            patience = {name: n for name, n in _PATIENCE.items() if name not in parsed.query}
+            return parsed.set(drivername="postgresql+psycopg").update_query_dict(patience)
         case _:
             raise _bad_url()
 

@@ -1,11 +1,10 @@
 """Where jobs are handed in and asked for: the API's side of the store, opened when it is needed.
 
-Its calls block on the database and the disk; the routes make them in threads. What the store needs
+Its calls block on the database and the disk; the routes make them by `ask`. What the store needs
 (SQLAlchemy, DBOS) is imported there too, when there is a store: a server without jobs starts
 without it, and one with a store opens it at its start, as the import would delay live streams.
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -13,16 +12,18 @@ import json
 import logging
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
 from service.jobs.audio import AudioFolder, Upload
-from service.jobs.job import SQLITE_NAME, UNFINISHED, Job, Status, now_ms
+from service.jobs.job import DEAD_AFTER_S, SQLITE_NAME, UNFINISHED, Job, Status, now_ms
 from service.metrics import JobCounts
 from service.requests import JobQuery
 from service.settings import Settings
+from service.threads import Threads
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from service.webhooks import Sender
 
 _READ_BYTES = 2**20
+_N_THREADS = 8
+#: What a caller waits for the store; it has told long before that its database is away.
+_PATIENCE_S = 15.0
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +50,21 @@ class JobDesk:
         self._settings = settings
         if settings.jobs_url is not None:
             store_url(settings)
+        self._threads = Threads("the store of jobs", _N_THREADS)
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
         self.audio = AudioFolder(settings.jobs_dir / "audio")
+
+    async def ask(self, work: Callable[..., T], *args: Any) -> T:
+        """Runs what blocks on the store; raises as it does, and `TimeoutError` after a while."""
+        return await self.ask_for(_PATIENCE_S, work, *args)
+
+    async def ask_for(self, patience_s: float | None, work: Callable[..., T], *args: Any) -> T:
+        """The same with other patience, or with all there is.
+
+        In threads of its own: a database that hangs keeps nobody else waiting.
+        """
+        return await self._threads.run(work, *args, patience_s=patience_s)
 
     @property
     def store(self) -> "JobStore":
@@ -84,13 +102,18 @@ class JobDesk:
         return not is_file or (url.database is not None and Path(url.database).exists())
 
     def count_into(self, counts: JobCounts) -> None:
-        """Tells how many jobs there are; what was told last stays where the store is away."""
+        """Tells of jobs and who does them; what was told last stays where the store is away."""
         if self._is_made:
             from sqlalchemy.exc import SQLAlchemyError
 
             try:
-                counts.by_status, counts.totals = self.store.by_status(), self.store.totals()
+                store = self.store
+                counts.by_status, counts.totals = store.by_status(), store.totals()
+                counts.n_workers = store.n_executors(DEAD_AFTER_S)
+                counts.oldest_queued_s = store.oldest_queued_s()
+                counts.is_up = True
             except (Unavailable, SQLAlchemyError) as error:
+                counts.is_up = False
                 log.warning("jobs cannot be counted: %s", error)
 
     def check_room(self, caller: str, idempotency_key: str | None) -> None:
@@ -197,7 +220,7 @@ class SessionTeller:
 
     async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
         """Returns when the event is on disk."""
-        await asyncio.to_thread(lambda: self._desk.outbox.tell(url, caller, event))
+        await self._desk.ask(lambda: self._desk.outbox.tell(url, caller, event))
 
 
 def no_such_job() -> NotFound:

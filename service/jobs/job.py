@@ -7,6 +7,10 @@ from typing import Literal, get_args
 #: The store in `GLRF_JOBS_DIR`, where no other is named.
 SQLITE_NAME = "jobs.sqlite"
 
+#: An executor that was not heard of for so long is dead. One that is slow only is not hurt: its
+#: next chunk is refused, as another has brought the job further.
+DEAD_AFTER_S = 12.0
+
 Status = Literal["queued", "running", "succeeded", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 UNFINISHED: tuple[Status, ...] = ("queued", "running")

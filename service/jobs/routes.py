@@ -100,7 +100,7 @@ async def submit(request: Request) -> Response:
         check_webhook(runtime.webhooks, query.webhook_url)
     key = _idempotency_key(request)
     caller = caller_of(request.scope).name
-    await asyncio.to_thread(desk.check_room, caller, key)
+    await desk.ask(desk.check_room, caller, key)
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -112,7 +112,7 @@ async def submit(request: Request) -> Response:
                 timeout_s=settings.jobs_upload_s,
                 sink=upload.file,
             )
-            job = await asyncio.to_thread(desk.accept, upload, query, caller, key)
+            job = await desk.ask_for(None, desk.accept, upload, query, caller, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     return Response(
@@ -134,9 +134,7 @@ async def listed(request: Request) -> JobPage:
     runtime, desk = _service(request)
     query = parse_query(JobsQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    jobs, cursor = await asyncio.to_thread(
-        desk.page, caller, query.status, query.limit, query.cursor
-    )
+    jobs, cursor = await desk.ask(desk.page, caller, query.status, query.limit, query.cursor)
     keep_days = runtime.settings.jobs_keep_days
     return JobPage(jobs=tuple(state_of(job, keep_days) for job in jobs), next_cursor=cursor)
 
@@ -165,7 +163,7 @@ async def deleted(request: Request, job_id: JobId) -> Response:
     _, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
     await _job(request, desk, job_id)
-    await asyncio.to_thread(desk.delete, job_id, caller_of(request.scope).name)
+    await desk.ask(desk.delete, job_id, caller_of(request.scope).name)
     return Response(status_code=204)
 
 
@@ -184,7 +182,7 @@ async def result(request: Request, job_id: JobId) -> Response:
     parse_query(NoQuery, request.query_params.multi_items())
     job = await _job(request, desk, job_id)
     _check_succeeded(job)
-    found = await asyncio.to_thread(desk.store.result, job_id)
+    found = await desk.ask(desk.store.result, job_id)
     if found is None:
         raise no_such_job()
     document, summary = found
@@ -196,7 +194,7 @@ async def result(request: Request, job_id: JobId) -> Response:
         case "json":
             return StreamingResponse(_decompressed(document), media_type=media_type)
         case "csv":  # from its lines: the segments of hours need not be in memory at once
-            table = await asyncio.to_thread(_table, desk, job, summary)
+            table = await desk.ask(_table, desk, job, summary)
             return Response(table, media_type=media_type)
         case _:
             text = await asyncio.to_thread(_rendered, kind, document)
@@ -210,12 +208,12 @@ def _service(request: Request) -> tuple[Runtime, JobDesk]:
 async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
     if not _ID.fullmatch(job_id):
         raise no_such_job()
-    return await asyncio.to_thread(desk.find, job_id, caller_of(request.scope).name)
+    return await desk.ask(desk.find, job_id, caller_of(request.scope).name)
 
 
 async def _ndjson(desk: JobDesk, job: Job, summary: str) -> AsyncIterator[bytes]:
     chunks = desk.store.lines(job.id, job.n_chunks)
-    while (lines := await asyncio.to_thread(next, chunks, None)) is not None:
+    while (lines := await desk.ask(lambda: next(chunks, None))) is not None:
         yield lines
     yield summary.encode() + b"\n"
 
@@ -301,7 +299,7 @@ async def dead_webhooks(request: Request) -> DeadWebhooks:
     _, desk = _service(request)
     query = parse_query(DeadQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    letters = await asyncio.to_thread(lambda: desk.outbox.dead(caller, query.limit))
+    letters = await desk.ask(lambda: desk.outbox.dead(caller, query.limit))
     return DeadWebhooks(webhooks=tuple(map(_webhook, letters)))
 
 
@@ -318,7 +316,7 @@ async def replayed(request: Request, message_id: MessageId) -> Webhook:
     caller = caller_of(request.scope).name
     letter = None
     if _MESSAGE_ID.fullmatch(message_id):
-        letter = await asyncio.to_thread(lambda: desk.outbox.replay(caller, message_id))
+        letter = await desk.ask(lambda: desk.outbox.replay(caller, message_id))
     if letter is None:
         raise NotFound(
             "there is no such webhook of this API key",

@@ -16,6 +16,9 @@ from service.analysis import FileChunk, Line
 from service.jobs.database import chunks, executors, jobs, messages, results, totals
 from service.jobs.job import FINISHED, STATUSES, UNFINISHED, Job, JobGone, Overtaken, Status, now_ms
 
+#: From this status on it is the service that failed, and not the recording.
+_OUR_FAULT = 500
+
 
 class JobStore:
     """The store behind one engine; `on_end` is called in the transaction that ends a job."""
@@ -187,6 +190,8 @@ class JobStore:
                 raise JobGone(job_id)
             connection.execute(sa.delete(chunks).where(chunks.c.job_id == job_id))
             self.count(connection, "failed")
+            if error["status"] >= _OUR_FAULT:
+                self.count(connection, "faults")
             self._end(connection, job_id)
 
     def _end(self, connection: sa.Connection, job_id: str) -> None:
@@ -284,6 +289,13 @@ class JobStore:
             found = {row.status: row.n_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in STATUSES}
 
+    def oldest_queued_s(self) -> float:
+        """How long the queued job that is next has waited; 0 where none is."""
+        query = sa.select(sa.func.min(jobs.c.created_ms)).where(jobs.c.status == "queued")
+        with self.engine.connect() as connection:
+            created_ms = connection.execute(query).scalar_one()
+        return 0.0 if created_ms is None else max(0.0, (now_ms() - created_ms) / 1000)
+
     # --- what died ---------------------------------------------------------------------------
 
     def begun_before(self, before_ms: int, limit: int = 1000) -> list[str]:
@@ -308,6 +320,12 @@ class JobStore:
         """Says that an executor is no more: its work can be taken up at once."""
         with self.begin() as connection:
             connection.execute(sa.delete(executors).where(executors.c.id == executor_id))
+
+    def n_executors(self, timeout_s: float) -> int:
+        """How many were heard of within `timeout_s`."""
+        query = sa.select(sa.func.count()).where(executors.c.beat_ms >= now_ms() - timeout_s * 1000)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def live_executors(self, timeout_s: float) -> list[str]:
         """Those that were heard of within `timeout_s`, in order; the others are forgotten."""

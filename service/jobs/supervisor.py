@@ -85,27 +85,33 @@ class _Child:
 
     def _watch(self) -> None:
         pause_s = 0.0
-        while True:
+        while not self._is_over.is_set():
             began_s = time.monotonic()
-            with self._lock:
-                if self._is_over.is_set():
-                    return
-                # Its standard input is a pipe from here, which ends with this process.
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", _WORKER],
-                    env=self._environment,
-                    stdin=subprocess.PIPE,
-                    start_new_session=True,  # Ctrl-C is ours; the child is told to end
-                )
-            with self._process:  # closes the pipe
-                status = self._process.wait()
+            try:
+                ended = f"ended with status {self._run()}"
+            except OSError as error:  # no memory, no descriptors: there may be some soon
+                ended = f"cannot be started ({error})"
             if self._is_over.is_set():
                 return
             is_steady = time.monotonic() - began_s > STEADY_S
             pause_s = longer(0.0 if is_steady else pause_s)
-            log.error("a worker ended with status %d; the next starts in %g s", status, pause_s)
-            if self._is_over.wait(pause_s):
-                return
+            log.error("a worker of jobs %s; the next starts in %g s", ended, pause_s)
+            self._is_over.wait(pause_s)
+
+    def _run(self) -> int:
+        """Runs one to its end; its status. Raises `OSError` where none can be started."""
+        with self._lock:
+            if self._is_over.is_set():
+                return 0
+            # Its standard input is a pipe from here, which ends with this process.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _WORKER],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is ours; the child is told to end
+            )
+        with self._process:  # closes the pipe
+            return self._process.wait()
 
     def begin_stop(self) -> None:
         """SIGTERM, once: it finishes the chunks in hand."""

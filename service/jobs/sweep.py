@@ -9,16 +9,13 @@ from datetime import UTC, datetime
 from dbos import DBOS
 
 from service.jobs.audio import AudioFolder
-from service.jobs.job import now_ms
+from service.jobs.job import DEAD_AFTER_S, now_ms
 from service.jobs.outbox import Outbox
 from service.jobs.queue import JobQueue
 from service.jobs.store import JobStore
 from service.settings import Settings
 
 BEAT_S = 2.0
-#: An executor that was not heard of for so long is dead. One that is slow only is not hurt: its
-#: next chunk is refused, as another has brought the job further.
-DEAD_AFTER_S = 12.0
 CLEAR_EVERY_S = 60.0
 #: Files whose job is not there may belong to one that is about to be accepted.
 STRAY_AFTER_S = 2 * 3600.0

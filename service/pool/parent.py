@@ -36,6 +36,8 @@ _WORKER = "from service.pool.worker import run; run()"
 _AT_ONCE = 64
 #: Beyond `shutdown_s`, for the end of the process itself.
 _GRACE_S = 5.0
+#: A worker that has said nothing for so many seconds hangs, and is killed. It speaks every second.
+_SILENT_TICKS = 30
 #: The status of a worker that has told why it could not serve.
 _SAID_WHY = 1
 
@@ -92,6 +94,7 @@ class Seat:
         self.line: socket.socket | None = None
         self.report: Report | None = None
         self.n_handed = 0
+        self.n_silent = 0  # ticks since it was heard
         self.turn = 0  # when it was last given a connection
         self.began_s = 0.0
         self.pause_s = 0.0
@@ -123,6 +126,7 @@ class Parent:
         self._is_listening = False
         self._is_stopping = False
         self._n_handed = 0
+        self._tick_s = time.monotonic()
 
     def start(self) -> None:
         """The first worker; returns when it is ready, and ends this process where it ends."""
@@ -166,11 +170,29 @@ class Parent:
             if is_due and (seat.index == 0 or self._listener is not None):
                 self._begin(seat)
         self._listen()
-        for key, _ in self._selector.select(0.1 if self._is_waiting else None):
+        self._look_for_silent(now_s)
+        for key, _ in self._selector.select(0.1 if self._is_waiting else 1.0):
             if isinstance(key.data, Seat):
                 self._hear(key.data)
             else:
                 self._accept()
+
+    def _look_for_silent(self, now_s: float) -> None:
+        """Kills who hangs; the next one starts in its place.
+
+        Counted in seconds that passed here, so that nobody is blamed for time in which the whole
+        machine stood still.
+        """
+        if now_s - self._tick_s < 1.0:
+            return
+        self._tick_s = now_s
+        for seat in self._seats:
+            if seat.process is None or seat.report is None:
+                continue
+            seat.n_silent += 1
+            if seat.n_silent == _SILENT_TICKS:
+                log.error("worker %d has said nothing for %d s: killed", seat.index, seat.n_silent)
+                seat.process.kill()
 
     @property
     def _is_waiting(self) -> bool:
@@ -178,12 +200,12 @@ class Parent:
         return self._is_stopping or any(seat.process is None for seat in self._seats)
 
     def _begin(self, seat: Seat) -> None:
-        seat.began_s = time.monotonic()
+        seat.began_s, n_workers = time.monotonic(), str(self._settings.workers)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 seat.process = subprocess.Popen(
-                    [sys.executable, "-c", _WORKER, str(self._folder), str(seat.index)],
+                    [sys.executable, "-c", _WORKER, str(self._folder), str(seat.index), n_workers],
                     env=self._environment,
                     stdin=theirs.fileno(),
                     start_new_session=True,  # Ctrl-C is ours; the worker is told to end
@@ -193,7 +215,7 @@ class Parent:
                 self._pause(seat, f"cannot be started ({error})")
                 return
         ours.setblocking(False)
-        seat.line, seat.report, seat.n_handed = ours, None, 0
+        seat.line, seat.report, seat.n_handed, seat.n_silent = ours, None, 0, 0
         self._selector.register(ours, selectors.EVENT_READ, seat)
 
     def _listen(self) -> None:
@@ -244,7 +266,7 @@ class Parent:
         except OSError:
             data = b""
         if data:
-            seat.report = Report.parsed(data)
+            seat.report, seat.n_silent = Report.parsed(data), 0
         else:
             self._gone(seat)
 

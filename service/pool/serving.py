@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from pathlib import Path
 
 from ser_core.errors import SerError
@@ -14,8 +15,8 @@ from service.server import Server
 from service.settings import Settings
 from service.shared import Shared
 
-#: How often the parent is told, where anything has changed.
-REPORT_S = 0.1
+#: How often the parent is told, where anything has changed, and where nothing has.
+REPORT_S, ALIVE_S = 0.1, 1.0
 #: A connection counts as a stream to be for so long.
 YOUNG_S = 1.0
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class PoolServer(Server):
-    """Worker `index` of those that share `folder`; `line` leads to the parent."""
+    """Worker `index` of the `n_workers` that share `folder`; `line` leads to the parent."""
 
     def __init__(
         self,
@@ -31,18 +32,20 @@ class PoolServer(Server):
         models: ModelRegistry,
         folder: Path,
         index: int,
+        n_workers: int,
         line: socket.socket,
     ) -> None:
         super().__init__(settings, models, Shared(folder))
         self._line = line
         self._line.setblocking(False)
-        self._sums = Sums(self._runtime.metrics, folder, index)
+        self._sums = Sums(self._runtime.metrics, folder, index, n_workers)
         self._n_received = 0
         self._n_arriving = 0  # of those, how many have no protocol yet
         self._young: set[asyncio.BaseProtocol] = set()
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         self._told: Report | None = None
+        self._told_s = 0.0
 
     async def startup(self, sockets: object = None) -> None:  # noqa: ARG002
         """As the server does, but for an address: that is the parent's."""
@@ -105,10 +108,11 @@ class PoolServer(Server):
         n_sockets = sum(isinstance(c, StreamConnection) for c in connections)
         n_young = self._n_arriving + len(self._young & connections)
         report = Report(self._state(), self._n_received, n_sockets + n_young)
-        if report != self._told:
+        now_s = time.monotonic()
+        if report != self._told or now_s - self._told_s >= ALIVE_S:
             try:
                 self._line.send(report.packed())
-                self._told = report
+                self._told, self._told_s = report, now_s
             except OSError:  # full, or the parent is gone: it is told again
                 return
 

@@ -8,6 +8,7 @@ speaks for it: so no counter ever goes back, whoever dies.
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
-from service.metrics import Metrics
+from service.metrics import ANSWERING, MISSING, Metrics
+
+log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 2.0
 _END = b"\n"
@@ -23,15 +26,19 @@ _END = b"\n"
 #: What is no sum: a load is a share.
 _WITHOUT_SUM: dict[str, Callable[[list[float]], float]] = {
     "glrf_ready": min,
+    "glrf_oldest_wait_seconds": max,
     "glrf_model_info": max,
     "glrf_load": lambda values: sum(values) / len(values),
     "process_start_time_seconds": min,
-    "process_max_fds": min,
 }
 #: What the store of jobs tells a worker when that is scraped: of it the one asked speaks alone.
 _OF_THE_STORE = (
     "glrf_jobs",
+    "glrf_jobs_store_up",
+    "glrf_jobs_workers",
+    "glrf_jobs_oldest_queued_seconds",
     "glrf_jobs_finished",
+    "glrf_jobs_faults",
     "glrf_jobs_chunks",
     "glrf_jobs_chunk_seconds",
     "glrf_webhook_attempts",
@@ -40,12 +47,14 @@ _LASTING = ("counter", "histogram")
 
 
 class Sums:
-    """The figures of worker `index` and of those that share `folder` with it."""
+    """The figures of worker `index` and of all `n_workers` that share `folder`."""
 
-    def __init__(self, metrics: Metrics, folder: Path, index: int) -> None:
+    def __init__(self, metrics: Metrics, folder: Path, index: int, n_workers: int) -> None:
         self._metrics = metrics
         self._folder = folder
         self._index = index
+        self._n_workers = n_workers
+        self._is_failing = False
         self._file = folder / f"{index}.figures"
         self._before: list[Metric] = []
         self._keeping = asyncio.Lock()
@@ -70,8 +79,25 @@ class Sums:
         files = [path for path in sorted(self._folder.glob("*.figures")) if path != self._file]
         own, *others = await asyncio.gather(self._own(), *(self._of(path) for path in files))
         return await asyncio.to_thread(
-            lambda: _text(_summed([_unpacked(own), *map(_workers_own, map(_unpacked, others))]))
+            lambda: _text(
+                self._with_missing(
+                    _summed([_unpacked(own), *map(_workers_own, map(_unpacked, others))])
+                )
+            )
         )
+
+    def _with_missing(self, families: Iterable[Metric]) -> Iterator[Metric]:
+        """Those of the workers that should be there and do not answer are counted."""
+        for family in families:
+            if family.name == "glrf_workers":
+                n_answering = next(
+                    sample.value for sample in family.samples if sample.labels["state"] == ANSWERING
+                )
+                family.samples = [
+                    Sample(family.name, {"state": ANSWERING}, n_answering),
+                    Sample(family.name, {"state": MISSING}, max(0, self._n_workers - n_answering)),
+                ]
+            yield family
 
     async def _own(self) -> bytes:
         """The figures of this worker and of those before it; on disk before they are told."""
@@ -81,8 +107,15 @@ class Sums:
     def _kept(self, families: list[Metric]) -> bytes:
         figures = _packed(_summed([families, self._before]))
         scratch = self._file.with_suffix(".new")
-        scratch.write_bytes(figures)
-        scratch.replace(self._file)
+        try:
+            scratch.write_bytes(figures)
+            scratch.replace(self._file)
+        except OSError as error:  # a full disk: what is told now is right all the same
+            if not self._is_failing:
+                log.error("figures cannot be kept for who follows in this place: %s", error)
+            self._is_failing = True
+        else:
+            self._is_failing = False
         return figures
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,11 +17,11 @@ from service.settings import Settings
 def run() -> None:
     """Serves what the parent hands over by standard input, until SIGTERM or the parent's end.
 
-    The arguments are the folder that the workers share, and this one's number. Where a setting is
-    wrong or the model cannot be had, the process ends with status 1 and one line.
+    The arguments are the folder that the workers share, this one's number, and how many they are.
+    Where a setting is wrong or the model cannot be had, it ends with status 1 and one line.
     """
     gc.disable()  # until all is there, as `service.start`
-    folder, index = Path(sys.argv[1]), int(sys.argv[2])
+    folder, index, n_workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     line = socket.socket(fileno=os.dup(0))
     try:
         settings = Settings.from_environment()
@@ -30,7 +30,7 @@ def run() -> None:
         from service.event_loop import settle
         from service.pool.serving import PoolServer
 
-        server = PoolServer(settings, models, folder, index, line)
+        server = PoolServer(settings, models, folder, index, n_workers, line)
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
     settle()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.metrics import FAULTS, Metrics
+from service.metrics import FAULTS, LIMITS, Metrics
 from service.settings import PREFIX, Settings
 from tests.house.repository import ROOT, read
 
@@ -24,6 +24,7 @@ COMPOSE = ("docker-compose.yml", "deploy/docker-compose.gpu.yml")
 #: The words of a query that are Prometheus' own.
 LANGUAGE = frozenset(
     {
+        "and",
         "sum",
         "min",
         "max",
@@ -263,7 +264,7 @@ def test_the_alert_of_faults_knows_all_of_them():
     [rule] = [rule for rule in rules() if rule["alert"] == "GlrfFaults"]
     assert f'code=~"{"|".join(FAULTS)}"' in rule["expr"]
     exposition = Metrics().exposition().decode()
-    for code in FAULTS:
+    for code in (*FAULTS, *LIMITS):
         assert f'glrf_refusals_total{{code="{code}"}} 0.0' in exposition
 
 

@@ -1,11 +1,15 @@
+import contextlib
 import re
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.metrics import Metrics
+from service.registry import ModelRegistry
 from service.settings import Settings
-from tests.service.running import RunningServer, wav
+from tests.service.running import GatedBackend, RunningServer, wav
 from tests.synthetic import voice, write_model
 
 
@@ -45,6 +49,37 @@ def test_alive_but_not_ready_says_why(
         refused = server.http.post("/v1/files", content=wav(voice(16_000)))
         assert (refused.status_code, refused.json()["code"]) == (503, code)
         assert server.metric("glrf_ready") == 0
+
+
+def test_a_network_that_stands_still_makes_it_unready(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("service.runtime.STUCK_S", 0.3)
+    monkeypatch.setattr("service.inference.batcher._JOIN_S", 0.3)
+    backend = GatedBackend()
+    hasty = settings.model_copy(update={"shutdown_s": 0.5})
+    with RunningServer(hasty, ModelRegistry([backend])) as server:
+        assert server.http.get("/readyz").status_code == 200
+        posts = [threading.Thread(target=_post, args=(server,)) for _ in range(2)]
+        for post in posts:
+            post.start()
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 503)
+        assert "no segment was scored for" in server.http.get("/readyz").json()["detail"]
+        assert server.metric("glrf_ready") == 0
+        assert server.metric("glrf_oldest_wait_seconds") > 0.3
+        refused = server.http.post("/v1/files", content=wav(voice(16_000)))
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        server.begin_stop()
+        for post in posts:
+            post.join()
+    # and it ended nevertheless
+    assert "does not come back from its device" in caplog.text
+    backend.gate.set()
+
+
+def _post(server: RunningServer) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        server.http.post("/v1/files", content=wav(voice(48_000)))
 
 
 def _break(folder: Path) -> None:
@@ -125,4 +160,4 @@ def test_paths_of_the_clients_making_are_no_labels(server: RunningServer) -> Non
 def test_two_apps_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.refused("overloaded")
-    assert other.registry.get_sample_value("glrf_refusals_total", {"code": "overloaded"}) is None
+    assert other.registry.get_sample_value("glrf_refusals_total", {"code": "overloaded"}) == 0

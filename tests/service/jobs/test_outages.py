@@ -2,15 +2,18 @@
 
 import os
 import signal
+import socketserver
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from service.jobs import supervisor
+from service.jobs import desk, supervisor
 from service.jobs.supervisor import workers
 from service.settings import Settings
 from tests.service.jobs.test_routes import PATIENCE_S, STEREO, finished, submitted
@@ -156,3 +159,39 @@ def test_a_store_that_is_locked(
         assert server.metric("glrf_refusals_total", code="jobs_unavailable") == 1
         assert "JaneDoe" not in caplog.text
         submitted(server.http)
+
+
+class Silent(socketserver.BaseRequestHandler):
+    """Takes a connection, and never says a word, as a database behind a dead volume."""
+
+    def handle(self) -> None:
+        while self.request.recv(1024):
+            pass
+
+
+def test_a_database_that_never_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(desk, "_PATIENCE_S", 0.5)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as database:
+        database.daemon_threads = True
+        threading.Thread(target=database.serve_forever, daemon=True).start()
+        port = database.server_address[1]
+        url = f"postgresql://user:secret@127.0.0.1:{port}/jobs?connect_timeout=30"
+        silent = Settings(**{**settings.model_dump(), "jobs_url": SecretStr(url)})
+        with RunningServer(silent) as server:
+            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+            for _ in range(12):  # more than there are threads for the store
+                began_s = time.monotonic()
+                assert server.http.get("/metrics").status_code == 200
+                assert time.monotonic() - began_s < 5
+            answer = server.http.post("/v1/jobs", content=STEREO)
+            assert (answer.status_code, answer.json()["code"]) == (503, "jobs_unavailable")
+            answer = server.http.post("/v1/files", content=STEREO)
+            assert answer.status_code == 200
+            assert server.metric("glrf_jobs_store_up") == 0
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < 10  # its end does not wait for the database
+        database.shutdown()
+    assert "jobs cannot be counted" in caplog.text
+    assert "secret" not in caplog.text

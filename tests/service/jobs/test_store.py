@@ -1,4 +1,5 @@
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class TestEnd:
         with pytest.raises(JobGone):
             succeed(store, job)
         with pytest.raises(JobGone):
-            store.fail("one", {})
+            store.fail("one", {"status": 422})
         assert [(each.status, each.audio_ms) for each in told] == [("succeeded", 9)]
         assert store.totals()["succeeded"] == 1
         assert store.by_status() == {"queued": 0, "running": 0, "succeeded": 1, "failed": 0}
@@ -106,20 +107,40 @@ class TestEnd:
         store.on_end = fail
         added(store)
         with pytest.raises(OSError, match="disk"):
-            store.fail("one", {})
+            store.fail("one", {"status": 422})
         assert store.take("one").status == "running"
+
+    @pytest.mark.parametrize(("status", "n_faults"), [(422, None), (499, None), (500, 1), (503, 1)])
+    def test_whose_fault_it_was_is_counted(
+        self, store: JobStore, status: int, n_faults: int | None
+    ):
+        added(store)
+        store.fail("one", {"status": status})
+        assert store.totals().get("failed") == 1
+        assert store.totals().get("faults") == n_faults
+
+    def test_how_long_the_next_has_waited(self, store: JobStore):
+        assert store.oldest_queued_s() == 0
+        added(store)
+        time.sleep(0.05)
+        added(store, "two")
+        assert store.oldest_queued_s() >= 0.05
+        store.take("one")
+        assert store.oldest_queued_s() < 0.05
+        store.take("two")
+        assert store.oldest_queued_s() == 0
 
     def test_only_what_has_ended_expires(self, store: JobStore):
         added(store)
         added(store, "two")
-        store.fail("two", {})
+        store.fail("two", {"status": 422})
         assert store.expired(now_ms() - 1000) == []
         assert store.expired(now_ms() + 1000) == ["two"]
 
     def test_recordings_are_needed_while_jobs_are_unfinished(self, store: JobStore):
         added(store)
         added(store, "two")
-        store.fail("two", {})
+        store.fail("two", {"status": 422})
         names = ["one", "two", "receiving-x"]
         assert store.with_audio(names, finished_too=False) == {"one"}
         assert store.with_audio(names, finished_too=True) == {"one", "two"}
@@ -140,6 +161,7 @@ def test_the_silent_are_dead(store: JobStore):
     store.beat("b")
     store.beat("a")
     assert store.live_executors(10) == ["a", "b"]
+    assert (store.n_executors(10), store.n_executors(-1)) == (2, 0)
     store.leave("a")
     assert store.live_executors(10) == ["b"]
     assert store.live_executors(-1) == []

@@ -1,7 +1,10 @@
+import errno
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,25 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest
         _, second = started(tmp_path, 2)
         assert is_alive(second)
     assert not is_alive(second)
+
+
+def test_one_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    start, failures = subprocess.Popen, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def fail_first(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if failures:
+            raise failures.pop()
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(supervisor, "_WORKER", STAND_IN)
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(subprocess, "Popen", fail_first)
+    with supervisor.workers(Settings(jobs_dir=tmp_path, jobs_workers=1)):
+        [pid] = started(tmp_path, 1)
+        assert is_alive(pid)
+    assert caplog.text.count("cannot be started ([Errno 24] Too many open files)") == 2
 
 
 def test_none_is_started_where_none_is_asked_for(tmp_path: Path):

@@ -31,8 +31,15 @@ SERVE = [sys.executable, "-W", "error", "-c", "from service.start import run; ru
 WAIT_S = 60.0
 
 
+#: As `SERVE`, but a worker is taken for hung after three seconds.
+SERVE_IMPATIENTLY = [
+    *SERVE[:-1],
+    f"import service.pool.parent as p; p._SILENT_TICKS = 3; {SERVE[-1]}",
+]
+
+
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def pool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     write_model(tmp_path / "tiny.onnx")
     environment = {
         "GLRF_MODEL_DIR": str(tmp_path),
@@ -45,7 +52,10 @@ def pool(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         "GLRF_MAX_LOAD": "0",
     }
     with subprocess.Popen(
-        SERVE, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        getattr(request, "param", SERVE),
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         yield process
         process.kill()
@@ -87,6 +97,17 @@ def session_counts(url: str) -> set[int]:
         len(httpx.get(f"{url}/v1/sessions", timeout=TIMEOUT_S).json()["sessions"])
         for _ in range(12)
     }
+
+
+@pytest.mark.parametrize("pool", [SERVE_IMPATIENTLY], indirect=True)
+def test_a_worker_that_hangs_is_told_as_missing_and_killed(pool: subprocess.Popen[str]) -> None:
+    url = f"http://127.0.0.1:{port_of(pool)}"
+    wait_until(lambda: scraped(url)["glrf_workers", "answering"] == 2)
+    first, second = workers_of(pool)
+    os.kill(second, signal.SIGSTOP)
+    wait_until(lambda: second not in workers_of(pool))
+    wait_until(lambda: scraped(url)["glrf_workers", "answering"] == 2)
+    assert first in workers_of(pool)  # who says something, and nothing new, is left alone
 
 
 def test_streams_are_spread_evenly_and_outlive_each_others_workers(

@@ -21,7 +21,7 @@ def test_a_worker_without_room_for_one_more_stream_says_that_it_is_full(
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         backend = GatedBackend()
-        server = PoolServer(settings, ModelRegistry([backend]), tmp_path, 0, theirs)
+        server = PoolServer(settings, ModelRegistry([backend]), tmp_path, 0, 1, theirs)
         runtime = server.config.app.state.runtime  # type: ignore[union-attr]
 
         def state() -> bytes:
@@ -47,7 +47,7 @@ def test_a_connection_that_has_just_come_counts_at_once(
 ) -> None:
     async def run() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        server = PoolServer(settings, ModelRegistry([GatedBackend()]), tmp_path, 0, theirs)
+        server = PoolServer(settings, ModelRegistry([GatedBackend()]), tmp_path, 0, 1, theirs)
         monkeypatch.setattr(server, "protocol", asyncio.Protocol)
 
         def told() -> tuple[int, int]:

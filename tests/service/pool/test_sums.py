@@ -1,11 +1,13 @@
 """`/metrics` of several workers."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.metrics import Metrics
@@ -34,7 +36,7 @@ async def worker(
     for _ in range(n_streams):
         metrics.segments.labels("happy", "none").inc()
         metrics.lag_s.observe(0.001)
-    sums = Sums(metrics, folder, index)
+    sums = Sums(metrics, folder, index, 2)
     await sums.start()
     try:
         yield sums
@@ -54,6 +56,8 @@ def test_counts_add_up_and_what_is_no_count_does_not(tmp_path: Path) -> None:
                 assert told["glrf_ready",] == 1
                 assert abs(told["glrf_load",] - 0.3) < 1e-9  # of the capacity of both
                 assert told["glrf_jobs_chunks_total",] == 7  # the store's, not the workers'
+                assert told["glrf_workers", "answering"] == 2
+                assert told["glrf_workers", "missing"] == 0
 
     asyncio.run(run())
 
@@ -113,3 +117,36 @@ def test_one_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
             assert told["glrf_segments_total", "none", "happy"] == 5
 
     asyncio.run(run())
+
+
+def test_who_does_not_answer_is_missing(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with worker(tmp_path, 0, 2) as one:
+            told = values(await one.exposition())
+            assert (told["glrf_workers", "answering"], told["glrf_workers", "missing"]) == (1, 1)
+            async with worker(tmp_path, 1, 4):
+                pass
+            told = values(await one.exposition())
+            assert (told["glrf_workers", "answering"], told["glrf_workers", "missing"]) == (1, 1)
+
+    asyncio.run(run())
+
+
+def test_where_nothing_can_be_written_the_figures_are_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def run() -> None:
+        async with worker(tmp_path, 0, 2) as one:
+            await one.exposition()
+            monkeypatch.setattr(Path, "write_bytes", full)
+            for _ in range(2):
+                assert values(await one.exposition())["glrf_sessions",] == 2
+            assert len(caplog.records) == 1  # one line, not one a scrape
+            async with worker(tmp_path, 1, 4):  # one that begins meanwhile serves
+                assert values(await one.exposition())["glrf_workers", "answering"] == 1
+
+    asyncio.run(run())
+    assert "No space left" in caplog.text
