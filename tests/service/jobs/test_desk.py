@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from unittest.mock import MagicMock
 
 import pytest
@@ -22,12 +23,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
 class TestOpeningAhead:
     """The import takes a second of every live stream, so it happens before there are any."""
 
-    def started(self, model_dir, tmp_path) -> None:
+    def started(self, model_dir, tmp_path, meanwhile: threading.Event | None = None) -> None:
         app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
 
         async def start_and_stop() -> None:
             async with app.router.lifespan_context(app):
-                pass
+                if meanwhile is not None:
+                    assert await asyncio.to_thread(meanwhile.wait, 20)
 
         asyncio.run(start_and_stop())
 
@@ -46,24 +48,28 @@ class TestOpeningAhead:
         self.started(model_dir, tmp_path)
         opened.assert_called_once()
 
-    def test_streams_end_before_a_store_that_does_not_answer(
+    def test_nobody_waits_for_one_that_does_not_answer(
         self, model_dir, tmp_path, opened, monkeypatch
     ):
         (tmp_path / SQLITE_NAME).touch()
-        has_stopped, waited = threading.Event(), []
+        has_begun, may_answer, stopped = threading.Event(), threading.Event(), []
 
         def answer_late(_: Settings) -> tuple[MagicMock, MagicMock]:
-            waited.append(has_stopped.wait(20))
+            has_begun.set()
+            may_answer.wait(60)
             return MagicMock(), MagicMock()
 
         opened.side_effect = answer_late
 
         async def stop(_: Runtime) -> None:
-            has_stopped.set()
+            stopped.append(has_begun.is_set())
 
         monkeypatch.setattr(Runtime, "stop", stop)
-        self.started(model_dir, tmp_path)
-        assert waited == [True]
+        began_s = time.monotonic()
+        self.started(model_dir, tmp_path, meanwhile=has_begun)
+        assert time.monotonic() - began_s < 30
+        assert stopped == [True]
+        may_answer.set()
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
