@@ -127,6 +127,11 @@ class LiveSession(abc.ABC):
             self._stop_reason = reason
         self._stop.set()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop.is_set()
+
     async def ended(self) -> None:
         """Waits until the connection was told its end."""
         await self._ended.wait()

@@ -20,8 +20,8 @@ from service.auth import Caller
 from service.settings import Settings
 from service.shared import Shared
 
-#: Of one session at a time: what hangs of it, what goes on, what a client tried beside that.
-_MAX_CONNECTIONS = 4
+#: Of one session at a time, those that were asked to end included.
+_MAX_CONNECTIONS = 16
 
 
 @dataclass

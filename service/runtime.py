@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ser_core.errors import (
     BadParameter,
+    LimitReached,
     NotReady,
     Overloaded,
     Restarting,
@@ -35,6 +36,8 @@ from service.teller import Teller, Telling
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
 KEYS_POLL_S = 1.0
+#: Of one session at a time: what hangs of it, what goes on, what a client tried beside that.
+MAX_CONNECTIONS = 4
 #: Longer than any queue is that still moves: its length is bounded, and so is what is admitted.
 STUCK_S = 15.0
 
@@ -60,6 +63,11 @@ class Live(Protocol):
     @property
     def demand(self) -> float:
         """Segments a second that it asks for at real time."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
         ...
 
     def stop(self, reason: SerError | None = None) -> None:
@@ -250,7 +258,8 @@ class Runtime:
     def stream_admitted(self, stream: Live, *, is_resumed: bool = False) -> Iterator[None]:
         """Holds one of the places for streams, of the service and of the caller.
 
-        One that goes on shares its place with its old connection, where that hangs.
+        One that goes on shares its place with its old connection, where that hangs; of too many
+        of those the oldest is ended.
 
         Raises `Overloaded`, `LimitReached` and as `check_ready`.
         """
@@ -258,6 +267,8 @@ class Runtime:
         if not (is_resumed and self.quotas.has_place(stream.caller, stream.id)):
             self._check_places()
         self._check_capacity(stream.demand, is_resumed=is_resumed)
+        if is_resumed:
+            self._end_oldest(stream)
         with self.quotas.session(stream.caller, stream.id):
             self._streams[stream] = None
             self.capacity.take(stream.demand)
@@ -268,6 +279,25 @@ class Runtime:
                 del self._streams[stream]
                 self.capacity.release(stream.demand)
                 self.metrics.sessions.dec()
+
+    def _end_oldest(self, stream: Live) -> None:
+        """Of the connections that the stream goes on from, so that few are left with the new one.
+
+        A line that goes dead again and again leaves one each time, until its pings time out.
+        """
+        older = [
+            live
+            for live in self._streams
+            if live.id == stream.id and live.caller.id == stream.caller.id and not live.is_stopping
+        ]
+        for live in older[: max(0, len(older) + 1 - MAX_CONNECTIONS)]:
+            live.stop(
+                LimitReached(
+                    "the session goes on over newer connections",
+                    remedy="one is enough",
+                    code="session_quota",
+                )
+            )
 
     def sessions(self, caller: Caller) -> list[Live]:
         """The live sessions of a caller in this process, oldest first."""

@@ -67,9 +67,9 @@ def test_connections_of_one_session_hold_one_place() -> None:
         assert ours.has_place(ANYBODY, "a")
         assert not ours.has_place(FAVOURED, "a")
         with contextlib.ExitStack() as more:
-            for _ in range(3):
+            for _ in range(15):
                 more.enter_context(ours.session(ANYBODY, "a"))
-            with pytest.raises(LimitReached, match="4 connections"):
+            with pytest.raises(LimitReached, match="16 connections"):
                 more.enter_context(ours.session(ANYBODY, "a"))
     assert not ours.has_place(ANYBODY, "a")
     with ours.session(ANYBODY, "b"):

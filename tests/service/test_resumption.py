@@ -333,3 +333,27 @@ def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings, query: str
     assert messages[-1] == new
     assert new["resume_from_ms"] == old["resume_from_ms"]
     assert new["token"] != old["token"]
+
+
+def test_a_line_that_goes_dead_again_and_again_locks_nobody_out(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    url = replicas[0].stream_url
+
+    async def run() -> tuple[list[Transcript], Transcript]:
+        async with asyncio.timeout(TIMEOUT_S), contextlib.AsyncExitStack() as stack:
+            dead = [await stack.enter_async_context(connect(url))]
+            _, checkpoint = [json.loads(await dead[0].recv()) for _ in range(2)]
+            token = checkpoint["token"]
+            for _ in range(6):  # none of them is ever closed
+                dead.append(await stack.enter_async_context(connect(f"{url}?resume={token}")))
+                assert json.loads(await dead[-1].recv())["type"] == "session.created"
+            last = dead.pop()
+            ended = [await listen(connection) for connection in dead[:3]]
+            await last.send('{"type": "close"}')
+            return ended, await listen(last)
+
+    ended, last = asyncio.run(run())
+    for transcript in ended:
+        assert (transcript.error["code"], transcript.close_code) == ("session_quota", 4429)
+    assert last.close_code == 1000
