@@ -12,11 +12,12 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
 from service import asyncapi, files, gate, ops, page, problems, sessions, stream
+from service.auth import LOCAL
 from service.jobs import routes as jobs
 from service.jobs.desk import JobDesk, SessionTeller
 from service.metrics import Metrics
@@ -33,6 +34,11 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 #: What a scrape waits for the store of jobs, and what the end does.
 _COUNT_S, _CLOSE_S = 0.5, 1.0
+
+#: Whose routes there are.
+_MODULES = (stream, sessions, twilio, audiohook, files, jobs, gate, ops, asyncapi, page)
+#: Where a WebSocket ends that no other route takes.
+_ANY_PATH = "/{path:path}"
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +98,9 @@ def create_app(
 
     # Before FastAPI's own, which makes the document on the event loop: a tenth of a second.
     app.router.routes.insert(0, Route("/openapi.json", openapi, include_in_schema=False))
-    for module in (stream, sessions, twilio, audiohook, files, jobs, gate, ops, asyncapi, page):
+    for module in _MODULES:
         app.include_router(module.router)
-    app.add_api_websocket_route("/{path:path}", _no_such_stream)
+    app.add_api_websocket_route(_ANY_PATH, _no_such_stream)
     app.add_exception_handler(SerError, _tell_error)
     app.add_exception_handler(HTTPException, _tell_error)
     app.add_exception_handler(Exception, _tell_error)
@@ -166,18 +172,24 @@ def _known(error: Exception) -> SerError:
 
 
 class RequestLog:
-    """Gives each HTTP request an id, tells it in `X-Request-ID`, and counts the answer."""
+    """Gives each request an id, tells it in `X-Request-ID`, counts and logs the answer.
+
+    Of WebSockets only those that are refused: a session's own lines tell of the others.
+    """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app = app
         self._metrics = runtime.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, self._refusals_logged(scope, send, request_id))
+            return
         began_s = time.perf_counter()
         status = 500
 
@@ -192,10 +204,34 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            # Only known routes become label values: paths are the client's to invent.
-            route = getattr(scope.get("route"), "path", "other")
+            route, duration_s = _route_of(scope), time.perf_counter() - began_s
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.http_requests.labels(route, method, status).inc()
-            self._metrics.http_s.labels(route).observe(time.perf_counter() - began_s)
-            # The route, never the query: what a client writes there is its own.
-            log.info("%s %s: %d (request %s)", method, route, status, request_id)
+            self._metrics.http_s.labels(route).observe(duration_s)
+            _log_answer(method, status, scope, f"in {duration_s:.3f} s", request_id)
+
+    def _refusals_logged(self, scope: Scope, send: Send, request_id: str) -> Send:
+        async def send_and_log(message: Message) -> None:
+            if message["type"] == "websocket.http.response.start":
+                _log_answer("WebSocket", message["status"], scope, "refused", request_id)
+            await send(message)
+
+        return send_and_log
+
+
+def _route_of(scope: Scope) -> str:
+    """Only known routes are told and become label values: paths are the client's to invent."""
+    route = scope.get("route")
+    if route is None:  # it was answered before it came to a route
+        ours = (one for module in _MODULES for one in module.router.routes)
+        route = next((one for one in ours if one.matches(scope)[0] is not Match.NONE), None)
+    path: str = getattr(route, "path", "other")
+    return "other" if path == _ANY_PATH else path
+
+
+def _log_answer(method: str, status: int, scope: Scope, how: str, request_id: str) -> None:
+    """The route, never the query: what a client writes there is its own."""
+    caller = scope["state"].get("caller")
+    whose = "" if caller in (None, LOCAL) else f" of {caller.name}"
+    told = (method, _route_of(scope), status, whose, how, request_id)
+    log.info("%s %s: %d%s, %s (request %s)", *told)

@@ -177,12 +177,14 @@ class LiveSession(abc.ABC):
             self._metrics.sessions_closed.labels(reason).inc()
             self._metrics.dropped.inc(self._pump.n_dropped)
             heard_s = self._session.received_samples / self._config.sample_rate_hz
-            log.info("session %s (%s) ended: %s, %.1f s", self.id, self.front_end, reason, heard_s)
+            whose = f"{self.id} ({self.front_end}) of {self.caller.name}"
+            log.info("session %s ended: %s, %.1f s", whose, reason, heard_s)
 
     async def _serve(self) -> str:
         """Reads and writes until one of them ends; the reason, or an exception."""
         await self._open()
         self._metrics.sessions_opened.labels(self.front_end).inc()
+        log.info("session %s (%s) of %s began", self.id, self.front_end, self.caller.name)
         await self._greet()
         too_long = SessionTooLong(
             "the longest session is reached", remedy="connect again, with the last checkpoint"

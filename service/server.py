@@ -39,6 +39,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 log_level=settings.log_level,
+                log_config=None,  # its lines are as all others
                 access_log=False,  # it would hold query strings; the app logs each answer
                 ws=StreamConnection,
                 # Above the contract's limit, so that a frame a little too large is refused by an

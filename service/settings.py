@@ -37,6 +37,9 @@ class Settings(BaseSettings):
         "`GLRF_API_KEYS`.",
     )
     port: int = Field(default=8000, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines as text or as one JSON object each; times are UTC."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )

@@ -22,7 +22,7 @@ def run(settings: Settings | None = None) -> None:
     gc.disable()  # until all is there: it would find next to nothing, in a tenth of the time
     try:
         settings = settings or Settings.from_environment()
-        logs.begin(settings.log_level)
+        logs.begin(settings.log_level, as_=settings.log_format)
         if settings.workers > 1:
             from service.pool import parent
 

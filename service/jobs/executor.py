@@ -29,7 +29,7 @@ from service.jobs.queue import (
     WEBHOOK_WORKFLOW,
 )
 from service.jobs.scoring import Hopeless, Scoring
-from service.webhooks import GivenUp, Outcome, Sender
+from service.webhooks import Delivered, GivenUp, Outcome, Sender
 
 Progress = Literal["more", "ended"]
 
@@ -136,6 +136,8 @@ class Executor:
             try:
                 has_more = self._done(self._scoring.next_chunk(job_id))
                 self._n_failed.pop(job_id, None)
+                if not has_more:
+                    log.info("job %s succeeded", job_id)
                 return "more" if has_more else "ended"
             except (InputError, ModelError, Hopeless) as error:
                 log.info("job %s failed: %s", job_id, error.code)
@@ -168,6 +170,7 @@ class Executor:
                 else:
                     outcome = self._done(self._sender.attempt(message, n_failed))
                 self._outbox.note(message_id, round_, n_failed, outcome)
+                _log_outcome(message_id, n_failed, outcome)
                 return
             except Exception:
                 log.exception("webhook %s: an attempt failed, and is repeated", message_id)
@@ -193,3 +196,17 @@ class Executor:
         deadline_s = time.monotonic() + timeout_s
         while self._in_hand and time.monotonic() < deadline_s:
             time.sleep(0.05)
+
+
+def _log_outcome(message_id: str, n_failed: int, outcome: Outcome) -> None:
+    """Without the cause, which may name the address."""
+    if isinstance(outcome, Delivered):
+        log.info("webhook %s is delivered", message_id)
+        return
+    answer = "no answer" if outcome.status is None else f"status {outcome.status}"
+    if isinstance(outcome, GivenUp):
+        log.warning(
+            "webhook %s is given up after %d attempts: %s", message_id, n_failed + 1, answer
+        )
+    else:
+        log.info("webhook %s: attempt %d failed: %s", message_id, n_failed + 1, answer)

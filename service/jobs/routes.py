@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -28,6 +29,8 @@ from service.requests import DeadQuery, JobQuery, JobsQuery, NoQuery, described,
 from service.runtime import Runtime
 from service.segment_table import segment_table
 from service.uploads import BODY, receive_body
+
+log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -115,6 +118,7 @@ async def submit(request: Request) -> Response:
             job = await desk.ask_for(None, desk.accept, upload, query, caller, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
+    log.info("job %s is accepted (request %s)", job.id, request.state.request_id)
     return Response(
         state_of(job, settings.jobs_keep_days).model_dump_json(),
         202,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.audio import AudioFolder
 from service.jobs.job import DEAD_AFTER_S, now_ms
@@ -46,6 +47,7 @@ class Sweep:
         self._id = executor_id
         self._is_at_work_on = is_at_work_on
         self._suspects: set[str] = set()
+        self._is_failing = False
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
@@ -75,8 +77,15 @@ class Sweep:
                     if is_time:
                         self.mend()
                         self.clear()
-            except Exception:  # the database is away: nothing else is lost by waiting
-                log.exception("the sweep of jobs failed, and is tried again")
+                self._is_failing = False
+            except Exception as error:  # the database is away: nothing else is lost by waiting
+                is_known = isinstance(error, SQLAlchemyError | OSError)
+                if not is_known:
+                    log.exception("the sweep of jobs failed, and is tried again")
+                elif not self._is_failing:  # once, not every two seconds
+                    cause = getattr(error, "orig", None) or error
+                    log.error("the sweep of jobs fails, and is tried until it does not: %s", cause)
+                self._is_failing = is_known
 
     def take_up_orphans(self, living: list[str]) -> None:
         """Queues again what executors had in hand that are no longer there."""

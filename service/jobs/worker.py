@@ -33,11 +33,13 @@ def run(settings: Settings | None = None, *, is_child: bool = False) -> None:
     """
     try:
         settings = settings or Settings.from_environment()
-        logs.begin(settings.log_level)
+        logs.begin(settings.log_level, "jobs", settings.log_format)
         models = load_models(settings)
         asyncio.run(_work(settings, models, is_child=is_child))
     except SerError as error:
         sys.exit(f"glrf: {error.code}: {error.detail}")
+    except OSError as error:  # the folder of jobs, or its disk
+        sys.exit(f"glrf: jobs_unavailable: {error}; look at GLRF_JOBS_DIR and its disk")
     # DBOS's threads wait for ever on what they are not to begin any more.
     logging.shutdown()
     os._exit(0)

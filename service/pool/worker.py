@@ -25,7 +25,7 @@ def run() -> None:
     line = socket.socket(fileno=os.dup(0))
     try:
         settings = Settings.from_environment()
-        logs.begin(settings.log_level, f"worker {index}")
+        logs.begin(settings.log_level, f"worker-{index}", settings.log_format)
         models = load_models_beside(settings, "service.pool.serving")
         from service.event_loop import settle
         from service.pool.serving import PoolServer

@@ -308,3 +308,32 @@ def test_streams_end_that_are_too_fast_idle_or_too_long(settings: Settings) -> N
         assert (transcript.close_code, transcript.error["code"]) == (4410, "session_expired")
         assert transcript.error["retryable"]
         assert transcript.of("segment")
+
+
+def test_a_refusal_is_logged_with_its_route_and_whose_it_was(
+    locked: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.app")
+    before = locked.metric("glrf_http_requests_total", route="/metrics", method="GET", status="401")
+    locked.http.get("/metrics", headers={"Authorization": "Bearer wrong"})
+    locked.http.get("/nothing", headers={"Authorization": "Bearer wrong"})
+    for headers, path in (({}, "stream"), (BEARER, "stream?nonsense=1"), (BEARER, "streams")):
+
+        async def refused(path: str = path, headers: dict[str, str] = headers) -> None:
+            url = locked.stream_url.replace("stream", path)
+            with pytest.raises(InvalidStatus):
+                await connect(url, additional_headers=headers)
+
+        asyncio.run(refused())
+    ours = [record.getMessage() for record in caplog.records if record.name == "service.app"]
+    told = [message.partition(" (request ")[0] for message in ours]
+    assert [re.sub(r", in .* s$", "", line) for line in told] == [
+        "GET /metrics: 401",
+        "GET other: 404",
+        "WebSocket /v1/stream: 401, refused",
+        "WebSocket /v1/stream: 400 of kiosk, refused",
+        "WebSocket other: 404 of kiosk, refused",
+    ]
+    after = locked.metric("glrf_http_requests_total", route="/metrics", method="GET", status="401")
+    assert after == before + 1
+    assert "nonsense" not in "".join(ours)
