@@ -61,3 +61,4 @@ export {
   type StreamOptions,
 } from "./stream.ts";
 export { FLUSH } from "./tape.ts";
+export type { Token } from "./token.ts";

@@ -17,6 +17,7 @@ import { OPUS_RATE_HZ } from "./opus.ts";
 import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
 import { FLUSH, Tape } from "./tape.ts";
+import { tokenFor, type Token } from "./token.ts";
 
 /**
  * Audio in the stream's encoding: raw in any chunking of whole frames, of `opus` one packet each.
@@ -49,8 +50,7 @@ export interface StreamOptions {
   on_overload?: "close" | "drop_oldest";
   partial?: boolean;
   start_offset_ms?: number;
-  /** A token of `POST /v1/tokens`, or what fetches one: called before each connection. */
-  token?: string | (() => string | Promise<string>);
+  token?: Token;
   retry?: RetryOptions;
   /** Audio kept for sending again; a source is not drawn from while it is full. Default 60 000. */
   maxBufferMs?: number;
@@ -214,7 +214,7 @@ class Run {
     const parameters = this.#parameters();
     const open = async (signal: AbortSignal): Promise<Connection> => {
       const { token } = this.#options;
-      const credential = typeof token === "function" ? await token() : token;
+      const credential = token === undefined ? undefined : await tokenFor(token);
       this.#check();
       return Connection.open(
         make,

@@ -237,6 +237,35 @@ test("a fresh token goes with each connection, as a subprotocol", async () => {
   assert.deepEqual(service.protocols, ["glrf.v1, glrf.token.t1", "glrf.v1, glrf.token.t2"]);
 });
 
+test("a token that cannot be had is an outage: it is asked for again", async () => {
+  const [service, url] = await serve([{ after: 3, then: "reset" }]);
+  const outage = new TypeError("fetch failed");
+  let n = 0;
+  const token = async () => {
+    if (++n === 1 || n === 3) throw outage;
+    return `t${n}`;
+  };
+  const told = await listen(url, live(30), { token });
+  assert.deepEqual(service.protocols, ["glrf.v1, glrf.token.t2", "glrf.v1, glrf.token.t4"]);
+  assert.deepEqual(timeline(told), await unbroken(30));
+  const causes = told.states.flatMap((state) => (state.state === "waiting" ? [state.cause] : []));
+  assert.deepEqual(causes.map(({ name }) => name), ["Unreachable", "StreamClosed", "Unreachable"]);
+  assert.equal(causes[0]!.cause, outage);
+  assert.match(causes[0]!.message, /no token.*fetch failed/);
+});
+
+test("a token that is never had is given up as a server is", async () => {
+  const [, url] = await serve();
+  const token = () => {
+    throw new RangeError("nobody is signed in");
+  };
+  const retry = { ...RETRY, giveUpFirstMs: 100 };
+  await assert.rejects(
+    listen(url, audio(10), { retry, token }),
+    (error) => error instanceof Unreachable && error.cause instanceof RangeError,
+  );
+});
+
 test("while nothing is confirmed, the source is drawn from up to the buffer's size", async () => {
   const [, url] = await serve([{ after: 4, then: "silence" }]);
   let nDrawn = 0;

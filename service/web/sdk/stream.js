@@ -16,6 +16,7 @@ import { OPUS_RATE_HZ } from "./opus.js";
 import { Pace } from "./pace.js";
 import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
 import { FLUSH, Tape } from "./tape.js";
+import { tokenFor } from "./token.js";
 /** Bytes that may wait in the socket: 2 s of 16 kHz audio. More would only be lost with it. */
 const MAX_BACKLOG_BYTES = 1 << 16;
 /** Messages that may wait for a slow reader before no more audio is sent. */
@@ -167,7 +168,7 @@ class Run {
         const parameters = this.#parameters();
         const open = async (signal) => {
             const { token } = this.#options;
-            const credential = typeof token === "function" ? await token() : token;
+            const credential = token === undefined ? undefined : await tokenFor(token);
             this.#check();
             return Connection.open(make, streamUrl(this.#url, parameters), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], {
                 timeoutMs: this.#options.openTimeoutMs ?? 10_000,
