@@ -54,7 +54,7 @@ export interface StreamOptions {
   retry?: RetryOptions;
   /** Audio kept for sending again; a source is not drawn from while it is full. Default 60 000. */
   maxBufferMs?: number;
-  /** Time for a connection to open. Default 10 000. */
+  /** Time for a connection to open, and for its `token` before that. Default 10 000. */
   openTimeoutMs?: number;
   /** A server that owes results and is silent for this long counts as lost. Default 10 000. */
   stallMs?: number;
@@ -213,18 +213,18 @@ class Run {
     const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
     const parameters = this.#parameters();
     const open = async (signal: AbortSignal): Promise<Connection> => {
-      const { token } = this.#options;
-      const credential = token === undefined ? undefined : await tokenFor(token);
+      const { token, openTimeoutMs = 10_000 } = this.#options;
+      const limits = {
+        timeoutMs: openTimeoutMs,
+        signal: AbortSignal.any([signal, this.#ending.signal]),
+      };
+      const credential = token === undefined ? undefined : await tokenFor(token, limits);
       this.#check();
       return Connection.open(
         make,
         streamUrl(this.#url, parameters),
         credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`],
-        {
-          timeoutMs: this.#options.openTimeoutMs ?? 10_000,
-          signal: AbortSignal.any([signal, this.#ending.signal]),
-          onChange: () => this.#tape.wake(),
-        },
+        { ...limits, onChange: () => this.#tape.wake() },
       );
     };
     try {

@@ -6,13 +6,25 @@ import { Unreachable } from "./errors.ts";
 export type Token = string | (() => string | Promise<string>);
 
 /**
- * The token for one connection. Throws `Unreachable`, with its `cause`, when it cannot be had: who
- * hands out tokens is mostly behind the line that was lost.
+ * The token for one connection. Throws `Unreachable`, with its `cause`, when it cannot be had
+ * within `timeoutMs` or before the signal: who hands out tokens is mostly behind the line that
+ * was lost.
  */
-export async function tokenFor(token: Token): Promise<string> {
+export async function tokenFor(
+  token: Token,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<string> {
+  if (typeof token === "string") return token;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const end = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`none came within ${timeoutMs} ms`)), timeoutMs);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  });
   try {
-    return typeof token === "function" ? await token() : token;
+    return await Promise.race([end, (async () => token())()]); // also where it throws at once
   } catch (error) {
     throw new Unreachable(`no token for the stream: ${error}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
 }

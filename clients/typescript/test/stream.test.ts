@@ -266,6 +266,23 @@ test("a token that is never had is given up as a server is", async () => {
   );
 });
 
+test("a token that never comes is given up in time, and asked for again", async () => {
+  const [service, url] = await serve();
+  let n = 0;
+  const token = () => (++n === 1 ? new Promise<string>(() => {}) : "t2");
+  const told = await listen(url, audio(10), { token, openTimeoutMs: 100 });
+  assert.deepEqual(service.protocols, ["glrf.v1, glrf.token.t2"]);
+  const causes = told.states.flatMap((state) => (state.state === "waiting" ? [state.cause] : []));
+  assert.match(causes.map(({ message }) => message).join(), /no token.*within 100 ms/);
+});
+
+test("a signal ends a stream that waits for its token", async () => {
+  const [, url] = await serve();
+  const signal = AbortSignal.timeout(50);
+  const token = () => new Promise<string>(() => {});
+  await assert.rejects(listen(url, audio(10), { token, signal }), { name: "TimeoutError" });
+});
+
 test("while nothing is confirmed, the source is drawn from up to the buffer's size", async () => {
   const [, url] = await serve([{ after: 4, then: "silence" }]);
   let nDrawn = 0;

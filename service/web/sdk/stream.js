@@ -167,14 +167,14 @@ class Run {
         const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
         const parameters = this.#parameters();
         const open = async (signal) => {
-            const { token } = this.#options;
-            const credential = token === undefined ? undefined : await tokenFor(token);
-            this.#check();
-            return Connection.open(make, streamUrl(this.#url, parameters), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], {
-                timeoutMs: this.#options.openTimeoutMs ?? 10_000,
+            const { token, openTimeoutMs = 10_000 } = this.#options;
+            const limits = {
+                timeoutMs: openTimeoutMs,
                 signal: AbortSignal.any([signal, this.#ending.signal]),
-                onChange: () => this.#tape.wake(),
-            });
+            };
+            const credential = token === undefined ? undefined : await tokenFor(token, limits);
+            this.#check();
+            return Connection.open(make, streamUrl(this.#url, parameters), credential === undefined ? [] : ["glrf.v1", `glrf.token.${credential}`], { ...limits, onChange: () => this.#tape.wake() });
         };
         try {
             // Somebody waits for a stream that was lost: it does not wait for a dead line.
