@@ -11,16 +11,28 @@ const { streamUrl, httpUrl } = await import("../dist/address.js");
 const { SampleQueue } = await import("../dist/microphone.js");
 const { History } = await import("../dist/history.js");
 
-test("close codes ask what the contract says", () => {
+test("without an error, close codes ask what the contract says; all others end the stream", () => {
   const table = {
-    "give up": [1000, 1009, 4400, 4401, 4403, 4415, 4999],
-    "resume": [1001, 1005, 1006, 1011, 1012, 1013, 4408, 4410],
+    "give up": [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1014, 1015, 3000, 4000, 4400, 4401,
+      4403, 4415, 4500, 4999],
+    "resume": [1001, 1006, 1011, 1012, 1013, 4408, 4410],
     "resume later": [4429],
     "start anew": [4404],
   };
   for (const [remedy, codes] of Object.entries(table)) {
-    for (const code of codes) assert.equal(remedyOf(code), remedy, String(code));
+    for (const code of codes) assert.equal(remedyOf(code, null), remedy, String(code));
   }
+});
+
+test("a fatal error's word is followed, whatever the code, but a lost checkpoint stays lost", () => {
+  for (const code of [1000, 1002, 1006, 1008, 1011, 3000, 4000, 4401, 4500]) {
+    assert.equal(remedyOf(code, { retryable: true }), "resume", String(code));
+    assert.equal(remedyOf(code, { retryable: false }), "give up", String(code));
+  }
+  assert.equal(remedyOf(4429, { retryable: true }), "resume later");
+  assert.equal(remedyOf(4429, { retryable: false }), "give up");
+  assert.equal(remedyOf(4404, { retryable: true }), "start anew");
+  assert.equal(remedyOf(4404, { retryable: false }), "start anew");
 });
 
 test("waits double up to a limit, spread over their upper half", () => {

@@ -101,6 +101,7 @@ const faults: Record<string, Fault["then"]> = {
   "code 1011": { close: 1011, error: { code: "internal_error", retryable: true } },
   "code 1012": { close: 1012, error: { code: "restarting", retryable: true } },
   "code 1013": { close: 1013, error: { code: "overloaded", retryable: true } },
+  "code 4500 and a retryable error": { close: 4500, error: { code: "later", retryable: true } },
   "code 4408": { close: 4408 },
   "code 4410": { close: 4410 },
   "draining": "drain",
@@ -185,7 +186,7 @@ test("a checkpoint that nobody knows any more leads to a new session", async () 
   assert.deepEqual(ends.slice(0, 8), [400, 800, 1200, 1600, 2000, 2400, 2800, 3000]);
 });
 
-for (const code of [1009, 4400, 4401, 4403, 4415]) {
+for (const code of [1002, 1008, 1009, 3000, 4400, 4401, 4403, 4415]) {
   test(`code ${code} ends the stream`, async () => {
     const [service, url] = await serve([{ after: 2, then: { close: code } }]);
     await assert.rejects(

@@ -1,20 +1,20 @@
 /** When to connect again after a connection ended: the contract's close codes, and back-off. @module */
-const REMEDIES = {
-    1000: "give up",
-    1009: "give up",
-    4404: "start anew",
-    4408: "resume",
-    4410: "resume",
-    4429: "resume later",
-};
+/** Lost or left, in trouble, restarting, overloaded; idle, and the longest session reached. */
+const RESUMED = [1001, 1006, 1011, 1012, 1013, 4408, 4410];
 /**
- * What the contract's table says of a close code.
+ * What the contract says of a close code and the fatal error before it, if there was one.
  *
- * Other codes of 4000 and above are refusals. All else (1001, 1005, 1006, 1011, 1012, 1013 ...)
- * is a connection that was lost or a server that is in trouble.
+ * The error's own word comes first, whatever the code. Without one, what the contract does not
+ * name is given up. A checkpoint that is not taken (4404) is of no use in any case.
  */
-export function remedyOf(closeCode) {
-    return REMEDIES[closeCode] ?? (closeCode >= 4000 ? "give up" : "resume");
+export function remedyOf(closeCode, error) {
+    if (closeCode === 4404)
+        return "start anew";
+    if (error?.retryable === false)
+        return "give up";
+    if (closeCode === 4429)
+        return "resume later";
+    return error || RESUMED.includes(closeCode) ? "resume" : "give up";
 }
 export const RETRY_DEFAULTS = {
     minDelayMs: 250,

@@ -322,9 +322,7 @@ class Run {
                 requestId: error.request_id,
             })
             : new StreamClosed(code, reason);
-        let remedy = remedyOf(code);
-        if (remedy.startsWith("resume") && error && !error.retryable)
-            remedy = "give up";
+        const remedy = remedyOf(code, error);
         if (remedy === "give up")
             throw cause;
         if (remedy === "start anew") {
