@@ -1,5 +1,6 @@
 /** Client of the glrf speech emotion service, for browsers and Node.js. @module */
 
+export { FLUSH, update, type Update, type UpdateOptions } from "./commands.ts";
 export {
   BadServerMessage,
   ClientError,
@@ -60,5 +61,4 @@ export {
   type ConnectionState,
   type StreamOptions,
 } from "./stream.ts";
-export { FLUSH } from "./tape.ts";
 export type { Token } from "./token.ts";

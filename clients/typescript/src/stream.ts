@@ -9,6 +9,7 @@
  */
 
 import { streamUrl } from "./address.ts";
+import { FLUSH, isUpdate, type Update } from "./commands.ts";
 import { Connection, openedSoon, type Closed, type WebSocketFactory } from "./connection.ts";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
 import { parseEvent, type ErrorFrame, type Event, type SessionCreated } from "./events.ts";
@@ -16,14 +17,14 @@ import { History } from "./history.ts";
 import { OPUS_RATE_HZ } from "./opus.ts";
 import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
-import { FLUSH, Tape } from "./tape.ts";
+import { Tape } from "./tape.ts";
 import { tokenFor, type Token } from "./token.ts";
 
 /**
  * Audio in the stream's encoding: raw in any chunking of whole frames, of `opus` one packet each.
- * `FLUSH` ends an utterance.
+ * `FLUSH` ends an utterance, `update` changes options from its place on.
  */
-export type Chunk = ArrayBufferView | ArrayBuffer | typeof FLUSH;
+export type Chunk = ArrayBufferView | ArrayBuffer | typeof FLUSH | Update;
 export type Chunks = Iterable<Chunk> | AsyncIterable<Chunk>;
 
 /** What the connection is doing, for a display. */
@@ -154,7 +155,8 @@ class Run {
         while (this.#tape.isFull && !this.#ending.signal.aborted) await this.#tape.changed();
         const { done, value } = await source.next();
         if (done) return this.#tape.finish();
-        if (value === FLUSH) this.#tape.flush();
+        if (value === FLUSH) this.#tape.addCommand({ type: "flush" });
+        else if (isUpdate(value)) this.#tape.addCommand(value);
         else this.#tape.add(value);
       }
     } catch (error) {
@@ -273,6 +275,9 @@ class Run {
   async #send(connection: Connection): Promise<void> {
     const fromMs = this.#fromMs;
     let number = this.#tape.find(fromMs);
+    // A session that goes on knows what was changed before; a new one is told.
+    const updates = this.#token === null ? this.#tape.updatesBefore(number) : [];
+    for (const update of updates) connection.send(JSON.stringify(update));
     while (connection.isOpen) {
       if (connection.backlogBytes > MAX_BACKLOG_BYTES || connection.nUnread > MAX_UNREAD) {
         await sleep(POLL_MS, this.#ending.signal);
@@ -285,7 +290,7 @@ class Run {
           continue;
         }
         number++;
-        connection.send(item.audio ? this.#tape.audioFrom(item, fromMs) : command("flush"));
+        connection.send(this.#tape.messageFrom(item, fromMs));
         // Where nothing is ever confirmed, the oldest that was sent makes room.
         if (this.#token === null) this.#tape.shorten(number);
       } else if (this.#tape.isFinished) {
@@ -417,7 +422,7 @@ class Run {
   }
 }
 
-function command(type: "flush" | "keepalive" | "close"): string {
+function command(type: "keepalive" | "close"): string {
   return JSON.stringify({ type });
 }
 

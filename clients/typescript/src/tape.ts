@@ -1,17 +1,19 @@
 /** The audio that may have to be sent again, and what has not been sent yet. @module */
 
+import { isUpdate, withUpdate, type Command, type Update } from "./commands.ts";
 import { ClientError } from "./errors.ts";
 import { packetSamples } from "./opus.ts";
-
-/** Between chunks: end the utterance here. */
-export const FLUSH: unique symbol = Symbol("flush");
 
 const BYTES_OF_SAMPLE: Record<string, number> = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 /** Chunks are cut to at most this, so that a connection's backlog stays short. */
 const MAX_ITEM_BYTES = 1 << 15;
 
-/** A piece of the stream: audio that starts at `atFrame`, or an utterance's end there. */
-export type Item = { atFrame: number; endFrame: number; audio: Uint8Array<ArrayBuffer> | null };
+/** A piece of the stream: audio that starts at `atFrame`, or a command there. */
+export interface Item {
+  atFrame: number;
+  endFrame: number;
+  content: Uint8Array<ArrayBuffer> | Command;
+}
 
 /** The shape of the samples; a frame is one sample of each channel, also within Opus packets. */
 export interface Format {
@@ -35,6 +37,8 @@ export class Tape {
   readonly #startMs: number;
   readonly #maxFrames: number;
   #items: Item[] = [];
+  /** Those that were let go. */
+  #updates: Update[] = [];
   #nForgotten = 0;
   #endFrame = 0;
   #isFinished = false;
@@ -91,10 +95,9 @@ export class Tape {
     }
   }
 
-  /** Ends the utterance here. */
-  flush(): void {
-    this.#items.push({ atFrame: this.#endFrame, endFrame: this.#endFrame, audio: null });
-    this.wake();
+  /** Adds a command at the place that the audio has reached. */
+  addCommand(command: Command): void {
+    this.#record(command, 0);
   }
 
   /** There will be no more. */
@@ -120,16 +123,21 @@ export class Tape {
     return item === undefined ? ms : this.#msOf(item.atFrame);
   }
 
+  /** The updates before an item, for a session that begins with it. */
+  updatesBefore(number: number): Update[] {
+    return this.#items.slice(0, number - this.#nForgotten).reduce(noted, this.#updates);
+  }
+
   lengthMs(item: Item): number {
     return (item.endFrame - item.atFrame) / this.#framesPerMs;
   }
 
-  /** The part of an item's audio at or after a time. */
-  audioFrom(item: Item, ms: number): Uint8Array<ArrayBuffer> {
-    const audio = item.audio ?? new Uint8Array();
-    if (this.#isPackets) return audio;
-    const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);
-    return audio.subarray(nEarlier * this.#bytesOfFrame);
+  /** An item as a message: the part of its audio at or after a time, or its command. */
+  messageFrom({ atFrame, content }: Item, ms: number): Uint8Array<ArrayBuffer> | string {
+    if (!(content instanceof Uint8Array)) return JSON.stringify(content);
+    if (this.#isPackets) return content;
+    const nEarlier = Math.max(0, this.#frameOf(ms) - atFrame);
+    return content.subarray(nEarlier * this.#bytesOfFrame);
   }
 
   /** Lets go of what lies before a time. */
@@ -151,27 +159,27 @@ export class Tape {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  #record(audio: Uint8Array<ArrayBuffer>, nFrames: number): void {
+  #record(content: Item["content"], nFrames: number): void {
     const atFrame = this.#endFrame;
     this.#endFrame += nFrames;
-    this.#items.push({ atFrame, endFrame: this.#endFrame, audio });
+    this.#items.push({ atFrame, endFrame: this.#endFrame, content });
     this.wake();
   }
 
   /**
-   * Whether there is something at or after a time in an item. A flush there itself is sent again:
-   * flushing an empty utterance changes nothing. A packet that starts within the millisecond is
+   * Whether there is something at or after a time in an item. A command there itself is sent
+   * again: the contract has it make no difference. A packet that starts within the millisecond is
    * what a checkpoint means by it, and the one before it ends there.
    */
   #isFrom(item: Item, ms: number): boolean {
-    if (item.audio === null) return item.atFrame >= this.#frameOf(ms);
+    if (!(item.content instanceof Uint8Array)) return item.atFrame >= this.#frameOf(ms);
     return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
   }
 
   #drop(isDroppable: () => boolean): void {
     const before = this.#nForgotten;
     while (this.#items.length && isDroppable()) {
-      this.#items.shift();
+      this.#updates = noted(this.#updates, this.#items.shift()!);
       this.#nForgotten++;
     }
     if (this.#nForgotten !== before) this.wake();
@@ -184,4 +192,8 @@ export class Tape {
   #msOf(frame: number): number {
     return Math.round(this.#startMs + frame / this.#framesPerMs);
   }
+}
+
+function noted(updates: Update[], { content }: Item): Update[] {
+  return isUpdate(content) ? withUpdate(updates, content) : updates;
 }

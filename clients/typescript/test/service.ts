@@ -48,7 +48,8 @@ export class Service {
   readonly nBytes: number[] = [];
   /** How many bytes the binary messages had. */
   readonly sizes = new Set<number>();
-  readonly commands: string[] = [];
+  /** Commands but `close`, with the time of the stream at which each came. */
+  readonly commands: [ms: number, command: { type: string; [field: string]: unknown }][] = [];
   knowsTokens = true;
   readonly #http: Server = createServer((_, response) => response.writeHead(404).end());
   readonly #sockets = new Set<Duplex>();
@@ -169,10 +170,11 @@ export class Service {
     strike();
     websocket.on("message", (data: Buffer, isBinary) => {
       if (!isBinary) {
-        const { type } = JSON.parse(String(data));
-        this.commands.push(type);
-        if (type === "flush") flush();
-        if (type === "close") {
+        const command = JSON.parse(String(data));
+        const heardMs = state.fromMs + held.length / BYTES_OF_MS;
+        if (command.type !== "close") this.commands.push([heardMs, command]);
+        if (command.type === "flush") flush();
+        if (command.type === "close") {
           flush();
           say({ type: "session.closed", reason: "client_closed", summary: [], usage: {} });
           if (!isSilent) websocket.close(1000);

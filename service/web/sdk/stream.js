@@ -8,6 +8,7 @@
  * @module
  */
 import { streamUrl } from "./address.js";
+import { FLUSH, isUpdate } from "./commands.js";
 import { Connection, openedSoon } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
 import { parseEvent } from "./events.js";
@@ -15,7 +16,7 @@ import { History } from "./history.js";
 import { OPUS_RATE_HZ } from "./opus.js";
 import { Pace } from "./pace.js";
 import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
-import { FLUSH, Tape } from "./tape.js";
+import { Tape } from "./tape.js";
 import { tokenFor } from "./token.js";
 /** Bytes that may wait in the socket: 2 s of 16 kHz audio. More would only be lost with it. */
 const MAX_BACKLOG_BYTES = 1 << 16;
@@ -104,7 +105,9 @@ class Run {
                 if (done)
                     return this.#tape.finish();
                 if (value === FLUSH)
-                    this.#tape.flush();
+                    this.#tape.addCommand({ type: "flush" });
+                else if (isUpdate(value))
+                    this.#tape.addCommand(value);
                 else
                     this.#tape.add(value);
             }
@@ -221,6 +224,10 @@ class Run {
     async #send(connection) {
         const fromMs = this.#fromMs;
         let number = this.#tape.find(fromMs);
+        // A session that goes on knows what was changed before; a new one is told.
+        const updates = this.#token === null ? this.#tape.updatesBefore(number) : [];
+        for (const update of updates)
+            connection.send(JSON.stringify(update));
         while (connection.isOpen) {
             if (connection.backlogBytes > MAX_BACKLOG_BYTES || connection.nUnread > MAX_UNREAD) {
                 await sleep(POLL_MS, this.#ending.signal);
@@ -233,7 +240,7 @@ class Run {
                     continue;
                 }
                 number++;
-                connection.send(item.audio ? this.#tape.audioFrom(item, fromMs) : command("flush"));
+                connection.send(this.#tape.messageFrom(item, fromMs));
                 // Where nothing is ever confirmed, the oldest that was sent makes room.
                 if (this.#token === null)
                     this.#tape.shorten(number);

@@ -1,8 +1,7 @@
 /** The audio that may have to be sent again, and what has not been sent yet. @module */
+import { isUpdate, withUpdate } from "./commands.js";
 import { ClientError } from "./errors.js";
 import { packetSamples } from "./opus.js";
-/** Between chunks: end the utterance here. */
-export const FLUSH = Symbol("flush");
 const BYTES_OF_SAMPLE = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 /** Chunks are cut to at most this, so that a connection's backlog stays short. */
 const MAX_ITEM_BYTES = 1 << 15;
@@ -21,6 +20,8 @@ export class Tape {
     #startMs;
     #maxFrames;
     #items = [];
+    /** Those that were let go. */
+    #updates = [];
     #nForgotten = 0;
     #endFrame = 0;
     #isFinished = false;
@@ -69,10 +70,9 @@ export class Tape {
             this.#record(part, part.byteLength / this.#bytesOfFrame);
         }
     }
-    /** Ends the utterance here. */
-    flush() {
-        this.#items.push({ atFrame: this.#endFrame, endFrame: this.#endFrame, audio: null });
-        this.wake();
+    /** Adds a command at the place that the audio has reached. */
+    addCommand(command) {
+        this.#record(command, 0);
     }
     /** There will be no more. */
     finish() {
@@ -93,16 +93,21 @@ export class Tape {
         const item = this.#isPackets ? this.item(this.find(ms)) : undefined;
         return item === undefined ? ms : this.#msOf(item.atFrame);
     }
+    /** The updates before an item, for a session that begins with it. */
+    updatesBefore(number) {
+        return this.#items.slice(0, number - this.#nForgotten).reduce(noted, this.#updates);
+    }
     lengthMs(item) {
         return (item.endFrame - item.atFrame) / this.#framesPerMs;
     }
-    /** The part of an item's audio at or after a time. */
-    audioFrom(item, ms) {
-        const audio = item.audio ?? new Uint8Array();
+    /** An item as a message: the part of its audio at or after a time, or its command. */
+    messageFrom({ atFrame, content }, ms) {
+        if (!(content instanceof Uint8Array))
+            return JSON.stringify(content);
         if (this.#isPackets)
-            return audio;
-        const nEarlier = Math.max(0, this.#frameOf(ms) - item.atFrame);
-        return audio.subarray(nEarlier * this.#bytesOfFrame);
+            return content;
+        const nEarlier = Math.max(0, this.#frameOf(ms) - atFrame);
+        return content.subarray(nEarlier * this.#bytesOfFrame);
     }
     /** Lets go of what lies before a time. */
     forget(beforeMs) {
@@ -120,26 +125,26 @@ export class Tape {
         for (const resolve of this.#waiting.splice(0))
             resolve();
     }
-    #record(audio, nFrames) {
+    #record(content, nFrames) {
         const atFrame = this.#endFrame;
         this.#endFrame += nFrames;
-        this.#items.push({ atFrame, endFrame: this.#endFrame, audio });
+        this.#items.push({ atFrame, endFrame: this.#endFrame, content });
         this.wake();
     }
     /**
-     * Whether there is something at or after a time in an item. A flush there itself is sent again:
-     * flushing an empty utterance changes nothing. A packet that starts within the millisecond is
+     * Whether there is something at or after a time in an item. A command there itself is sent
+     * again: the contract has it make no difference. A packet that starts within the millisecond is
      * what a checkpoint means by it, and the one before it ends there.
      */
     #isFrom(item, ms) {
-        if (item.audio === null)
+        if (!(item.content instanceof Uint8Array))
             return item.atFrame >= this.#frameOf(ms);
         return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
     }
     #drop(isDroppable) {
         const before = this.#nForgotten;
         while (this.#items.length && isDroppable()) {
-            this.#items.shift();
+            this.#updates = noted(this.#updates, this.#items.shift());
             this.#nForgotten++;
         }
         if (this.#nForgotten !== before)
@@ -151,4 +156,7 @@ export class Tape {
     #msOf(frame) {
         return Math.round(this.#startMs + frame / this.#framesPerMs);
     }
+}
+function noted(updates, { content }) {
+    return isUpdate(content) ? withUpdate(updates, content) : updates;
 }
