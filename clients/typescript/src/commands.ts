@@ -44,8 +44,8 @@ export function update(changes: UpdateOptions): Update {
   return JSON.parse(JSON.stringify({ type: "update", ...changes })); // as it is now
 }
 
-export function isUpdate(item: object): item is Update {
-  return "type" in item && item.type === "update";
+export function isUpdate(item: unknown): item is Update {
+  return typeof item === "object" && item !== null && "type" in item && item.type === "update";
 }
 
 /** Earlier updates and one more; those of which this one leaves nothing are left out. */

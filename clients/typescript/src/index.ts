@@ -1,5 +1,6 @@
 /** Client of the glrf speech emotion service, for browsers and Node.js. @module */
 
+export type { Chunk, Chunks } from "./chunks.ts";
 export { FLUSH, update, type Update, type UpdateOptions } from "./commands.ts";
 export {
   BadServerMessage,
@@ -54,11 +55,5 @@ export {
   type MicrophoneOptions,
 } from "./microphone.ts";
 export type { RetryOptions } from "./retrying.ts";
-export {
-  stream,
-  type Chunk,
-  type Chunks,
-  type ConnectionState,
-  type StreamOptions,
-} from "./stream.ts";
+export { stream, type ConnectionState, type StreamOptions } from "./stream.ts";
 export type { Token } from "./token.ts";

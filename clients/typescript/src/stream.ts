@@ -9,7 +9,8 @@
  */
 
 import { streamUrl } from "./address.ts";
-import { FLUSH, isUpdate, type Update } from "./commands.ts";
+import { iteratorOf, type Chunk, type Chunks } from "./chunks.ts";
+import { FLUSH, isUpdate } from "./commands.ts";
 import { Connection, openedSoon, type Closed, type WebSocketFactory } from "./connection.ts";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
 import { parseEvent, type ErrorFrame, type Event, type SessionCreated } from "./events.ts";
@@ -19,13 +20,6 @@ import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
 import { Tape } from "./tape.ts";
 import { tokenFor, type Token } from "./token.ts";
-
-/**
- * Audio in the stream's encoding: raw in any chunking of whole frames, of `opus` one packet each.
- * `FLUSH` ends an utterance, `update` changes options from its place on.
- */
-export type Chunk = ArrayBufferView | ArrayBuffer | typeof FLUSH | Update;
-export type Chunks = Iterable<Chunk> | AsyncIterable<Chunk>;
 
 /** What the connection is doing, for a display. */
 export type ConnectionState =
@@ -98,8 +92,8 @@ export async function* stream(
   chunks: Chunks,
   options: StreamOptions = {},
 ): AsyncGenerator<Event, void, void> {
-  const run = new Run(url, options);
   const source = iteratorOf(chunks);
+  const run = new Run(url, options);
   run.feed(source);
   try {
     yield* run.events();
@@ -430,12 +424,6 @@ function command(type: "keepalive" | "close"): string {
 function nScored({ config }: SessionCreated): number {
   const roles = config["roles"];
   return Array.isArray(roles) ? roles.filter((role) => role?.scored !== false).length : 1;
-}
-
-function iteratorOf(chunks: Chunks): Iterator<Chunk> | AsyncIterator<Chunk> {
-  return Symbol.asyncIterator in chunks
-    ? chunks[Symbol.asyncIterator]()
-    : chunks[Symbol.iterator]();
 }
 
 /** Waits, or less when the signal comes. */

@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  ClientError,
   FLUSH,
   stream,
   StreamClosed,
@@ -315,16 +314,4 @@ test("without checkpoints a new session begins with a packet", async () => {
     events.flatMap((event) => event.type === "segment" ? [[event.end_ms, event.scores]] : []),
   );
   assert.deepEqual(got, expected);
-});
-
-test("part of a sample is refused by name", async () => {
-  const [, url] = await serve();
-  await assert.rejects(
-    listen(url, [new Uint8Array(3)]),
-    (error) => error instanceof ClientError && error.message.includes("whole frames of 2 bytes"),
-  );
-  await assert.rejects(
-    listen(url, [], { encoding: "gsm" as "mulaw" }),
-    (error) => error instanceof ClientError && error.message.includes("pcm_s16le"),
-  );
 });

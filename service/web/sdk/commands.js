@@ -25,7 +25,7 @@ export function update(changes) {
     return JSON.parse(JSON.stringify({ type: "update", ...changes })); // as it is now
 }
 export function isUpdate(item) {
-    return "type" in item && item.type === "update";
+    return typeof item === "object" && item !== null && "type" in item && item.type === "update";
 }
 /** Earlier updates and one more; those of which this one leaves nothing are left out. */
 export function withUpdate(earlier, next) {

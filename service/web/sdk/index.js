@@ -4,4 +4,4 @@ export { BadServerMessage, ClientError, NoMicrophone, Refused, StreamClosed, Str
 export { parseEvent, } from "./events.js";
 export { analyzeFile, models, } from "./files.js";
 export { microphone, MICROPHONE_RATE_HZ, } from "./microphone.js";
-export { stream, } from "./stream.js";
+export { stream } from "./stream.js";

@@ -8,6 +8,7 @@
  * @module
  */
 import { streamUrl } from "./address.js";
+import { iteratorOf } from "./chunks.js";
 import { FLUSH, isUpdate } from "./commands.js";
 import { Connection, openedSoon } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
@@ -46,8 +47,8 @@ const MAX_DRAIN_MS = 2_000;
  * @throws {Unreachable} when nobody answered for `retry.giveUpMs`
  */
 export async function* stream(url, chunks, options = {}) {
-    const run = new Run(url, options);
     const source = iteratorOf(chunks);
+    const run = new Run(url, options);
     run.feed(source);
     try {
         yield* run.events();
@@ -378,11 +379,6 @@ function command(type) {
 function nScored({ config }) {
     const roles = config["roles"];
     return Array.isArray(roles) ? roles.filter((role) => role?.scored !== false).length : 1;
-}
-function iteratorOf(chunks) {
-    return Symbol.asyncIterator in chunks
-        ? chunks[Symbol.asyncIterator]()
-        : chunks[Symbol.iterator]();
 }
 /** Waits, or less when the signal comes. */
 function sleep(ms, signal) {

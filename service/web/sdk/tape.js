@@ -1,4 +1,5 @@
 /** The audio that may have to be sent again, and what has not been sent yet. @module */
+import { bytesOf } from "./chunks.js";
 import { isUpdate, withUpdate } from "./commands.js";
 import { ClientError } from "./errors.js";
 import { packetSamples } from "./opus.js";
@@ -24,6 +25,8 @@ export class Tape {
     #updates = [];
     #nForgotten = 0;
     #endFrame = 0;
+    /** The beginning of a frame. */
+    #rest = new Uint8Array();
     #isFinished = false;
     #waiting = [];
     constructor(format, startMs, maxMs) {
@@ -54,28 +57,31 @@ export class Tape {
         return this.#endFrame - begin >= this.#maxFrames;
     }
     /**
-     * Adds whole frames, or one packet; they are copied. Throws `ClientError` for part of a frame.
+     * Adds raw audio, of which part of a frame waits for the rest, or one packet; it is copied.
+     * Throws `ClientError` for what has no bytes.
      */
     add(audio) {
-        const bytes = ArrayBuffer.isView(audio)
-            ? new Uint8Array(audio.buffer, audio.byteOffset, audio.byteLength)
-            : new Uint8Array(audio);
+        const bytes = bytesOf(audio);
         if (this.#isPackets)
             return this.#record(new Uint8Array(bytes), packetSamples(bytes));
-        if (bytes.byteLength % this.#bytesOfFrame) {
-            throw new ClientError(`a chunk of ${bytes.byteLength} bytes is not whole frames of ${this.#bytesOfFrame} bytes`);
-        }
-        for (let start = 0; start < bytes.byteLength; start += MAX_ITEM_BYTES) {
-            const part = new Uint8Array(bytes.subarray(start, start + MAX_ITEM_BYTES));
-            this.#record(part, part.byteLength / this.#bytesOfFrame);
+        const all = new Uint8Array(this.#rest.length + bytes.length);
+        all.set(this.#rest);
+        all.set(bytes, this.#rest.length);
+        const nWhole = all.length - (all.length % this.#bytesOfFrame);
+        this.#rest = all.slice(nWhole);
+        for (let start = 0; start < nWhole; start += MAX_ITEM_BYTES) {
+            const part = all.subarray(start, Math.min(start + MAX_ITEM_BYTES, nWhole));
+            this.#record(part, part.length / this.#bytesOfFrame);
         }
     }
     /** Adds a command at the place that the audio has reached. */
     addCommand(command) {
         this.#record(command, 0);
     }
-    /** There will be no more. */
+    /** There will be no more. Of half a sample the server tells in its own words. */
     finish() {
+        if (this.#rest.length)
+            this.#record(this.#rest, 1);
         this.#isFinished = true;
         this.wake();
     }
