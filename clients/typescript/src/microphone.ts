@@ -1,8 +1,12 @@
 /** The microphone as a source of chunks for `stream`, in a browser. @module */
 
 import { NoMicrophone } from "./errors.ts";
+import { within } from "./limit.ts";
 
 export const MICROPHONE_RATE_HZ = 16_000;
+/** A recording that does not start for so long waits for something that nobody knows of. */
+const START_MS = 5_000;
+const HELD_BACK = "the browser holds it back; call microphone() when somebody clicks";
 
 export interface MicrophoneOptions {
   /** Which one, of `navigator.mediaDevices.enumerateDevices`. */
@@ -32,7 +36,7 @@ export interface Microphone extends AsyncIterable<Int16Array> {
  * The browser's echo cancellation, noise suppression and gain control are off: they change how
  * a voice sounds.
  *
- * @throws {NoMicrophone} when there is none or the user said no
+ * @throws {NoMicrophone} when there is none, the user said no, or it does not start within 5 s
  */
 export async function microphone(options: MicrophoneOptions = {}): Promise<Microphone> {
   const { deviceId, maxWaitingMs = 120_000, onLevel } = options;
@@ -51,30 +55,30 @@ export async function microphone(options: MicrophoneOptions = {}): Promise<Micro
       },
     });
   } catch (error) {
-    const why = error instanceof DOMException ? REASONS[error.name] : undefined;
-    throw new NoMicrophone(why ?? `the microphone cannot be used: ${error}`, { cause: error });
+    throw noMicrophone("the microphone cannot be used", error);
   }
-  // The context's rate makes the browser resample, whatever the device gives.
-  const context = new AudioContext({ sampleRate: MICROPHONE_RATE_HZ });
+  let context: AudioContext | undefined;
   const queue = new SampleQueue(maxWaitingMs * (MICROPHONE_RATE_HZ / 1000));
   const stop = () => {
     for (const track of media.getTracks()) track.stop();
-    void context.close().catch(() => {}); // it may be closed already
+    void context?.close().catch(() => {}); // it may be closed already
     queue.finish();
   };
   try {
+    // The context's rate makes the browser resample, whatever the device gives.
+    context = new AudioContext({ sampleRate: MICROPHONE_RATE_HZ });
     await context.audioWorklet.addModule(new URL("./capture_worklet.js", import.meta.url));
-    await context.resume();
+    await within(START_MS, HELD_BACK, context.resume());
+    const capture = new AudioWorkletNode(context, "glrf-capture", { numberOfOutputs: 0 });
+    capture.port.onmessage = ({ data }: MessageEvent<Int16Array>) => {
+      queue.add(data);
+      onLevel?.(data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0) / 32767);
+    };
+    context.createMediaStreamSource(media).connect(capture);
   } catch (error) {
     stop();
-    throw new NoMicrophone(`the recording could not be started: ${error}`, { cause: error });
+    throw noMicrophone("the recording could not be started", error);
   }
-  const capture = new AudioWorkletNode(context, "glrf-capture", { numberOfOutputs: 0 });
-  capture.port.onmessage = ({ data }: MessageEvent<Int16Array>) => {
-    queue.add(data);
-    onLevel?.(data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0) / 32767);
-  };
-  context.createMediaStreamSource(media).connect(capture);
   // Unplugged, or taken back by the user.
   for (const track of media.getTracks()) track.addEventListener("ended", stop);
   return {
@@ -97,7 +101,13 @@ const REASONS: Record<string, string> = {
   NotFoundError: "no microphone was found; connect one and try again",
   NotReadableError: "the microphone is used by another program; close that and try again",
   OverconstrainedError: "the chosen microphone is not there any more; choose another",
+  NotSupportedError: "this browser does not record the microphone at 16 kHz; use another one",
 };
+
+function noMicrophone(what: string, error: unknown): NoMicrophone {
+  const why = error instanceof DOMException ? REASONS[error.name] : undefined;
+  return new NoMicrophone(why ?? `${what}: ${error}`, { cause: error });
+}
 
 /** A bounded queue of samples that never shifts time: what it must drop is given as silence. */
 export class SampleQueue {

@@ -1,6 +1,7 @@
 /** The token of one connection, where a browser has no other credentials. @module */
 
 import { Unreachable } from "./errors.ts";
+import { within } from "./limit.ts";
 
 /** A token of `POST /v1/tokens`, or what fetches one: called before each connection. */
 export type Token = string | (() => string | Promise<string>);
@@ -15,16 +16,10 @@ export async function tokenFor(
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<string> {
   if (typeof token === "string") return token;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const end = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`none came within ${timeoutMs} ms`)), timeoutMs);
-    signal.addEventListener("abort", () => reject(signal.reason));
-  });
   try {
-    return await Promise.race([end, (async () => token())()]); // also where it throws at once
+    const fetched = (async () => token())(); // also where it throws at once
+    return await within(timeoutMs, `none came within ${timeoutMs} ms`, fetched, signal);
   } catch (error) {
     throw new Unreachable(`no token for the stream: ${error}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
   }
 }

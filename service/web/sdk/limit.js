@@ -1,0 +1,18 @@
+/** How long something may take. @module */
+/**
+ * What `work` gives. Throws an `Error` that says `why` when it takes longer than `ms`, and the
+ * signal's reason when that comes first; the work itself goes on, unheard.
+ */
+export async function within(ms, why, work, signal) {
+    let timer;
+    const end = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error(why)), ms);
+        signal?.addEventListener("abort", () => reject(signal.reason));
+    });
+    try {
+        return await Promise.race([end, work]);
+    }
+    finally {
+        clearTimeout(timer);
+    }
+}
