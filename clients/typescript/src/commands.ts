@@ -1,6 +1,6 @@
 /** What may stand between chunks of audio, and acts from there on. @module */
 
-import { ClientError } from "./errors.ts";
+import { checkNames } from "./names.ts";
 
 /** Between chunks: end the utterance here. */
 export const FLUSH: unique symbol = Symbol("flush");
@@ -36,11 +36,7 @@ const UPDATED: Record<keyof UpdateOptions, true> = {
  * @throws {ClientError} for a name that is none of `UpdateOptions`
  */
 export function update(changes: UpdateOptions): Update {
-  for (const name of Object.keys(changes)) {
-    if (Object.hasOwn(UPDATED, name)) continue;
-    const known = Object.keys(UPDATED).join(", ");
-    throw new ClientError(`${name} cannot be changed mid-stream; update takes ${known}`);
-  }
+  checkNames("update", changes, UPDATED);
   return JSON.parse(JSON.stringify({ type: "update", ...changes })); // as it is now
 }
 

@@ -2,6 +2,7 @@
 
 export type { Chunk, Chunks } from "./chunks.ts";
 export { FLUSH, update, type Update, type UpdateOptions } from "./commands.ts";
+export type { WebSocketFactory } from "./connection.ts";
 export {
   BadServerMessage,
   ClientError,
@@ -54,6 +55,7 @@ export {
   type Microphone,
   type MicrophoneOptions,
 } from "./microphone.ts";
+export type { ConnectionState, StreamOptions } from "./options.ts";
 export type { RetryOptions } from "./retrying.ts";
-export { stream, type ConnectionState, type StreamOptions } from "./stream.ts";
+export { stream } from "./stream.ts";
 export type { Token } from "./token.ts";

@@ -2,6 +2,7 @@
 
 import { NoMicrophone } from "./errors.ts";
 import { within } from "./limit.ts";
+import { checkNames } from "./names.ts";
 
 export const MICROPHONE_RATE_HZ = 16_000;
 /** A recording that does not start for so long waits for something that nobody knows of. */
@@ -16,6 +17,12 @@ export interface MicrophoneOptions {
   /** Peak of each 100 ms, in 0..1, for a level meter. */
   onLevel?: (peak: number) => void;
 }
+
+const OPTIONS: Record<keyof MicrophoneOptions, true> = {
+  deviceId: true,
+  maxWaitingMs: true,
+  onLevel: true,
+};
 
 /**
  * Mono 16-bit samples at 16 kHz, for `stream(url, microphone, { sample_rate: 16000 })`.
@@ -39,6 +46,7 @@ export interface Microphone extends AsyncIterable<Int16Array> {
  * @throws {NoMicrophone} when there is none, the user said no, or it does not start within 5 s
  */
 export async function microphone(options: MicrophoneOptions = {}): Promise<Microphone> {
+  checkNames("microphone", options, OPTIONS);
   const { deviceId, maxWaitingMs = 120_000, onLevel } = options;
   if (!globalThis.navigator?.mediaDevices) {
     throw new NoMicrophone("a page gets the microphone only over https or from localhost");

@@ -8,56 +8,24 @@
  * @module
  */
 
-import { streamUrl } from "./address.ts";
+import { streamUrl, type Parameters } from "./address.ts";
 import { iteratorOf, type Chunk, type Chunks } from "./chunks.ts";
 import { FLUSH, isUpdate } from "./commands.ts";
-import { Connection, openedSoon, type Closed, type WebSocketFactory } from "./connection.ts";
+import { Connection, openedSoon, type Closed } from "./connection.ts";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
 import { parseEvent, type ErrorFrame, type Event, type SessionCreated } from "./events.ts";
 import { History } from "./history.ts";
+import {
+  checkOptions,
+  parametersOf,
+  type ConnectionState,
+  type StreamOptions,
+} from "./options.ts";
 import { OPUS_RATE_HZ } from "./opus.ts";
 import { Pace } from "./pace.ts";
 import { delayMs, remedyOf, RETRY_DEFAULTS, type Remedy, type RetryOptions } from "./retrying.ts";
 import { Tape } from "./tape.ts";
-import { tokenFor, type Token } from "./token.ts";
-
-/** What the connection is doing, for a display. */
-export type ConnectionState =
-  | { state: "connecting"; attempt: number }
-  /** `resumed` says that the session goes on where it was; else it is a new one. */
-  | { state: "live"; resumed: boolean; session: SessionCreated }
-  | { state: "waiting"; attempt: number; delayMs: number; cause: ClientError }
-  | { state: "closed" };
-
-/** The contract's parameters by its own names, and how this client goes about it. */
-export interface StreamOptions {
-  encoding?: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "opus";
-  sample_rate?: number;
-  channels?: 1 | 2;
-  roles?: string | readonly string[];
-  model?: string;
-  endpointing?: string;
-  endpoint_silence_ms?: number;
-  smoothing?: string;
-  hysteresis?: number;
-  min_dwell_ms?: number;
-  rules?: string | readonly string[];
-  on_overload?: "close" | "drop_oldest";
-  partial?: boolean;
-  start_offset_ms?: number;
-  token?: Token;
-  retry?: RetryOptions;
-  /** Audio kept for sending again; a source is not drawn from while it is full. Default 60 000. */
-  maxBufferMs?: number;
-  /** Time for a connection to open, and for its `token` before that. Default 10 000. */
-  openTimeoutMs?: number;
-  /** A server that owes results and is silent for this long counts as lost. Default 10 000. */
-  stallMs?: number;
-  /** Ends the stream at once; the iterator throws the signal's reason. */
-  signal?: AbortSignal;
-  onConnection?: (state: ConnectionState) => void;
-  webSocket?: WebSocketFactory;
-}
+import { tokenFor } from "./token.ts";
 
 /** Bytes that may wait in the socket: 2 s of 16 kHz audio. More would only be lost with it. */
 const MAX_BACKLOG_BYTES = 1 << 16;
@@ -85,7 +53,8 @@ const MAX_DRAIN_MS = 2_000;
  *
  * @throws {StreamError} at a fatal error that is not worth trying again
  * @throws {StreamClosed} when the server ended the stream for good
- * @throws {Unreachable} when nobody answered for `retry.giveUpMs`
+ * @throws {Unreachable} when nobody answered for `retry.giveUpMs`, and for what is no address
+ * @throws {ClientError} for an option that is not known, and for chunks that are no audio
  */
 export async function* stream(
   url: string | URL,
@@ -126,6 +95,8 @@ class Run {
   #quietSinceMs = performance.now();
 
   constructor(url: string | URL, options: StreamOptions) {
+    checkOptions(options);
+    streamUrl(url, {}); // what is no address now is none at any attempt
     const { start_offset_ms = 0, maxBufferMs = 60_000, signal } = options;
     const { encoding = "pcm_s16le", channels = 1 } = options;
     const { sample_rate = encoding === "opus" ? OPUS_RATE_HZ : 16_000 } = options;
@@ -237,30 +208,12 @@ class Run {
     }
   }
 
-  #parameters() {
-    const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
-    const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
-    const { on_overload, partial } = this.#options;
+  #parameters(): Parameters {
     if (this.#token === null && this.#history !== null) {
       this.#fromMs = this.#offsetMs = this.#tape.cutMs(this.#fromMs);
     }
-    return {
-      encoding,
-      sample_rate,
-      channels,
-      roles,
-      model,
-      endpointing,
-      endpoint_silence_ms,
-      smoothing,
-      hysteresis,
-      min_dwell_ms,
-      rules,
-      on_overload,
-      partial,
-      start_offset_ms: this.#offsetMs,
-      resume: this.#token,
-    };
+    const session = { start_offset_ms: this.#offsetMs, resume: this.#token };
+    return { ...parametersOf(this.#options), ...session };
   }
 
   // --- sending ------------------------------------------------------------------------------

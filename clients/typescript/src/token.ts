@@ -3,7 +3,12 @@
 import { Unreachable } from "./errors.ts";
 import { within } from "./limit.ts";
 
-/** A token of `POST /v1/tokens`, or what fetches one: called before each connection. */
+/**
+ * What fetches a token of `POST /v1/tokens`, called before each connection; or a token.
+ *
+ * The server takes such a token once: as a plain string it opens the first connection only, and
+ * a stream whose connection is lost does not go on.
+ */
 export type Token = string | (() => string | Promise<string>);
 
 /**

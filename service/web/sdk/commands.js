@@ -1,5 +1,5 @@
 /** What may stand between chunks of audio, and acts from there on. @module */
-import { ClientError } from "./errors.js";
+import { checkNames } from "./names.js";
 /** Between chunks: end the utterance here. */
 export const FLUSH = Symbol("flush");
 const UPDATED = {
@@ -16,12 +16,7 @@ const UPDATED = {
  * @throws {ClientError} for a name that is none of `UpdateOptions`
  */
 export function update(changes) {
-    for (const name of Object.keys(changes)) {
-        if (Object.hasOwn(UPDATED, name))
-            continue;
-        const known = Object.keys(UPDATED).join(", ");
-        throw new ClientError(`${name} cannot be changed mid-stream; update takes ${known}`);
-    }
+    checkNames("update", changes, UPDATED);
     return JSON.parse(JSON.stringify({ type: "update", ...changes })); // as it is now
 }
 export function isUpdate(item) {

@@ -1,10 +1,16 @@
 /** The microphone as a source of chunks for `stream`, in a browser. @module */
 import { NoMicrophone } from "./errors.js";
 import { within } from "./limit.js";
+import { checkNames } from "./names.js";
 export const MICROPHONE_RATE_HZ = 16_000;
 /** A recording that does not start for so long waits for something that nobody knows of. */
 const START_MS = 5_000;
 const HELD_BACK = "the browser holds it back; call microphone() when somebody clicks";
+const OPTIONS = {
+    deviceId: true,
+    maxWaitingMs: true,
+    onLevel: true,
+};
 /**
  * Asks for the microphone and starts to record. Needs a page over https or from localhost.
  *
@@ -14,6 +20,7 @@ const HELD_BACK = "the browser holds it back; call microphone() when somebody cl
  * @throws {NoMicrophone} when there is none, the user said no, or it does not start within 5 s
  */
 export async function microphone(options = {}) {
+    checkNames("microphone", options, OPTIONS);
     const { deviceId, maxWaitingMs = 120_000, onLevel } = options;
     if (!globalThis.navigator?.mediaDevices) {
         throw new NoMicrophone("a page gets the microphone only over https or from localhost");

@@ -14,6 +14,7 @@ import { Connection, openedSoon } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
 import { parseEvent } from "./events.js";
 import { History } from "./history.js";
+import { checkOptions, parametersOf, } from "./options.js";
 import { OPUS_RATE_HZ } from "./opus.js";
 import { Pace } from "./pace.js";
 import { delayMs, remedyOf, RETRY_DEFAULTS } from "./retrying.js";
@@ -44,7 +45,8 @@ const MAX_DRAIN_MS = 2_000;
  *
  * @throws {StreamError} at a fatal error that is not worth trying again
  * @throws {StreamClosed} when the server ended the stream for good
- * @throws {Unreachable} when nobody answered for `retry.giveUpMs`
+ * @throws {Unreachable} when nobody answered for `retry.giveUpMs`, and for what is no address
+ * @throws {ClientError} for an option that is not known, and for chunks that are no audio
  */
 export async function* stream(url, chunks, options = {}) {
     const source = iteratorOf(chunks);
@@ -80,6 +82,8 @@ class Run {
     #attempt = 0;
     #quietSinceMs = performance.now();
     constructor(url, options) {
+        checkOptions(options);
+        streamUrl(url, {}); // what is no address now is none at any attempt
         const { start_offset_ms = 0, maxBufferMs = 60_000, signal } = options;
         const { encoding = "pcm_s16le", channels = 1 } = options;
         const { sample_rate = encoding === "opus" ? OPUS_RATE_HZ : 16_000 } = options;
@@ -196,29 +200,11 @@ class Run {
         }
     }
     #parameters() {
-        const { encoding, sample_rate, channels, roles, model, endpointing } = this.#options;
-        const { endpoint_silence_ms, smoothing, hysteresis, min_dwell_ms, rules } = this.#options;
-        const { on_overload, partial } = this.#options;
         if (this.#token === null && this.#history !== null) {
             this.#fromMs = this.#offsetMs = this.#tape.cutMs(this.#fromMs);
         }
-        return {
-            encoding,
-            sample_rate,
-            channels,
-            roles,
-            model,
-            endpointing,
-            endpoint_silence_ms,
-            smoothing,
-            hysteresis,
-            min_dwell_ms,
-            rules,
-            on_overload,
-            partial,
-            start_offset_ms: this.#offsetMs,
-            resume: this.#token,
-        };
+        const session = { start_offset_ms: this.#offsetMs, resume: this.#token };
+        return { ...parametersOf(this.#options), ...session };
     }
     // --- sending ------------------------------------------------------------------------------
     /** Sends the tape from where the session stands, then `close`. */
