@@ -8,8 +8,14 @@ export interface Closed {
   reason: string;
 }
 
-/** Makes the WebSocket of an attempt; another one than the platform's is for tests and proxies. */
+/**
+ * Makes the WebSocket of an attempt; another one than the platform's is for tests, proxies, and
+ * lines that stall (that of the package `ws` can be torn down).
+ */
 export type WebSocketFactory = (url: string, protocols: string[]) => WebSocket;
+
+/** Time for the other side to answer a close. */
+const GOODBYE_MS = 1_000;
 
 /** An open connection. Messages wait here until they are asked for. */
 export class Connection {
@@ -157,9 +163,15 @@ export async function openedSoon(
   }
 }
 
-/** Closes a socket whose events are of no more interest. */
-function release(socket: WebSocket): void {
+/**
+ * Closes a socket whose events are of no more interest. One of the package `ws` is torn down when
+ * the other side does not answer; the standard has no way to do that.
+ */
+function release(socket: WebSocket & { terminate?: () => void }): void {
   socket.onopen = socket.onmessage = socket.onclose = null;
   socket.onerror = () => {}; // Node.js tells an aborted handshake here
   socket.close();
+  if (!socket.terminate) return;
+  const timer: unknown = setTimeout(() => socket.terminate?.(), GOODBYE_MS);
+  (timer as { unref?: () => void }).unref?.(); // Node.js's: what is closed by then holds up nothing
 }

@@ -1,5 +1,7 @@
 /** One WebSocket, read as a queue. @module */
 import { Unreachable } from "./errors.js";
+/** Time for the other side to answer a close. */
+const GOODBYE_MS = 1_000;
 /** An open connection. Messages wait here until they are asked for. */
 export class Connection {
     #socket;
@@ -129,9 +131,16 @@ export async function openedSoon(open, patienceMs) {
         others.forEach((other) => other.abort());
     }
 }
-/** Closes a socket whose events are of no more interest. */
+/**
+ * Closes a socket whose events are of no more interest. One of the package `ws` is torn down when
+ * the other side does not answer; the standard has no way to do that.
+ */
 function release(socket) {
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => { }; // Node.js tells an aborted handshake here
     socket.close();
+    if (!socket.terminate)
+        return;
+    const timer = setTimeout(() => socket.terminate?.(), GOODBYE_MS);
+    timer.unref?.(); // Node.js's: what is closed by then holds up nothing
 }
