@@ -11,8 +11,8 @@ export type Remedy =
   /** The checkpoint is of no use any more: a new session, with the audio that is still here. */
   | "start anew";
 
-/** Lost or left, in trouble, restarting, overloaded; idle, and the longest session reached. */
-const RESUMED = [1001, 1006, 1011, 1012, 1013, 4408, 4410];
+/** Lost or left, in trouble, restarting, overloaded, a bad gateway; idle, and the longest session. */
+const RESUMED = [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410];
 
 /**
  * What the contract says of a close code and the fatal error before it, if there was one.

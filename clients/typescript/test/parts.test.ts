@@ -13,9 +13,9 @@ const { History } = await import("../dist/history.js");
 
 test("without an error, close codes ask what the contract says; all others end the stream", () => {
   const table = {
-    "give up": [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1014, 1015, 3000, 4000, 4400, 4401,
+    "give up": [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1015, 3000, 4000, 4400, 4401,
       4403, 4415, 4500, 4999],
-    "resume": [1001, 1006, 1011, 1012, 1013, 4408, 4410],
+    "resume": [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410],
     "resume later": [4429],
     "start anew": [4404],
   };

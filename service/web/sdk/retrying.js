@@ -1,6 +1,6 @@
 /** When to connect again after a connection ended: the contract's close codes, and back-off. @module */
-/** Lost or left, in trouble, restarting, overloaded; idle, and the longest session reached. */
-const RESUMED = [1001, 1006, 1011, 1012, 1013, 4408, 4410];
+/** Lost or left, in trouble, restarting, overloaded, a bad gateway; idle, and the longest session. */
+const RESUMED = [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410];
 /**
  * What the contract says of a close code and the fatal error before it, if there was one.
  *
