@@ -37,6 +37,28 @@ def test_commands(kind: str) -> None:
     assert wire.parse_command(f'{{"type": "{kind}"}}').type == kind
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"hysteresis": "0.5"',
+        '"hysteresis": true',
+        '"min_dwell_ms": "5"',
+        '"min_dwell_ms": 5.5',
+        '"thresholds": {"sad": "0.5"}',
+        '"smoothing": 1',
+    ],
+)
+def test_a_field_of_another_type_is_refused(field: str) -> None:
+    with pytest.raises(BadMessage, match="not understood: "):
+        wire.parse_command(f'{{"type": "update", {field}}}')
+
+
+def test_whole_numbers_are_numbers_too() -> None:
+    update = wire.parse_command('{"type": "update", "hysteresis": 0, "thresholds": {"sad": 1}}')
+    assert isinstance(update, wire.Update)
+    assert (update.hysteresis, update.thresholds) == (0.0, {"sad": 1.0})
+
+
 def test_a_bad_command_names_a_remedy() -> None:
     with pytest.raises(BadMessage, match="not JSON") as caught:
         wire.parse_command("stop")
