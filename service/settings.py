@@ -246,7 +246,9 @@ class Settings(BaseSettings):
         description="Longest audio of `POST /v1/files`, in seconds after decoding.",
     )
     max_files: int = Field(
-        default=4, ge=1, description="Files analysed at a time; one more is refused with 503."
+        default=4,
+        ge=1,
+        description="Files received and analysed at a time; one more is refused with 503.",
     )
     decode_memory_bytes: int = Field(
         default=128 * 2**20,
