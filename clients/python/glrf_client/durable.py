@@ -76,22 +76,20 @@ async def submit_job(
     Raises as `analyze_file` does.
     """
     key = idempotency_key or uuid.uuid4().hex
+    keyed = {**(parameters.get("headers") or {}), "Idempotency-Key": key}
+    headers = request_headers(parameters.get("api_key"), keyed)
     query = {**query_parameters(parameters), "webhook_url": webhook_url}
     backoff = backoff or Backoff()
     began_s = time.monotonic()
     for n_tries in itertools.count():
-        content, headers = body_of(audio)
+        content, body_headers = body_of(audio)
         try:
             answer = await request(
                 "POST",
                 http_url(url, "/v1/jobs"),
                 params=query_of(query),
                 content=content,
-                headers={
-                    **headers,
-                    **request_headers(parameters.get("api_key"), parameters.get("headers")),
-                    "Idempotency-Key": key,
-                },
+                headers={**body_headers, **headers},
                 timeout_s=parameters.get("timeout_s", 300.0),
             )
             return Job.parse(answer)

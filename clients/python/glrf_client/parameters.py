@@ -1,8 +1,9 @@
 """What a caller may ask of a stream or a file; a name that is left out is the server's default."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from glrf_client.backoff import Backoff
 from glrf_client.errors import ClientError
@@ -19,6 +20,10 @@ CLIENT_OPTIONS = frozenset(
         "timeout_s",
     )
 )
+_KEY: Final = re.compile(r"[!-~]+")
+#: A field's name and its value (RFC 9110, Section 5), the value in ASCII.
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t -~]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,8 @@ class ConnectionState:
 class Connection(TypedDict, total=False):
     """Options of the client itself.
 
-    `api_key` travels as `Authorization: Bearer`, never in an address. `max_buffer_bytes` bounds
+    `api_key` travels as `Authorization: Bearer`, never in an address; white space around it is
+    left out. `max_buffer_bytes` bounds
     the audio that is kept to be sent again after a reconnect (8 MiB: 4 minutes of 16 kHz mono).
     `on_connection` is called at each change of a stream's connection; what it raises ends the
     stream.
@@ -102,6 +108,21 @@ def query_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def request_headers(api_key: str | None, headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The caller's headers, and the key where there is one."""
-    key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    return {**(headers or {}), **key}
+    """The caller's headers, and the key where there is one, without white space around it.
+
+    Raises `ClientError` for what cannot be sent, never with its value: that may be a secret.
+    """
+    sent = dict(headers or {})
+    for name, value in sent.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ClientError(
+                f"the header {name!r} cannot be sent; its value has to be ASCII on one line"
+            )
+    if api_key is not None:
+        key = api_key.strip()
+        if not _KEY.fullmatch(key):
+            raise ClientError(
+                "api_key cannot be sent; give a key of visible ASCII characters without spaces"
+            )
+        sent["Authorization"] = f"Bearer {key}"
+    return sent
