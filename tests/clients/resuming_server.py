@@ -215,3 +215,15 @@ async def drain(connection: ServerConnection) -> None:
     await connection.send(json.dumps(golden("session.draining")))
     await asyncio.sleep(0.05)
     await connection.close(1012)
+
+
+async def hush(connection: ServerConnection) -> None:
+    """Stays, hears, answers pings, and says nothing more."""
+    async for _ in connection:
+        pass
+
+
+async def drain_for_ever(connection: ServerConnection) -> None:
+    """Says that it ends, and does not."""
+    await connection.send(json.dumps(golden("session.draining", deadline_ms=100)))
+    await hush(connection)

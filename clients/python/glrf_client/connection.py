@@ -82,14 +82,16 @@ class Connection:
         except ConnectionClosed as error:
             raise _closed(error) from error
 
-    async def receive(self) -> Event | None:
+    async def receive(self, within_s: float) -> Event | None:
         """The next message, `None` for a type that this client does not know.
 
+        Raises `TimeoutError` when none comes within so many seconds.
         Raises `StreamError` for a fatal error frame, `TimelineLost` when it says that the
         checkpoint is not taken, `StreamClosed` at the end, `BadServerMessage`.
         """
         try:
-            message = await self._websocket.recv()
+            async with asyncio.timeout(within_s):
+                message = await self._websocket.recv()
         except ConnectionClosed as error:
             raise _closed(error) from error
         if isinstance(message, bytes):

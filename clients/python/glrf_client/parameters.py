@@ -16,6 +16,7 @@ CLIENT_OPTIONS = frozenset(
         "backoff",
         "max_buffer_bytes",
         "open_timeout_s",
+        "stall_s",
         "on_connection",
         "timeout_s",
     )
@@ -47,6 +48,7 @@ class Connection(TypedDict, total=False):
     `api_key` travels as `Authorization: Bearer`, never in an address; white space around it is
     left out. `max_buffer_bytes` bounds
     the audio that is kept to be sent again after a reconnect (8 MiB: 4 minutes of 16 kHz mono).
+    A server that owes an answer and is silent for `stall_s` seconds counts as lost (10).
     `on_connection` is called at each change of a stream's connection; what it raises ends the
     stream.
     """
@@ -56,6 +58,7 @@ class Connection(TypedDict, total=False):
     backoff: Backoff | None
     max_buffer_bytes: int
     open_timeout_s: float
+    stall_s: float
     on_connection: Callable[[ConnectionState], None] | None
 
 

@@ -1,5 +1,6 @@
-"""Which ending of a connection another try can mend, and when to try."""
+"""Which ending of a connection another try can mend, and when to try; when silence is an ending."""
 
+import math
 from typing import Final
 
 from glrf_client.errors import (
@@ -20,6 +21,8 @@ RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410
 LOST_CODE: Final = 4404
 #: Statuses of a refused handshake that pass by themselves.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: A server that ends has told what it can by then; the rest is told elsewhere.
+_MAX_DRAIN_S: Final = 2.0
 
 
 def is_mendable(error: ClientError) -> bool:
@@ -46,3 +49,32 @@ def not_before_s(error: ClientError) -> float | None:
             return error.retry_after_s
         case _:
             return None
+
+
+class Watch:
+    """Of one connection. Without I/O: times in seconds are those of the caller's clock."""
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+        self._owed_since_s: float | None = None
+        self._leave_at_s = math.inf
+        #: Whether it was found lost for its silence.
+        self.is_stalled = False
+
+    def heard(self) -> None:
+        """A message came."""
+        self._owed_since_s = None
+
+    def drain(self, deadline_ms: int, now_s: float) -> None:
+        """The server ends, in `deadline_ms` at the latest."""
+        self._leave_at_s = now_s + min(deadline_ms / 1000, _MAX_DRAIN_S)
+
+    def check(self, is_owed: bool, now_s: float) -> None:
+        """Raises `StreamClosed` when the stream has to go on over another connection."""
+        if now_s >= self._leave_at_s:
+            raise StreamClosed(1012, "the server is ending")
+        if self._owed_since_s is None or not is_owed:
+            self._owed_since_s = now_s
+        elif now_s - self._owed_since_s >= self._stall_s:
+            self.is_stalled = True
+            raise StreamClosed(1006, f"the server owed an answer for {self._stall_s:g} s")

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from glrf_client.backoff import Backoff
 from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, TimelineLost
-from glrf_client.events import Checkpoint, Draining, Event, SessionClosed, SessionCreated
+from glrf_client.events import (
+    Checkpoint,
+    Draining,
+    Event,
+    Segment,
+    SessionClosed,
+    SessionCreated,
+)
 from glrf_client.format import AudioFormat
 from glrf_client.opus import packet_samples
 from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
@@ -30,7 +37,7 @@ from glrf_client.parameters import (
     query_parameters,
     request_headers,
 )
-from glrf_client.recovery import is_mendable, not_before_s
+from glrf_client.recovery import Watch, is_mendable, not_before_s
 from glrf_client.sources import Chunks, Flush, Source, drawn
 from glrf_client.timeline import Timeline
 
@@ -43,6 +50,13 @@ _OPEN_TIMEOUT_S: Final = 10.0
 _PATIENCE_S: Final = 1.0
 #: A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever.
 _CHECKPOINT_LAG_S: Final = 10
+#: A server that owes an answer and is silent for so long counts as lost.
+_STALL_S: Final = 10.0
+#: Audio that a server may hold before it owes a result: where partial segments are not wanted, not
+#: quite 2 s of silence and then 2 s of speech, and what finds it.
+_OWED_AFTER_MS: Final = 5_000
+#: How often to look whether it owes one.
+_WATCH_S: Final = 0.25
 #: What the writer sends at once: short enough that a reconnect does not repeat much.
 _SPLIT_S: Final = 1
 
@@ -83,6 +97,7 @@ class Session:
         self._query = query_parameters(parameters)
         self._headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
         self._open_timeout_s = parameters.get("open_timeout_s", _OPEN_TIMEOUT_S)
+        self._stall_s = parameters.get("stall_s", _STALL_S)
         self._backoff = parameters.get("backoff") or Backoff()
         self._tell = parameters.get("on_connection") or _to_nobody
         self._format = AudioFormat.told(
@@ -108,6 +123,9 @@ class Session:
         self._opened_at_s = self._outage_began_s = 0.0
         self._made_progress = True
         self._pace = Pace(0.0)
+        self._watch = Watch(self._stall_s)
+        self._is_greeted = False
+        self._told_ms = self._start_offset_ms  # up to here results came
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -227,7 +245,7 @@ class Session:
                 if self._connection is None:
                     await self._reconnect()
                 assert self._connection is not None
-                event = await self._connection.receive()
+                event = await self._receive(self._connection)
                 if event is not None and self._take(event):
                     return event
             except BadServerMessage as error:
@@ -236,6 +254,24 @@ class Session:
             except ClientError as error:
                 await self._lost(error)
         raise StopAsyncIteration
+
+    async def _receive(self, connection: "Connection") -> Event | None:
+        """The next message; raises `StreamClosed` too for a server that owes one and is silent."""
+        while True:
+            self._watch.check(self._is_owed, time.monotonic())
+            try:
+                event = await connection.receive(_WATCH_S)
+            except TimeoutError:
+                continue
+            self._watch.heard()
+            return event
+
+    @property
+    def _is_owed(self) -> bool:
+        """Whether the server has something to tell: its greeting, results, the stream's end."""
+        end_ms = self._start_offset_ms + 1000 * self._format.places_s(self._outbox.end)
+        is_unheard = end_ms - self._told_ms > _OWED_AFTER_MS
+        return not self._is_greeted or self._is_closing or is_unheard
 
     def _take(self, event: Event) -> bool:
         """Whether the event is for the consumer, and new."""
@@ -247,9 +283,11 @@ class Session:
                 # What is written now would be heard twice; the results so far still come.
                 log.info("the server is ending; going on elsewhere")
                 self._stop_writing()
+                self._watch.drain(event.deadline_ms, time.monotonic())
                 return False
             case SessionCreated():
                 is_first, self._was_created = not self._was_created, True
+                self._is_greeted = True
                 self._pace.limit(event.limits)
                 self._tell(ConnectionState(state="live", resumed=not is_first))
                 return is_first
@@ -257,16 +295,22 @@ class Session:
                 self._is_done = True
                 self._tell(ConnectionState(state="closed"))
                 return True
-            case _:
-                return self._timeline.is_new(event)
+            case Segment():
+                self._told_ms = max(self._told_ms, event.end_ms)
+        return self._timeline.is_new(event)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         if not (self._format.is_raw or self._format.is_packets):
             return
         position = self._position(checkpoint)
         if self._outbox.can_rewind_to(position):
+            # One that is only renewed tells nothing of what was sent.
+            last_ms = self._start_offset_ms
+            if self._checkpoint is not None:
+                last_ms = self._checkpoint.resume_from_ms
+            self._made_progress = self._made_progress or checkpoint.resume_from_ms > last_ms
             self._checkpoint = checkpoint
-            self._made_progress = True
+            self._told_ms = max(self._told_ms, checkpoint.resume_from_ms)
         self._outbox.keep_from(position)
         self._room.set()
 
@@ -300,6 +344,7 @@ class Session:
         self._outbox.rewind(position)
         self._opened_at_s = time.monotonic()
         self._pace = Pace(self._opened_at_s)
+        self._watch, self._is_greeted = Watch(self._stall_s), False
         self._writer = asyncio.create_task(self._write(self._connection))
 
     async def _lost(self, error: ClientError) -> None:
@@ -311,6 +356,7 @@ class Session:
             error.resume_from_ms = self._checkpoint.resume_from_ms
         now_s = time.monotonic()
         has_stood = connection is not None and (now_s - self._opened_at_s > self._backoff.longest_s)
+        has_stood = has_stood and not self._watch.is_stalled
         if self._made_progress or has_stood:
             self._made_progress, self._n_tries, self._outage_began_s = False, 0, now_s
         wait_s = self._backoff.wait_s(self._n_tries, not_before_s(error))
