@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
@@ -287,3 +288,28 @@ def test_stopping_early_stops_the_sender_and_closes() -> None:
         return len(asyncio.all_tasks()) == 1
 
     assert asyncio.run(run())
+
+
+def test_leaving_a_server_that_does_not_read_takes_half_a_second() -> None:
+    """The goodbye does not fit in a full socket."""
+
+    async def run() -> float:
+        is_over = asyncio.Event()
+
+        async def deaf(connection: ServerConnection) -> None:
+            await connection.send(CREATED)
+            await is_over.wait()
+            connection.transport.abort()
+
+        async with server(deaf, max_queue=1) as url:
+            async with connect(url) as session:
+                await anext(session)
+                for _ in range(100):  # 6.4 MB
+                    await session.send(bytes(64_000))
+                await asyncio.sleep(0.5)
+                began_s = time.monotonic()
+            took_s = time.monotonic() - began_s
+            is_over.set()
+        return took_s
+
+    assert asyncio.run(run()) < 0.9

@@ -103,7 +103,11 @@ class Connection:
 
     async def close(self) -> None:
         """Says goodbye, at most for half a second."""
-        await self._websocket.close()
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._websocket.close()
+        except TimeoutError:  # the goodbye itself found no room
+            await self.drop()
 
     async def drop(self) -> None:
         """Ends a connection that is of no use any more, without a word."""
