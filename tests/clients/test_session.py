@@ -17,10 +17,12 @@ from websockets.http11 import Request, Response
 from glrf_client import (
     FLUSH,
     Backoff,
+    ClientError,
     ErrorFrame,
     Event,
     Flush,
     Segment,
+    Session,
     SessionClosed,
     SessionCreated,
     StreamClosed,
@@ -313,3 +315,61 @@ def test_leaving_a_server_that_does_not_read_takes_half_a_second() -> None:
         return took_s
 
     assert asyncio.run(run()) < 0.9
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_nothing_is_taken_once_the_session_was_left(is_waiting: bool) -> None:
+    async def run() -> None:
+        async with server(Echo()) as url:
+            async with connect(url, max_buffer_bytes=1 << 20) as session:
+                if is_waiting:
+                    # Nobody reads how much may be sent: 5 s go, then the buffer fills.
+                    await session.send(bytes(2 << 20))
+                    sending = asyncio.create_task(session.send(b"ab"))
+                    await asyncio.sleep(0.1)
+                    assert not sending.done()
+            await asyncio.wait_for(sending if is_waiting else session.send(b"ab"), 2)
+
+    with pytest.raises(StreamClosed, match="the session was left"):
+        asyncio.run(run())
+
+
+def test_it_is_told_when_nobody_reads(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glrf_client.session._UNREAD_S", 0.1)
+
+    async def run() -> None:
+        async with server(Echo()) as url, connect(url, max_buffer_bytes=1 << 20) as session:
+            sending = asyncio.create_task(send(session))
+            await asyncio.sleep(0.4)
+            assert not sending.done()
+            await collect(aiter(session))
+            await sending
+
+    async def send(session: Session) -> None:
+        for _ in range(80):
+            await session.send(bytes(32_000))
+        await session.close()
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records if record.name == "glrf_client"] == [
+        "the buffer is full and nobody reads the events: read while sending"
+    ]
+
+
+def test_two_readers_are_one_too_many() -> None:
+    async def run() -> None:
+        async with server(Echo()) as url, connect(url) as session:
+            await anext(session)
+            reading = asyncio.ensure_future(anext(session))
+            await asyncio.sleep(0)
+            try:
+                with pytest.raises(ClientError, match="by one task at a time"):
+                    await anext(session)
+                await session.send(b"ab")
+                assert isinstance(await reading, Segment)
+            finally:
+                reading.cancel()
+
+    asyncio.run(run())

@@ -55,6 +55,8 @@ _STALL_S: Final = 10.0
 #: Audio that a server may hold before it owes a result: where partial segments are not wanted, not
 #: quite 2 s of silence and then 2 s of speech, and what finds it.
 _OWED_AFTER_MS: Final = 5_000
+#: `send` that waits so long while nobody reads is told of: it may wait for ever.
+_UNREAD_S: Final = 5.0
 #: How often to look whether it owes one.
 _WATCH_S: Final = 0.25
 #: What the writer sends at once: short enough that a reconnect does not repeat much.
@@ -88,8 +90,8 @@ class Session:
     `StreamError`, `StreamClosed`, `Unreachable`, `StreamRefused`, `TimelineLost`.
 
     Connections are mended by whoever reads the events: read while you send. `send` waits while
-    `max_buffer_bytes` are not yet covered by a checkpoint. Audio that comes faster than the server
-    allows is held back here.
+    `max_buffer_bytes` are not yet covered by a checkpoint: for ever, where nobody reads. Audio
+    that comes faster than the server allows is held back here.
     """
 
     def __init__(self, url: str, parameters: StreamParameters) -> None:
@@ -118,6 +120,7 @@ class Session:
         self._connection: Connection | None = None
         self._writer: asyncio.Task[None] | None = None
         self._was_created = self._is_closing = self._is_done = False
+        self._is_reading = self._was_warned = False
         self._failure: ClientError | None = None
         self._n_tries = 0
         self._opened_at_s = self._outage_began_s = 0.0
@@ -132,7 +135,8 @@ class Session:
     async def send(self, audio: bytes) -> None:
         """Takes raw audio in any chunking, or one Opus packet; waits while the buffer is full.
 
-        An incomplete last sample frame is kept until the rest comes.
+        An incomplete last sample frame is kept until the rest comes. Raises what ended the stream,
+        `StreamClosed` when it was left, `ValueError` after `close`.
         """
         await self._wait_for_room()
         if self._format.is_packets:
@@ -193,6 +197,7 @@ class Session:
     async def abort(self) -> None:
         """Drops the stream without waiting for results."""
         self._is_done = True
+        self._room.set()
         connection = await self._disconnect()
         if connection is not None:
             await connection.close()
@@ -208,10 +213,20 @@ class Session:
                 raise self._failure
             if self._is_closing:
                 raise ValueError("close was sent: nothing can follow it")
+            if self._is_done:
+                raise StreamClosed(1000, "the session was left")
             if not self._outbox.is_full:
                 return
             self._room.clear()
-            await self._room.wait()
+            try:
+                async with asyncio.timeout(None if self._was_warned else _UNREAD_S):
+                    await self._room.wait()
+            except TimeoutError:
+                if not self._is_reading:
+                    log.warning(
+                        "the buffer is full and nobody reads the events: read while sending"
+                    )
+                    self._was_warned = True
 
     async def _write(self, connection: "Connection") -> None:
         """Sends what is in the outbox, for as long as the connection lives."""
@@ -240,6 +255,15 @@ class Session:
         return self
 
     async def __anext__(self) -> Event:
+        if self._is_reading:
+            raise ClientError("the events of a session are read by one task at a time")
+        self._is_reading = True
+        try:
+            return await self._next()
+        finally:
+            self._is_reading = False
+
+    async def _next(self) -> Event:
         while not self._is_done:
             try:
                 if self._connection is None:
