@@ -373,3 +373,19 @@ def test_two_readers_are_one_too_many() -> None:
                 reading.cancel()
 
     asyncio.run(run())
+
+
+def test_a_muted_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glrf_client.session._KEEPALIVE_S", 0.05)
+    echo = Echo()
+
+    async def run() -> None:
+        async with server(echo) as url, connect(url) as session:
+            await asyncio.sleep(0.3)
+            await session.send(b"ab")
+            await session.close()
+            await collect(aiter(session))
+
+    asyncio.run(run())
+    assert 3 <= echo.messages.count('{"type": "keepalive"}') <= 6
+    assert echo.messages[-2:] == [b"ab", '{"type": "close"}']

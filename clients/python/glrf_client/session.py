@@ -55,10 +55,12 @@ _STALL_S: Final = 10.0
 #: Audio that a server may hold before it owes a result: where partial segments are not wanted, not
 #: quite 2 s of silence and then 2 s of speech, and what finds it.
 _OWED_AFTER_MS: Final = 5_000
-#: `send` that waits so long while nobody reads is told of: it may wait for ever.
-_UNREAD_S: Final = 5.0
 #: How often to look whether it owes one.
 _WATCH_S: Final = 0.25
+#: `send` that waits so long while nobody reads is told of: it may wait for ever.
+_UNREAD_S: Final = 5.0
+#: A server ends a stream over which nothing comes for long: it hears from the client so often.
+_KEEPALIVE_S: Final = 10.0
 #: What the writer sends at once: short enough that a reconnect does not repeat much.
 _SPLIT_S: Final = 1
 
@@ -176,7 +178,7 @@ class Session:
         await self._command(type="update", **changed)
 
     async def keepalive(self) -> None:
-        """Says that the client is still there though it has no audio to send."""
+        """Says that the client is still there; a stream that is muted says so by itself."""
         if self._connection is not None:
             try:
                 await self._connection.send('{"type": "keepalive"}')
@@ -234,7 +236,11 @@ class Session:
             message = self._outbox.next
             if message is None:
                 self._news.clear()
-                await self._news.wait()
+                try:
+                    async with asyncio.timeout(_KEEPALIVE_S):
+                        await self._news.wait()
+                except TimeoutError:
+                    await self.keepalive()
                 continue
             audio_s = self._format.places_s(self._outbox.next_length)
             wait_s = self._pace.wait_s(audio_s, time.monotonic())
