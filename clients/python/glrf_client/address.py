@@ -1,7 +1,7 @@
 """Where the server is: addresses and query parameters as the contract writes them."""
 
 from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
 from glrf_client.errors import Unreachable
 
@@ -14,21 +14,24 @@ _HTTP = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 def stream_url(url: str, parameters: Mapping[str, object]) -> str:
     """The WebSocket address: `/v1/stream` is added to a bare host, `None` parameters left out.
 
-    Raises `Unreachable` for an address that is not ws, wss, http or https.
+    Raises `Unreachable` for an address that is not ws, wss, http or https, or of no possible host.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     path = parts.path.rstrip("/")
     if not path.endswith(STREAM_PATH):
         path += STREAM_PATH
     query = "&".join(filter(None, (parts.query, urlencode(query_of(parameters)))))
-    return urlunsplit((_scheme(url, _WS), parts.netloc, path, query, ""))
+    return urlunsplit((_WS[parts.scheme], parts.netloc, path, query, ""))
 
 
 def http_url(url: str, path: str) -> str:
-    """The HTTP address of `path` on the same server; `/v1/stream` in `url` is left out."""
-    parts = urlsplit(url)
+    """The HTTP address of `path` on the same server; `/v1/stream` in `url` is left out.
+
+    Raises `Unreachable` as `stream_url` does.
+    """
+    parts = _parts(url)
     base = parts.path.rstrip("/").removesuffix(STREAM_PATH)
-    return urlunsplit((_scheme(url, _HTTP), parts.netloc, base + path, "", ""))
+    return urlunsplit((_HTTP[parts.scheme], parts.netloc, base + path, "", ""))
 
 
 def query_of(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -41,6 +44,18 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
 
 
+def unusable_proxy(url: str, error: Exception) -> Unreachable:
+    """A proxy that the environment names is none, or needs a package that is not installed.
+
+    Its address may hold a password, so of `error` only a missing package is told.
+    """
+    cause = f": {error}" if isinstance(error, ImportError) else ""
+    return Unreachable(
+        f"no way to {url.partition('?')[0]}: the proxy that the environment names "
+        f"(https_proxy, http_proxy, all_proxy) cannot be used{cause}"
+    )
+
+
 def _spelt(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -49,8 +64,13 @@ def _spelt(value: object) -> str:
     return str(value)
 
 
-def _scheme(url: str, schemes: Mapping[str, str]) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.netloc:
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        is_address = parts.scheme in _WS and host.isprintable() and bool(host.encode("idna"))
+    except ValueError:  # brackets, the port, a part of the host's name that is too long
+        is_address = False
+    if not is_address:
         raise Unreachable(f"{url!r} is no server address; write it like ws://127.0.0.1:8000")
-    return schemes[parts.scheme]
+    return parts

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
-from glrf_client.address import is_loopback, stream_url
+from glrf_client.address import is_loopback, stream_url, unusable_proxy
 from glrf_client.errors import (
     BadServerMessage,
     StreamClosed,
@@ -68,7 +68,9 @@ class Connection:
             raise StreamRefused(
                 *problem_from(response.status_code, response.headers, bytes(response.body or b""))
             ) from error
-        except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
+        except (InvalidProxy, ImportError, ValueError) as error:
+            raise unusable_proxy(address, error) from None
+        except (OSError, WebSocketException, EOFError) as error:
             # TimeoutError is an OSError.
             raise Unreachable(
                 f"no server at {address.partition('?')[0]}: {error or 'timed out'}"

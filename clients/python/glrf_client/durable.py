@@ -77,7 +77,7 @@ async def submit_job(
     """
     key = idempotency_key or uuid.uuid4().hex
     keyed = {**(parameters.get("headers") or {}), "Idempotency-Key": key}
-    headers = request_headers(parameters.get("api_key"), keyed)
+    address, headers = http_url(url, "/v1/jobs"), request_headers(parameters.get("api_key"), keyed)
     query = {**query_parameters(parameters), "webhook_url": webhook_url}
     backoff = backoff or Backoff()
     began_s = time.monotonic()
@@ -86,7 +86,7 @@ async def submit_job(
         try:
             answer = await request(
                 "POST",
-                http_url(url, "/v1/jobs"),
+                address,
                 params=query_of(query),
                 content=content,
                 headers={**body_headers, **headers},

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from glrf_client.address import is_loopback
+from glrf_client.address import is_loopback, unusable_proxy
 from glrf_client.errors import BadServerMessage, Refused, Unreachable
 from glrf_client.problem import problem_from
 
@@ -43,13 +43,16 @@ async def request(
     """The answer's JSON, `None` for one without content; raises `Refused` and `Unreachable`."""
     import httpx  # here, for it takes a tenth of a second, and streams need none
 
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
-        try:
+    try:
+        async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
             response = await client.request(
                 method, url, params=params, content=content, headers=headers
             )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
+    except httpx.RequestError as error:
+        raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
+    except (httpx.InvalidURL, ImportError, ValueError, ExceptionGroup) as error:
+        # The last one: a port that is none, of which anyio tells so.
+        raise unusable_proxy(url, error) from None
     if response.status_code == 204:
         return None
     if response.status_code not in (200, 202):
