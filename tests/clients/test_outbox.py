@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,16 +88,45 @@ def test_a_bound_below_one_frame_is_refused() -> None:
         Outbox(1000)
 
 
+def test_small_frames_are_joined_between_commands_but_the_one_on_its_way() -> None:
+    box = outbox(b"ab", b"cd", b"ef", "flush", b"gh", b"ij")
+    assert box.next == b"ab"
+    assert list(box) == [b"ab", b"cdef", "flush", b"ghij"]
+    assert send_all(box) == [b"ab", b"cdef", "flush", b"ghij"]
+    box.rewind(0)
+    assert send_all(box) == [b"abcdef", "flush", b"ghij"]
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_tiny_chunks_take_no_more_memory_than_their_bound(is_sent: bool) -> None:
+    box = Outbox(MAX_FRAME_BYTES)
+    box.keep_from(0)
+    audio = bytes(range(256)) * 512
+    tracemalloc.start()
+    try:
+        for at in range(0, len(audio), 2):
+            box.add_audio(audio[at : at + 2], 1 << 19)
+            if is_sent:
+                box.sent()
+        n_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert n_bytes < 1.5 * len(audio)
+    box.rewind(0)
+    assert b"".join(frame for frame in send_all(box) if isinstance(frame, bytes)) == audio
+
+
 ITEMS = st.lists(st.one_of(st.binary(min_size=1, max_size=9), st.just("flush")), max_size=30)
 
 
 @given(ITEMS, st.data())
 def test_a_rewind_offers_exactly_the_rest(items: list[bytes | str], data: st.DataObject) -> None:
     box = outbox(*items)
-    n_sent = data.draw(st.integers(0, len(items)))
-    for _ in range(n_sent):
-        box.sent()
-    heard = sum(len(item) for item in items[:n_sent] if isinstance(item, bytes))
+    heard = 0
+    for _ in range(data.draw(st.integers(0, len(items)))):
+        heard += len(box.next) if isinstance(box.next, bytes) else 0
+        if box.next is not None:
+            box.sent()
     position = data.draw(st.integers(0, heard))
     box.keep_from(position)
     box.rewind(position)

@@ -389,3 +389,16 @@ def test_a_muted_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(run())
     assert 3 <= echo.messages.count('{"type": "keepalive"}') <= 6
     assert echo.messages[-2:] == [b"ab", '{"type": "close"}']
+
+
+def test_half_a_sample_at_the_end_is_a_frame_of_its_own() -> None:
+    """The server ignores the frame that it is in."""
+    echo = Echo()
+
+    async def run() -> None:
+        async with server(echo) as url:
+            await collect(stream(url, [b"ab", b"cd", b"ef", b"g"]))
+
+    asyncio.run(run())
+    assert b"".join(echo.messages[:-2]) == b"abcdef"  # type: ignore[arg-type]
+    assert echo.messages[-2:] == [b"g", '{"type": "close"}']

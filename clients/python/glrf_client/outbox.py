@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 MAX_FRAME_BYTES: Final = 1 << 20
 #: What a command counts for in the bound, and a packet besides its bytes.
 _ITEM_BYTES: Final = 64
+#: Raw audio in smaller frames is joined up to this: a frame takes 200 bytes of its own.
+_JOINED_BYTES: Final = 4096
 
 
 class _Item(NamedTuple):
@@ -24,6 +26,11 @@ class _Item(NamedTuple):
         if isinstance(self.content, str):
             return _ITEM_BYTES
         return len(self.content) + _ITEM_BYTES * self.is_packet
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it must stay a frame of its own."""
+        return self.is_packet or isinstance(self.content, str)
 
     def is_before(self, place: int) -> bool:
         return self.at < place if isinstance(self.content, str) else self.end <= place
@@ -70,14 +77,17 @@ class Outbox:
         return item.end - item.at
 
     def add_audio(self, audio: bytes, split_bytes: int) -> None:
-        """Appends raw audio, in frames of at most `split_bytes`."""
+        """Appends raw audio, in frames of at most `split_bytes`; small ones may be joined."""
         for at in range(0, len(audio), split_bytes):
             frame = audio[at : at + split_bytes]
             self._add(_Item(self.end, self.end + len(frame), frame))
+            # The next one may be on its way already: it stays as it is.
+            if len(self._items) - 2 > self._n_sent:
+                self._join(len(self._items) - 1, min(split_bytes, _JOINED_BYTES))
         self._make_room()
 
     def add_packet(self, packet: bytes, n_samples: int) -> None:
-        """Appends one packet, which stays one frame."""
+        """Appends one packet, or what else must stay one frame."""
         self._add(_Item(self.end, self.end + n_samples, packet, is_packet=True))
         self._make_room()
 
@@ -89,6 +99,8 @@ class Outbox:
     def sent(self) -> None:
         """The `next` item was written."""
         self._n_sent += 1
+        if self._n_sent > 1 and self._join(self._n_sent - 1, _JOINED_BYTES):
+            self._n_sent -= 1
         self._make_room()
 
     def can_rewind_to(self, place: int) -> bool:
@@ -124,6 +136,18 @@ class Outbox:
         self._items.append(item)
         self._n_bytes += item.n_bytes
         self.end = item.end
+
+    def _join(self, index: int, max_bytes: int) -> bool:
+        """Makes this frame one with the frame before it, if both may be and it is small enough."""
+        before, item = self._items[index - 1], self._items[index]
+        if before.is_whole or item.is_whole:
+            return False
+        if len(before.content) + len(item.content) > max_bytes:
+            return False
+        content = before.content + item.content  # type: ignore[operator]
+        self._items[index - 1] = _Item(before.at, item.end, content)
+        del self._items[index]
+        return True
 
     def _make_room(self) -> None:
         while self.is_full and not self._has_checkpoint and self._n_sent:

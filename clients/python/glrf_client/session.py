@@ -189,10 +189,10 @@ class Session:
         """Says that there is no more audio. Read on until the iterator ends: results follow."""
         if not self._is_closing:
             if self._rest:
-                # Half a sample: the server says so, in its own words.
+                # Half a sample: the server says so, in its own words, and ignores that frame.
                 await self._wait_for_room()
                 rest, self._rest = self._rest, b""
-                self._outbox.add_audio(rest, len(rest))
+                self._outbox.add_packet(rest, len(rest))
             await self._command(type="close")
             self._is_closing = True
 
