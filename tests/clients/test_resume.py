@@ -288,6 +288,14 @@ def test_it_gives_up_in_the_end_with_the_last_cause() -> None:
     assert len(server.refusals) < 1000
 
 
+def test_the_last_try_is_made_when_it_gives_up(unbroken: Timeline) -> None:
+    """And not before: the server may be there by then."""
+    server = ResumingServer(breaks=[(20, abort)])
+    backoff = Backoff(first_s=1000, longest_s=1000, give_up_after_s=0.5)
+    assert told(play(server, backoff=backoff)) == unbroken
+    assert len(server.queries) == 2
+
+
 def test_a_wait_beyond_the_limit_is_not_begun() -> None:
     server = ResumingServer(breaks=[(20, failing(1013, retryable=True, retry_after_ms=60_000))])
     with pytest.raises(StreamError) as error:

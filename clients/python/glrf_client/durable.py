@@ -95,9 +95,8 @@ async def submit_job(
             return Job.parse(answer)
         except (Unreachable, Refused) as error:
             not_before_s = error.retry_after_s if isinstance(error, Refused) else 0.0
-            wait_s = backoff.wait_s(n_tries, not_before_s)
-            is_over = time.monotonic() + wait_s > began_s + backoff.give_up_after_s
-            if not_before_s is None or is_over:
+            wait_s = backoff.next_try_s(n_tries, time.monotonic() - began_s, not_before_s)
+            if not_before_s is None or wait_s is None:
                 raise
         await asyncio.sleep(wait_s)
     raise AssertionError("counting does not end")

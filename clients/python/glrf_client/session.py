@@ -389,9 +389,9 @@ class Session:
         has_stood = has_stood and not self._watch.is_stalled
         if self._made_progress or has_stood:
             self._made_progress, self._n_tries, self._outage_began_s = False, 0, now_s
-        wait_s = self._backoff.wait_s(self._n_tries, not_before_s(error))
-        is_late = now_s + wait_s - self._outage_began_s > self._backoff.give_up_after_s
-        if is_late or not is_mendable(error) or not self._can_resume():
+        passed_s = now_s - self._outage_began_s
+        wait_s = self._backoff.next_try_s(self._n_tries, passed_s, not_before_s(error))
+        if wait_s is None or not is_mendable(error) or not self._can_resume():
             self._fail(error)
             raise error
         log.info("%s; trying again in %.2f s", error, wait_s)
