@@ -120,8 +120,11 @@ class _Talk:
                 self._server.n_heard_bytes += len(message)
                 await self._hear(message)
                 continue
-            command = json.loads(message)["type"]
+            options = json.loads(message)
+            command = options["type"]
             self._server.commands.append((self._state.position + len(self._waiting), command))
+            if options.get("hysteresis", 0) > 1:
+                await self._send("error", code="bad_parameter", message="hysteresis: out of range")
             if command in ("flush", "close"):
                 await self._flush()
             if command == "close":

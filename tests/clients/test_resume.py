@@ -13,6 +13,7 @@ from glrf_client import (
     BadServerMessage,
     ClientError,
     ConnectionState,
+    ErrorFrame,
     Event,
     Flush,
     Segment,
@@ -225,6 +226,24 @@ def test_a_flush_after_the_checkpoint_is_sent_again_at_its_place() -> None:
     places = {place for place, command in server.commands if command == "flush"}
     assert places == {48 * 1700, 80 * 1700}
     assert [command for _, command in server.commands].count("flush") >= 2
+
+
+def test_a_refused_update_is_told_once() -> None:
+    server = ResumingServer(breaks=[(24, closing(1012)), (4, closing(1012))])
+
+    async def run() -> list[Event]:
+        async with server.running() as url, asyncio.timeout(20), connect(
+            url, sample_rate=RATE_HZ, backoff=FAST
+        ) as session:  # fmt: skip
+            await session.send(AUDIO[:64_000])
+            await session.update(hysteresis=5.0)
+            await session.send(AUDIO[64_000:])
+            await session.update(hysteresis=5.0)
+            await session.close()
+            return [event async for event in session]
+
+    assert sum(isinstance(event, ErrorFrame) for event in asyncio.run(run())) == 2
+    assert [command for _, command in server.commands].count("update") == 4
 
 
 def test_only_what_no_checkpoint_covers_is_sent_again() -> None:

@@ -73,6 +73,26 @@ def test_errors_all_pass() -> None:
     assert timeline.is_new(ERROR)
 
 
+def test_what_is_refused_again_is_left_out_as_often_as_it_was_told() -> None:
+    timeline = Timeline()
+    assert timeline.is_new_refusal("out of range", 100)
+    assert timeline.is_new_refusal("out of range", 200)
+    for _ in range(2):  # connections
+        timeline.rewind()
+        assert not timeline.is_new_refusal("out of range", 200)
+        assert not timeline.is_new_refusal("out of range", 200)
+    assert timeline.is_new_refusal("not known", 300)
+    assert timeline.is_new_refusal("out of range", 300)
+
+
+def test_a_refusal_that_a_checkpoint_covers_is_not_waited_for() -> None:
+    timeline = Timeline()
+    assert timeline.is_new_refusal("out of range", 100)
+    timeline.rewind()
+    timeline.keep_from(101)
+    assert timeline.is_new_refusal("out of range", 200)
+
+
 def test_memory_is_bounded() -> None:
     timeline = Timeline()
     for index in range(10_000):

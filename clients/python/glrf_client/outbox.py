@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 #: Frames are never larger on the wire than the contract's 1 MiB; longer chunks are split here.
@@ -62,6 +63,12 @@ class Outbox:
     def is_full(self) -> bool:
         """Whether more must wait."""
         return self._n_bytes >= self._max_bytes
+
+    @property
+    def last_command_at(self) -> int:
+        """Where the last command stands that was sent and is still here; 0 without any."""
+        sent = islice(self._items, self._n_sent)
+        return max((item.at for item in sent if isinstance(item.content, str)), default=0)
 
     @property
     def next(self) -> bytes | str | None:

@@ -22,6 +22,7 @@ from glrf_client.errors import BadServerMessage, ClientError, StreamClosed, Time
 from glrf_client.events import (
     Checkpoint,
     Draining,
+    ErrorFrame,
     Event,
     Segment,
     SessionClosed,
@@ -325,6 +326,9 @@ class Session:
                 self._is_done = True
                 self._tell(ConnectionState(state="closed"))
                 return True
+            case ErrorFrame(code="bad_parameter"):  # what refuses an update
+                place = self._outbox.last_command_at
+                return self._timeline.is_new_refusal(event.message, place)
             case Segment():
                 self._told_ms = max(self._told_ms, event.end_ms)
         return self._timeline.is_new(event)
@@ -342,6 +346,7 @@ class Session:
             self._checkpoint = checkpoint
             self._told_ms = max(self._told_ms, checkpoint.resume_from_ms)
         self._outbox.keep_from(position)
+        self._timeline.keep_from(position)
         self._room.set()
 
     def _position(self, checkpoint: Checkpoint) -> int:
@@ -372,6 +377,7 @@ class Session:
         is_first = not self._was_created
         self._connection = await (opening() if is_first else opened_soon(opening, _PATIENCE_S))
         self._outbox.rewind(position)
+        self._timeline.rewind()
         self._opened_at_s = time.monotonic()
         self._pace = Pace(self._opened_at_s)
         self._watch, self._is_greeted = Watch(self._stall_s), False

@@ -14,12 +14,33 @@ class Timeline:
     """Lets each event through once: the timeline of an unbroken stream, whatever was resent.
 
     Segments are told in order, so the last index of a channel is enough; utterances are known by
-    their id, alerts by rule and time, warnings by their cause.
+    their id, alerts by rule and time, warnings by their cause. An `update` that was refused is
+    refused again when it is sent again: so many errors are left out as were told.
     """
 
     def __init__(self) -> None:
         self._next_index: dict[int, int] = {}
         self._known: OrderedDict[Hashable, None] = OrderedDict()
+        self._refused: list[tuple[int, str]] = []
+        self._refused_again: list[tuple[int, str]] = []
+
+    def keep_from(self, place: int) -> None:
+        """A checkpoint covers all before `place`: it will not be sent, and refused, again."""
+        self._refused = [refusal for refusal in self._refused if refusal[0] >= place]
+        self._refused_again = [refusal for refusal in self._refused_again if refusal[0] >= place]
+
+    def rewind(self) -> None:
+        """What no checkpoint covers is sent again, over another connection."""
+        self._refused_again = self._refused.copy()
+
+    def is_new_refusal(self, message: str, place: int) -> bool:
+        """Whether an `update`, which stands at `place` at the latest, was not refused before."""
+        for refusal in self._refused_again:
+            if refusal[1] == message:
+                self._refused_again.remove(refusal)
+                return False
+        self._refused.append((place, message))
+        return True
 
     def is_new(self, event: Event) -> bool:
         """Whether the event was not told before; takes note of it."""
