@@ -17,7 +17,9 @@ def test_codes_after_which_the_stream_goes_on(code: int) -> None:
     assert is_mendable(StreamClosed(code, ""))
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1009, 4400, 4401, 4403, 4404, 4415])
+@pytest.mark.parametrize(
+    "code", [1000, 1002, 1005, 1009, 1014, 1015, 3000, 4000, 4400, 4401, 4403, 4415]
+)
 def test_codes_that_are_final(code: int) -> None:
     assert not is_mendable(StreamClosed(code, ""))
 
@@ -27,7 +29,9 @@ def test_codes_that_are_final(code: int) -> None:
     [
         (StreamError("overloaded", "", retryable=True, close_code=1013), True),
         (StreamError("inference_failed", "", retryable=False, close_code=1011), False),
-        (StreamError("no_such_key", "", retryable=True, close_code=4401), False),
+        (StreamError("moved", "", retryable=True, close_code=4499), True),
+        (StreamError("moved", "", retryable=True, close_code=1000), True),
+        (StreamError("overloaded", "", retryable=False, close_code=1013), False),
         (TimelineLost("checkpoint", "", retryable=True, close_code=4404), False),
         (StreamRefused(503, {}), True),
         (StreamRefused(401, {}), False),

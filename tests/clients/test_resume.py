@@ -95,6 +95,7 @@ ENDINGS: dict[str, Break] = {
     "overloaded": failing(1013, retryable=True, retry_after_ms=20),
     "idle": closing(4408),
     "too long": failing(4410, retryable=True),
+    "otherwise": failing(4499, retryable=True),
     "too fast": failing(4429, retryable=True, retry_after_ms=20),
     "draining": drain,
 }
@@ -273,11 +274,12 @@ def test_a_refusal_that_does_not(status: int) -> None:
     ("ending", "error"),
     [
         (failing(4400, retryable=False), StreamError),
-        (failing(4401, retryable=True), StreamError),
+        (failing(4401, retryable=False), StreamError),
         (failing(1011, retryable=False), StreamError),
         (closing(4415), StreamClosed),
         (closing(4403), StreamClosed),
         (closing(1009), StreamClosed),
+        (closing(1014), StreamClosed),
         (closing(1000), StreamClosed),
     ],
 )
@@ -290,8 +292,9 @@ def test_what_another_try_does_not_mend_is_raised_at_once(
     assert len(server.queries) == 1
 
 
-def test_a_lost_timeline_is_told_with_the_place_to_go_on() -> None:
-    server = ResumingServer(breaks=[(20, abort), (1, failing(4404, retryable=False))])
+@pytest.mark.parametrize("ending", [failing(4404, retryable=False), closing(4404)])
+def test_a_lost_timeline_is_told_with_the_place_to_go_on(ending: Break) -> None:
+    server = ResumingServer(breaks=[(20, abort), (1, ending)])
     with pytest.raises(TimelineLost) as lost:
         play(server)
     # What of the 20 messages arrived before the cut is chance; the token says which was the last.

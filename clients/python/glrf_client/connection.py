@@ -12,6 +12,7 @@ from websockets.protocol import State
 from glrf_client.address import is_loopback, stream_url, unusable_proxy
 from glrf_client.errors import (
     BadServerMessage,
+    ClientError,
     StreamClosed,
     StreamError,
     StreamRefused,
@@ -78,7 +79,7 @@ class Connection:
         return cls(websocket)
 
     async def send(self, message: bytes | str) -> None:
-        """Waits while the server is behind; raises `StreamClosed`."""
+        """Waits while the server is behind; raises `StreamClosed` or `TimelineLost` at the end."""
         try:
             await self._websocket.send(message)
         except ConnectionClosed as error:
@@ -87,9 +88,9 @@ class Connection:
     async def receive(self, within_s: float) -> Event | None:
         """The next message, `None` for a type that this client does not know.
 
-        Raises `TimeoutError` when none comes within so many seconds.
-        Raises `StreamError` for a fatal error frame, `TimelineLost` when it says that the
-        checkpoint is not taken, `StreamClosed` at the end, `BadServerMessage`.
+        Raises `TimeoutError` when none comes within so many seconds, `StreamError` for a fatal
+        error frame, `TimelineLost` when the checkpoint is not taken, `StreamClosed` at the end,
+        `BadServerMessage`.
         """
         try:
             async with asyncio.timeout(within_s):
@@ -167,7 +168,10 @@ async def opened_soon(
                 await result.drop()
 
 
-def _closed(error: ConnectionClosed) -> StreamClosed:
+def _closed(error: ConnectionClosed) -> ClientError:
     if error.rcvd is None:
         return StreamClosed(1006, "the connection was lost")
+    if error.rcvd.code == LOST_CODE:
+        reason = error.rcvd.reason or "checkpoint_unknown"  # the server gives its `error` code
+        return TimelineLost(reason, "the checkpoint was not taken", close_code=LOST_CODE)
     return StreamClosed(error.rcvd.code, error.rcvd.reason)

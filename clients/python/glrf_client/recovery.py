@@ -12,11 +12,9 @@ from glrf_client.errors import (
     Unreachable,
 )
 
-#: Close codes after which nothing helps: done, or the client's own mistake, key or rights.
-FINAL_CODES: Final = frozenset({1000, 1009, 4400, 4401, 4403, 4415})
-#: Close codes after which the stream goes on: lost, failed, restarting, overloaded, a proxy that
-#: lost its server, idle, longest session reached, too fast.
-RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410, 4429})
+#: Close codes after which the stream goes on where no `error` says whether: left, lost, failed,
+#: restarting, overloaded, idle, longest session reached, too fast.
+_RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 4408, 4410, 4429})
 #: The checkpoint is unknown, forged or expired.
 LOST_CODE: Final = 4404
 #: Statuses of a refused handshake that pass by themselves.
@@ -31,9 +29,9 @@ def is_mendable(error: ClientError) -> bool:
         case TimelineLost():
             return False
         case StreamError():
-            return error.retryable and error.close_code not in FINAL_CODES
+            return error.retryable
         case StreamClosed():
-            return error.code in RESUMED_CODES
+            return error.code in _RESUMED_CODES
         case StreamRefused():
             return error.status in _PASSING_STATUSES
         case _:

@@ -183,7 +183,7 @@ class Session:
         if self._connection is not None:
             try:
                 await self._connection.send('{"type": "keepalive"}')
-            except StreamClosed:
+            except ClientError:
                 return  # whoever reads the events mends it
 
     async def close(self) -> None:
@@ -250,7 +250,7 @@ class Session:
                 continue
             try:
                 await connection.send(message)
-            except StreamClosed:
+            except ClientError:
                 return  # whoever reads learns why
             self._pace.sent(audio_s)
             self._outbox.sent()
