@@ -82,7 +82,8 @@ def test_a_stream_from_opening_to_closing() -> None:
 
     async def run() -> list[Event]:
         async with server(echo) as url, connect(
-            url, encoding="mulaw", sample_rate=8000, channels=2, roles=["customer", "agent:off"]
+            url, encoding="mulaw", sample_rate=8000, channels=2, roles=["customer", "agent:off"],
+            on_overload="drop_oldest",
         ) as session:  # fmt: skip
             await session.send(b"\x01\x02")
             await session.keepalive()
@@ -100,6 +101,7 @@ def test_a_stream_from_opening_to_closing() -> None:
         "sample_rate": ["8000"],
         "channels": ["2"],
         "roles": ["customer,agent:off"],
+        "on_overload": ["drop_oldest"],
     }
 
 

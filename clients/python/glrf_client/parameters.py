@@ -76,6 +76,7 @@ class StreamParameters(Connection, total=False):
     hysteresis: float | None
     min_dwell_ms: int | None
     rules: str | Sequence[str] | None
+    on_overload: str | None
     partial: bool | None
     start_offset_ms: int | None
 
