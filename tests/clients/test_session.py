@@ -404,3 +404,24 @@ def test_half_a_sample_at_the_end_is_a_frame_of_its_own() -> None:
     asyncio.run(run())
     assert b"".join(echo.messages[:-2]) == b"abcdef"  # type: ignore[arg-type]
     assert echo.messages[-2:] == [b"g", '{"type": "close"}']
+
+
+@pytest.mark.parametrize("encoding", ["pcm_s16le", "opus"])
+def test_a_buffer_may_be_filled_again_once_it_was_taken(encoding: str) -> None:
+    echo = Echo()
+
+    async def run() -> None:
+        async with server(echo) as url, connect(url, encoding=encoding) as session:
+            buffer = bytearray(b"\xf8\xff\xfe\x00")
+            await session.send(buffer)
+            buffer[:] = bytes(4)
+            await session.flush()
+            await session.send(memoryview(b"\x08\x09"))
+            await session.close()
+            await collect(aiter(session))
+            with pytest.raises(TypeError):
+                await session.send("text")  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    frames = [message for message in echo.messages if isinstance(message, bytes)]
+    assert frames == [b"\xf8\xff\xfe\x00", b"\x08\x09"]

@@ -135,12 +135,13 @@ class Session:
 
     # --- out ---------------------------------------------------------------------------------
 
-    async def send(self, audio: bytes) -> None:
+    async def send(self, audio: bytes | bytearray | memoryview) -> None:
         """Takes raw audio in any chunking, or one Opus packet; waits while the buffer is full.
 
         An incomplete last sample frame is kept until the rest comes. Raises what ended the stream,
         `StreamClosed` when it was left, `ValueError` after `close`.
         """
+        audio = bytes(memoryview(audio))  # the caller may fill its buffer again
         await self._wait_for_room()
         if self._format.is_packets:
             self._outbox.add_packet(audio, packet_samples(audio))

@@ -144,7 +144,7 @@ class Session:
         self._loop = loop
         self._session = opened
 
-    def send(self, audio: bytes) -> None:
+    def send(self, audio: bytes | bytearray | memoryview) -> None:
         """Takes audio in any chunking."""
         self._loop.run(self._session.send(audio))
 
