@@ -12,14 +12,12 @@ from glrf_client import (
 from glrf_client.recovery import is_mendable, not_before_s
 
 
-@pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 1013, 4408, 4410, 4429])
+@pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410, 4429])
 def test_codes_after_which_the_stream_goes_on(code: int) -> None:
     assert is_mendable(StreamClosed(code, ""))
 
 
-@pytest.mark.parametrize(
-    "code", [1000, 1002, 1005, 1009, 1014, 1015, 3000, 4000, 4400, 4401, 4403, 4415]
-)
+@pytest.mark.parametrize("code", [1000, 1002, 1005, 1009, 1015, 3000, 4000, 4400, 4401, 4403, 4415])
 def test_codes_that_are_final(code: int) -> None:
     assert not is_mendable(StreamClosed(code, ""))
 

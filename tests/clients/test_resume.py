@@ -279,7 +279,6 @@ def test_a_refusal_that_does_not(status: int) -> None:
         (closing(4415), StreamClosed),
         (closing(4403), StreamClosed),
         (closing(1009), StreamClosed),
-        (closing(1014), StreamClosed),
         (closing(1000), StreamClosed),
     ],
 )

@@ -13,8 +13,8 @@ from glrf_client.errors import (
 )
 
 #: Close codes after which the stream goes on where no `error` says whether: left, lost, failed,
-#: restarting, overloaded, idle, longest session reached, too fast.
-_RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 4408, 4410, 4429})
+#: restarting, overloaded, a bad gateway, idle, longest session reached, too fast.
+_RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410, 4429})
 #: The checkpoint is unknown, forged or expired.
 LOST_CODE: Final = 4404
 #: Statuses of a refused handshake that pass by themselves.

@@ -90,6 +90,30 @@ test("a server that owes results and is silent counts as lost", async () => {
   assert.equal(service.queries.length, 2);
 });
 
+/** A line on which what the server says takes 400 ms. */
+class FarWebSocket extends WebSocket {
+  override set onmessage(hear: ((message: MessageEvent) => void) | null) {
+    super.onmessage = hear && ((message) => void setTimeout(() => hear(message), 400));
+  }
+  override set onclose(hear: ((closed: CloseEvent) => void) | null) {
+    super.onclose = hear && ((closed) => void setTimeout(() => hear(closed), 400));
+  }
+}
+
+test("what comes at once after a pause is not owed since the pause began", async () => {
+  const [service, url] = await serve();
+  async function* paused(): AsyncGenerator<Chunk> {
+    const chunks = [...audio(120)];
+    yield chunks.shift()!;
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    yield* chunks;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  const webSocket = (address: string, protocols: string[]) => new FarWebSocket(address, protocols);
+  await listen(url, paused(), { stallMs: 700, webSocket });
+  assert.equal(service.queries.length, 1);
+});
+
 test("without checkpoints a new session goes on after the last segment", async () => {
   const [service, url] = await serve([{ after: 4, then: "reset" }], { checkpoints: false });
   const told = await listen(url, live(50));

@@ -31,8 +31,11 @@ const WATCH_MS = 250;
 const KEEPALIVE_MS = 10_000;
 /** A connection that lived so long was a good one, whatever ended it. */
 const SOUND_MS = 10_000;
-/** Audio that a server may hold before it owes a result: 2 s, when partial ones are not wanted. */
-const OWED_AFTER_MS = 2_500;
+/**
+ * Audio that a server may hold before it owes a result: where partial ones are not wanted, not quite
+ * 2 s of silence and then 2 s of speech, and what finds it.
+ */
+const OWED_AFTER_MS = 5_000;
 /** After `session.draining`, the last checkpoint is waited for this long at most. */
 const MAX_DRAIN_MS = 2_000;
 /**
@@ -78,6 +81,9 @@ class Run {
     #error = null;
     #pace = null;
     #isDraining = false;
+    /** Since when the server has had something to tell; it counts as lost when that lasts. */
+    #owedSinceMs = null;
+    #isStalled = false;
     #leaving;
     #attempt = 0;
     #quietSinceMs = performance.now();
@@ -153,7 +159,7 @@ class Run {
                 connection.drop();
             }
             // What lived for a while was well; what failed at once is one failure with the last.
-            if (performance.now() - openedMs > SOUND_MS)
+            if (performance.now() - openedMs > SOUND_MS && !this.#isStalled)
                 this.#isSound();
             await this.#recover(connection.closed);
         }
@@ -170,7 +176,8 @@ class Run {
         this.#check();
         this.#error = null;
         this.#pace = null;
-        this.#isDraining = false;
+        this.#isDraining = this.#isStalled = false;
+        this.#owedSinceMs = null;
         this.#tell({ state: "connecting", attempt: this.#attempt });
         const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
         const parameters = this.#parameters();
@@ -258,7 +265,9 @@ class Run {
                 this.#error = event;
                 return false;
             case "checkpoint":
-                this.#isSound();
+                // One that is only renewed tells nothing of what was sent.
+                if (event.resume_from_ms > this.#fromMs || this.#token === null)
+                    this.#isSound();
                 this.#token = event.token;
                 this.#fromMs = event.resume_from_ms;
                 this.#tape.forget(event.resume_from_ms);
@@ -299,9 +308,15 @@ class Run {
             connection.send(command("keepalive"));
         const stallMs = this.#options.stallMs ?? 10_000;
         const toldMs = Math.max(this.#fromMs, this.#history?.toldMs ?? 0);
-        const isOwed = this.#tape.isFinished || this.#tape.endMs - toldMs > OWED_AFTER_MS;
-        if (isOwed && connection.nUnread === 0 && connection.silentMs > stallMs)
-            connection.drop();
+        const isUnheard = this.#tape.isFull || this.#tape.endMs - toldMs > OWED_AFTER_MS;
+        const isOwed = this.#tape.isFinished || isUnheard;
+        const nowMs = performance.now();
+        this.#owedSinceMs = isOwed ? (this.#owedSinceMs ?? nowMs) : null;
+        const quietMs = Math.min(nowMs - (this.#owedSinceMs ?? nowMs), connection.silentMs);
+        if (connection.nUnread > 0 || quietMs <= stallMs)
+            return;
+        this.#isStalled = true;
+        connection.drop();
     }
     // --- recovering ---------------------------------------------------------------------------
     /** After a connection ended without `session.closed`: waits for the next one, or throws. */
