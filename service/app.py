@@ -131,7 +131,8 @@ async def _no_such_stream(socket: WebSocket) -> None:
     runtime: Runtime = socket.app.state.runtime
     error = _no_such_path()
     runtime.metrics.refused(error.code)
-    await socket.send_denial_response(problems.response(error, uuid.uuid4().hex, status=404))
+    answer = problems.response(error, socket.state.request_id, status=404)
+    await socket.send_denial_response(answer)
 
 
 def _no_such_path() -> InputError:

@@ -77,6 +77,17 @@ async def collect(events: AsyncIterator[Event]) -> list[Event]:
     return [event async for event in events]
 
 
+def deaf(is_over: asyncio.Event) -> Handler:
+    """A server that greets, and reads nothing until it is over."""
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send(CREATED)
+        await is_over.wait()
+        connection.transport.abort()
+
+    return handle
+
+
 def test_a_stream_from_opening_to_closing() -> None:
     echo = Echo()
 
@@ -143,12 +154,7 @@ def test_a_server_that_does_not_read_stops_the_chunks() -> None:
     async def run() -> int:
         is_over = asyncio.Event()
 
-        async def deaf(connection: ServerConnection) -> None:
-            await connection.send(CREATED)
-            await is_over.wait()
-            connection.transport.abort()
-
-        async with server(deaf, max_queue=1) as url:
+        async with server(deaf(is_over), max_queue=1) as url:
             events = stream(url, endless(), backoff=NEVER)
             await anext(events)
             reading = asyncio.ensure_future(anext(events))
@@ -300,12 +306,7 @@ def test_leaving_a_server_that_does_not_read_takes_half_a_second() -> None:
     async def run() -> float:
         is_over = asyncio.Event()
 
-        async def deaf(connection: ServerConnection) -> None:
-            await connection.send(CREATED)
-            await is_over.wait()
-            connection.transport.abort()
-
-        async with server(deaf, max_queue=1) as url:
+        async with server(deaf(is_over), max_queue=1) as url:
             async with connect(url) as session:
                 await anext(session)
                 for _ in range(100):  # 6.4 MB
