@@ -181,13 +181,13 @@ class Parent:
         """Kills who hangs; the next one starts in its place.
 
         Counted in seconds that passed here, so that nobody is blamed for time in which the whole
-        machine stood still.
+        machine stood still. One that leaves has said so, and says no more.
         """
         if now_s - self._tick_s < 1.0:
             return
         self._tick_s = now_s
         for seat in self._seats:
-            if seat.process is None or seat.report is None:
+            if seat.process is None or not seat.is_open:
                 continue
             seat.n_silent += 1
             if seat.n_silent == _SILENT_TICKS:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import httpx
 import pytest
@@ -108,6 +109,16 @@ def test_a_worker_that_hangs_is_told_as_missing_and_killed(pool: subprocess.Pope
     wait_until(lambda: second not in workers_of(pool))
     wait_until(lambda: scraped(url)["glrf_workers", "answering"] == 2)
     assert first in workers_of(pool)  # who says something, and nothing new, is left alone
+
+
+@pytest.mark.parametrize(("state", "n_kills"), [(READY, 1), (FULL, 1), (LEAVING, 0)])
+def test_who_leaves_may_take_its_time(tmp_path: Path, state: bytes, n_kills: int) -> None:
+    pool = Parent(Settings(workers=2), tmp_path)
+    seat = pool._seats[0]
+    seat.process, seat.report = MagicMock(), Report(state, 0, 0)
+    for second in range(1, 100):
+        pool._look_for_silent(time.monotonic() + second)
+    assert seat.process.kill.call_count == n_kills
 
 
 def test_streams_are_spread_evenly_and_outlive_each_others_workers(
