@@ -1,9 +1,10 @@
-"""uvicorn's WebSocket connection, bounded on its way out.
+"""uvicorn's connections, with what an application cannot do through ASGI.
 
-It adds what an application cannot do through ASGI: to end a connection whose send buffer is
-full, and to let a client read why it was refused while it still sends.
+A WebSocket whose send buffer is full can be ended, and a client that still sends can read why it
+was refused. A connection on which no request comes is ended, too.
 """
 
+import asyncio
 import logging
 import socket
 from asyncio import BaseTransport
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -30,7 +33,49 @@ SEND_BUFFER_BYTES = 64 * 1024
 #: Time for the last words to be read before the connection is cut.
 LINGER_S = 2.0
 
+#: Time for the head of a request to arrive; bodies have limits of their own.
+HEAD_S = 20.0
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class RequestConnection(H11Protocol):
+    """One HTTP connection. Who does not bring a request's head in time is answered 408, and left.
+
+    Between requests uvicorn's own, shorter time for a kept connection holds until bytes come.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self._leave)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
 
 
 class StreamConnection(WebSocketsSansIOProtocol):

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
-from service.connection import StreamConnection
+from service.connection import RequestConnection, StreamConnection
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -41,6 +41,7 @@ class Server(uvicorn.Server):
                 log_level=settings.log_level,
                 log_config=None,  # its lines are as all others
                 access_log=False,  # it would hold query strings; the app logs each answer
+                http=RequestConnection,
                 ws=StreamConnection,
                 # Above the contract's limit, so that a frame a little too large is refused by an
                 # error message; one above this is refused by its header, unread.

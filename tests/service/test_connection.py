@@ -1,16 +1,21 @@
 """Audio that goes to the session in the connection means what it means by the parser's way."""
 
+import contextlib
 import json
 import random
 import socket
 import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
 
 import pytest
+import websockets.sync.client
 from websockets.frames import Frame, Opcode
 
+from service import connection
 from service.connection import StreamConnection, frame_bytes, whole_binary
 from service.settings import Settings
-from tests.service.running import TIMEOUT_S, RunningServer, pcm
+from tests.service.running import TIMEOUT_S, RunningServer, pcm, wav
 from tests.service.test_stream_bad_input import shake_hands
 from tests.synthetic import voice
 
@@ -191,3 +196,54 @@ def test_text_that_is_not_utf8_is_told_as_what_is_no_json(
     assert b'"code":"bad_message"' in told
     assert (4400).to_bytes(2) in told
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.fixture
+def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
+    """A server that waits 0.3 s for the head of a request."""
+    monkeypatch.setattr(connection, "HEAD_S", 0.3)
+    with RunningServer(settings) as running:
+        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("before", "head"),
+    [
+        (b"", b""),
+        (b"", b"GET /readyz HTTP/1.1\r\nHos"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /readyz HTTP/1.1\r\nHos"),
+    ],
+)
+def test_a_head_that_does_not_come_is_not_waited_for(
+    hasty: RunningServer, before: bytes, head: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", hasty.port), TIMEOUT_S) as client:
+        if before:
+            client.sendall(before)
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(head)
+        assert client.recv(65_536).startswith(b"HTTP/1.1 408 ")
+        assert client.recv(65_536) == b""
+
+
+def test_bodies_and_streams_may_take_longer_than_heads(hasty: RunningServer) -> None:
+    body = wav(voice(32_000))
+    with (
+        contextlib.closing(HTTPConnection("127.0.0.1", hasty.port, TIMEOUT_S)) as client,
+        websockets.sync.client.connect(hasty.stream_url) as stream,
+    ):
+        for _ in range(2):  # over one connection
+            client.putrequest("POST", "/v1/files")
+            client.putheader("Content-Length", str(len(body)))
+            client.endheaders(body[:1000])
+            time.sleep(0.6)
+            client.send(body[1000:])
+            answer = client.getresponse()
+            assert (answer.status, answer.will_close) == (200, False)
+            answer.read()
+            time.sleep(0.6)
+        assert json.loads(stream.recv(timeout=TIMEOUT_S))["type"] == "session.created"
+        assert json.loads(stream.recv(timeout=TIMEOUT_S))["type"] == "checkpoint"
+        stream.send('{"type": "close"}')
+        assert json.loads(stream.recv(timeout=TIMEOUT_S))["type"] == "session.closed"
