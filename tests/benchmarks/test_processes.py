@@ -14,7 +14,7 @@ CPU = max(os.sched_getaffinity(0))
 #: Starts a child that burns half a second of CPU time and says when it has; both then wait.
 BURNING = """
 import subprocess, sys, time
-burn = "import sys, time; hold = bytearray(50_000_000)\\nwhile time.process_time() < 0.5: pass\\n"
+burn = "import sys, time; hold = bytearray(50_000_000)\\nwhile time.process_time() < 0.55: pass\\n"
 burn += f"open({sys.argv[1]!r}, 'w').close(); time.sleep(60)"
 subprocess.run([sys.executable, "-c", burn])
 """
@@ -33,7 +33,7 @@ def test_a_server_is_pinned_watched_with_its_children_and_ended_with_them(tmp_pa
     command = [sys.executable, "-c", BURNING, str(burnt)]
     with running(command, CPU, burnt.exists, {}, timeout_s=30) as pid:
         assert os.sched_getaffinity(pid) == {CPU}
-        assert tree_cpu_s(pid) >= 0.5
+        assert tree_cpu_s(pid) >= 0.5  # of 0.55: user and system time are each told in whole ticks
         assert tree_memory_mb(pid) >= 50
         child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
         assert os.sched_getaffinity(child) == {CPU}
