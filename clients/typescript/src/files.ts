@@ -14,6 +14,7 @@ import {
   type UtteranceFields,
   type WarningFields,
 } from "./events.ts";
+import type { ScoringOptions } from "./options.ts";
 
 /** A stretch of the call. */
 export interface Interval {
@@ -100,17 +101,8 @@ export interface FileResult {
   run?: Run;
 }
 
-/** The contract's parameters by its own names, and what the request needs besides. */
-export interface FileOptions {
-  roles?: string | readonly string[];
-  model?: string;
-  endpointing?: string;
-  endpoint_silence_ms?: number;
-  smoothing?: string;
-  hysteresis?: number;
-  min_dwell_ms?: number;
-  rules?: string | readonly string[];
-  partial?: boolean;
+/** What the request needs besides. */
+export interface FileOptions extends ScoringOptions {
   headers?: Record<string, string>;
   signal?: AbortSignal;
 }

@@ -55,7 +55,7 @@ export {
   type Microphone,
   type MicrophoneOptions,
 } from "./microphone.ts";
-export type { ConnectionState, StreamOptions } from "./options.ts";
+export type { ConnectionState, ScoringOptions, StreamOptions } from "./options.ts";
 export type { RetryOptions } from "./retrying.ts";
 export { stream } from "./stream.ts";
 export type { Token } from "./token.ts";

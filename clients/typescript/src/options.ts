@@ -16,11 +16,8 @@ export type ConnectionState =
   | { state: "waiting"; attempt: number; delayMs: number; cause: ClientError }
   | { state: "closed" };
 
-/** The contract's parameters by its own names, and how this client goes about it. */
-export interface StreamOptions {
-  encoding?: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "opus";
-  sample_rate?: number;
-  channels?: 1 | 2;
+/** How audio is scored, be it a stream or a file: the contract's parameters by its own names. */
+export interface ScoringOptions {
   roles?: string | readonly string[];
   model?: string;
   endpointing?: string;
@@ -29,8 +26,15 @@ export interface StreamOptions {
   hysteresis?: number;
   min_dwell_ms?: number;
   rules?: string | readonly string[];
-  on_overload?: "close" | "drop_oldest";
   partial?: boolean;
+}
+
+/** What a stream has besides, and how this client goes about it. */
+export interface StreamOptions extends ScoringOptions {
+  encoding?: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "opus";
+  sample_rate?: number;
+  channels?: 1 | 2;
+  on_overload?: "close" | "drop_oldest";
   start_offset_ms?: number;
   token?: Token;
   retry?: RetryOptions;
