@@ -293,6 +293,7 @@ def test_a_client_that_leaves_mid_segment(
             async with asyncio.timeout(TIMEOUT_S):
                 client = await connect(server.stream_url)
                 await client.send(pcm(voice(16_000 * 3)))
+                await until(lambda: backend.n_begun == 1)
                 await until(lambda: server.metric("glrf_queued_segments") >= 5)
                 client.transport.abort()
                 await until(lambda: not server.metric("glrf_sessions"))
