@@ -62,6 +62,13 @@ def analyze(
         int | None,
         typer.Option(help="Least time between two labels. Default: the smoothing's own."),
     ] = None,
+    baseline_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="So much speech at first is each speaker's neutral voice, and what follows is "
+            "scored relative to it. Default: none."
+        ),
+    ] = None,
     rules: Annotated[
         str | None, typer.Option(help="Alerts, as angry>=0.7:10s, with commas between several.")
     ] = None,
@@ -98,6 +105,7 @@ def analyze(
         "smoothing": smoothing,
         "hysteresis": hysteresis,
         "min_dwell_ms": min_dwell_ms,
+        "baseline_ms": baseline_ms,
         "rules": rules,
         "partial": partial,
     }

@@ -5,7 +5,7 @@ import signal
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,9 @@ def stream(
     rules: Annotated[
         str | None, typer.Option(help="Alert on sustained emotion, as 'angry>=0.7:10s'.")
     ] = None,
+    baseline_ms: Annotated[
+        int | None, typer.Option(help="So much speech at first is the speaker's neutral voice.")
+    ] = None,
     encoding: Annotated[
         str, typer.Option(help="Of stdin: pcm_s16le, pcm_f32le, mulaw or alaw.")
     ] = "pcm_s16le",
@@ -51,19 +54,18 @@ def stream(
 
     Ctrl-C ends the audio; the results of what was sent still come. A second Ctrl-C stops at once.
     """
-    asyncio.run(_stream(source, url, realtime, roles, rules, encoding, rate, channels, api_key))
+    told = {"roles": roles, "rules": rules, "baseline_ms": baseline_ms, "api_key": api_key}
+    asyncio.run(_stream(source, url, realtime, told, encoding, rate, channels))
 
 
 async def _stream(
     source: str,
     url: str,
     realtime: bool,
-    roles: str | None,
-    rules: str | None,
+    told: dict[str, Any],
     encoding: str,
     rate_hz: int,
     n_channels: int,
-    api_key: str | None,
 ) -> None:
     from rich.console import Console
 
@@ -87,9 +89,7 @@ async def _stream(
         events = events_of(
             url,
             audio.until(stop),
-            roles=roles,
-            rules=rules,
-            api_key=api_key,
+            **told,
             on_connection=_tell_outage,
         )
         n_heard_ms = 0

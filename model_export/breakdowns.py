@@ -1,13 +1,15 @@
 """Where an experiment is good and where not: by condition, by emotion, by speaker."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.calibration import N_BINS, unseen_reliability
+from model_export.calibration import N_BINS, logits_by_fold, unseen_reliability
 from model_export.catalogue import shown, spoken
-from model_export.cells import Cell
+from model_export.cells import Cell, SegmentLogits
+from model_export.decisions import decide
 from model_export.ledger import Ledger
 from model_export.margins import best_peer, speaker_ua
 from model_export.markdown import (
@@ -18,6 +20,8 @@ from model_export.markdown import (
     spread_percent,
     table,
 )
+from model_export.metrics import Assessed, metrics
+from model_export.neutral import neutral_voice, with_baseline
 from model_export.spread import Figure, Spread, coverage, metric, spread
 from model_export.tables import origin
 
@@ -104,6 +108,37 @@ def calibration(ledger: Ledger) -> str:
     )
 
 
+#: Neutral recordings of a speaker that a baseline is made of in the report.
+N_NEUTRAL: Final = (1, 2, 4)
+
+
+def baseline(ledger: Ledger) -> str:
+    """What it brings to know a speaker's neutral voice, by how many recordings of it are known."""
+    cells = ledger.of(ledger.shipped)
+    said = {seed: logits_by_fold(ledger, cells, seed) for seed in {cell.seed for cell in cells}}
+    if max((len(folds) for folds in said.values()), default=0) < 2:
+        return f"{MISSING}: {shown(ledger.shipped)} has logits of fewer than two folds."
+    blocks: list[str] = []
+    for corpus in ledger.corpora:
+        lines = [
+            [str(n), *_with_and_without(cells, said, corpus, n), coverage(cells)] for n in N_NEUTRAL
+        ]
+        columns = [f"{name}{how}" for name in ("UA", "WA", "Pure-Acc") for how in ("", ", with")]
+        blocks += [f"### {spoken(corpus)}", table(["neutral recordings", *columns, "cells"], lines)]
+    return "\n\n".join(
+        [
+            f"{shown(ledger.shipped)}, scored as it is and relative to each test speaker's own"
+            " neutral voice (*with*; `baseline_ms` of the service), which is known from so many of"
+            " their neutral recordings, the first by name. Those are in neither figure, so the"
+            " rest has fewer neutral ones than the corpus. How a neutral voice sounds to the"
+            " network otherwise, and which share of the difference is taken off, come from the"
+            " other folds' speakers.",
+            *blocks,
+            origin(ledger, [ledger.shipped]),
+        ]
+    )
+
+
 def recalls(ledger: Ledger) -> str:
     """Each emotion's recall by corpus, for GLRF and the best peer."""
     blocks: list[str] = []
@@ -172,6 +207,44 @@ def labels_of(cells: Sequence[Cell], corpus: str) -> list[str]:
     """The corpus's labels in the model's order."""
     told = (c.metrics["corpora"][corpus]["labels"] for c in cells if corpus in c.metrics["corpora"])
     return list(dict.fromkeys(label for labels in told for label in labels))
+
+
+def _with_and_without(
+    cells: Sequence[Cell],
+    said: dict[int, dict[int, SegmentLogits]],
+    corpus: str,
+    n_recordings: int,
+) -> list[str]:
+    """UA, WA and Pure-Acc on one corpus, each without and with a baseline; `said` by seed, fold."""
+    found = {
+        (cell.seed, cell.fold): _tried(said[cell.seed], cell, corpus, n_recordings)
+        for cell in cells
+    }
+
+    def figure(place: int) -> Figure:
+        return lambda cell: found[cell.seed, cell.fold][place]
+
+    return [spread_percent(spread(cells, figure(place))) for place in range(6)]
+
+
+def _tried(
+    said: dict[int, SegmentLogits], cell: Cell, corpus: str, n_recordings: int
+) -> list[float | None]:
+    others = [one for fold, one in said.items() if fold != cell.fold]
+    neutral = neutral_voice(others) if others and cell.fold in said else None
+    if neutral is None or corpus not in cell.metrics["corpora"]:
+        return [None] * 6
+    among = {name: told["labels"] for name, told in cell.metrics["corpora"].items()}
+    found: list[list[float | None]] = []
+    for one in with_baseline(said[cell.fold], neutral, n_recordings):
+        decided = decide(one, among)
+        own = decided.corpus == corpus
+        if not own.any():
+            return [None] * 6
+        pairs = zip(decided.reference[own], decided.predicted[own], strict=True)
+        told = metrics([Assessed(str(a), str(b), (str(b),)) for a, b in pairs], among[corpus])
+        found.append([told["ua"], told["wa"], float(decided.is_pure[own].mean())])
+    return [value for pair in zip(*found, strict=True) for value in pair]
 
 
 def _labels(ledger: Ledger, experiments: Sequence[str], corpus: str) -> list[str]:

@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from model_export.cells import Cell, SegmentLogits
 from model_export.ledger import Ledger
+from model_export.neutral import neutral_voice
+from ser_core.baseline import NeutralVoice
 from ser_core.errors import BadParameter
 from ser_core.posteriors import Calibration
 
@@ -147,10 +149,13 @@ def unseen_reliability(
     )
 
 
-def logits_by_fold(ledger: Ledger, cells: Sequence[Cell]) -> dict[int, SegmentLogits]:
-    """The first seed's logits by fold, where there are any."""
-    seeds = sorted({cell.seed for cell in cells})
-    found = {cell.fold: ledger.logits(cell) for cell in cells if cell.seed == seeds[0]}
+def logits_by_fold(
+    ledger: Ledger, cells: Sequence[Cell], seed: int | None = None
+) -> dict[int, SegmentLogits]:
+    """One seed's logits by fold, where there are any; by default the first seed's."""
+    if seed is None:
+        seed = min((cell.seed for cell in cells), default=0)
+    found = {cell.fold: ledger.logits(cell) for cell in cells if cell.seed == seed}
     return {fold: said for fold, said in sorted(found.items()) if said is not None}
 
 
@@ -158,12 +163,23 @@ def logits_by_fold(ledger: Ledger, cells: Sequence[Cell]) -> dict[int, SegmentLo
 ABSTAIN_SHARE: Final = 0.05
 
 
-def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> tuple[Calibration, float]:
+@dataclass(frozen=True)
+class Decisive:
+    """What turns logits into decisions, found on speakers that the network had not learned from.
+
+    `uncertain_below` is the largest score below which a segment abstains.
+    """
+
+    calibration: Calibration
+    uncertain_below: float
+    neutral_voice: NeutralVoice | None
+
+
+def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> Decisive:
     """For a model trained on everyone, from what its cross-validation said of unseen speakers.
 
-    The calibration, and the largest score below which a segment is `uncertain`. Raises
-    `BadParameter` where a fold is missing, where the cells are of another config than the model's,
-    and where their speakers were not unseen.
+    Raises `BadParameter` where a fold is missing, where the cells are of another config than the
+    model's, and where their speakers were not unseen.
     """
     cells = ledger.of(experiment)
     if any(cell.config_sha256 != config_sha256 for cell in cells):
@@ -188,4 +204,5 @@ def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> tuple[Cal
     largest = calibration.scores(segments.logits.astype(np.float32)).max(axis=1)
     order = np.argsort(largest)
     share = np.cumsum(segments.weight[order])
-    return calibration, float(largest[order][np.searchsorted(share, ABSTAIN_SHARE)])
+    uncertain_below = float(largest[order][np.searchsorted(share, ABSTAIN_SHARE)])
+    return Decisive(calibration, uncertain_below, neutral_voice(list(said.values())))

@@ -14,13 +14,14 @@ import onnx
 import torch
 from pydantic import TypeAdapter
 
-from model_export.calibration import fit, from_cells, segments_of
+from model_export.calibration import Decisive, fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import logits_of, score_recording
 from model_export.experiment import Experiment
 from model_export.folded import folded, in_half
 from model_export.ledger import read_ledger
 from model_export.network import build, scorer, served
+from model_export.neutral import neutral_voice
 from model_export.onnx_model import Network, OnnxModel, describe
 from model_export.precision import N_CALIBRATION, TOLERANCE, compare, quantise
 from model_export.splits import Split, read_split
@@ -55,9 +56,10 @@ def export(
 ) -> ModelSpec:
     """Writes the model file `out`, calibrated on the split's development speakers.
 
-    A model trained on everyone has none: with `cells`, a folder of results, its calibration and
-    its threshold of uncertainty come from what the experiment's cross-validation said of the
-    speakers that each fold hadn't heard. `name` is the model's; by default its experiment's.
+    A model trained on everyone has none: with `cells`, a folder of results, its calibration, its
+    threshold of uncertainty and its neutral voice come from what the experiment's cross-validation
+    said of the speakers that each fold hadn't heard. `name` is the model's; by default its
+    experiment's.
 
     The dynamo exporter makes the graph of the folded network, with a free batch dimension. Before
     the file is kept, ONNX Runtime must agree with PyTorch to 1e-4 on random and on real segments,
@@ -101,21 +103,21 @@ def export(
             scored.append((recording, score_recording(recording, raw, score)))
             if on_progress is not None:
                 on_progress(done, len(recordings))
-        segments = segments_of([logits_of(scored, experiment.labels)])
-        calibration, uncertain_below = fit(segments, per_label=False), 0.0
+        said = [logits_of(scored, experiment.labels)]
+        decisive = Decisive(fit(segments_of(said), per_label=False), 0.0, neutral_voice(said))
     else:
-        calibration, uncertain_below = from_cells(
-            read_ledger(cells), experiment.name, state["config_sha256"]
-        )
+        decisive = from_cells(read_ledger(cells), experiment.name, state["config_sha256"])
         recordings = recordings or speakers.select(everyone, "train")
     spec = replace(
         raw,
         name=name or experiment.name,
         version=version,
-        calibration=calibration,
+        calibration=decisive.calibration,
         thresholds=Thresholds(
-            uncertain_below=uncertain_below, min_samples=raw.features.sample_rate_hz * 4 // 5
+            uncertain_below=decisive.uncertain_below,
+            min_samples=raw.features.sample_rate_hz * 4 // 5,
         ),
+        neutral_voice=decisive.neutral_voice,
         provenance={
             "exported": dt.datetime.now(dt.UTC).date().isoformat(),
             "training_data": state["training_data"],

@@ -64,6 +64,7 @@ _SECTIONS: Final = (
     _Section("Emotions", breakdowns.recalls),
     _Section("Speakers", breakdowns.speakers),
     _Section("Stability", stability.stability),
+    _Section("Relative to a speaker's neutral voice", breakdowns.baseline),
     _Section("Other experiments", tables.other),
 )
 

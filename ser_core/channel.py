@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ser_core.baseline import Baseline, Span
 from ser_core.decode import sanitize
 from ser_core.endpointing import Closed, Endpointer, Heard, Opened
-from ser_core.events import WarningCode
+from ser_core.errors import BadParameter
+from ser_core.events import Summary, WarningCode
 from ser_core.features import Float32, mfcc_of_power, power_spectrum
 from ser_core.frames import HopFramer, Step
 from ser_core.model_file import ModelSpec
-from ser_core.posteriors import ChannelTotals
+from ser_core.posteriors import ChannelTotals, UtteranceMean
 from ser_core.resample import Resampler
 from ser_core.rules import Rule, RuleWatch
 from ser_core.segments import Segmenter, fill
@@ -94,6 +96,18 @@ class End:
     end: int
 
 
+def _baseline(spec: ModelSpec, seconds: float) -> Baseline | None:
+    if not seconds:
+        return None
+    if spec.neutral_voice is None:
+        raise BadParameter(
+            f"a baseline was asked for, and {spec.name}@{spec.version} knows no neutral voice",
+            remedy="leave it out, or use a model that does: `glrf export` tells it of all that "
+            "have the label neutral",
+        )
+    return Baseline(spec.neutral_voice, round(seconds * spec.features.sample_rate_hz))
+
+
 @dataclass(slots=True)
 class _Replay:
     """What is resampled again until it reaches `until`, where `state` was taken."""
@@ -117,6 +131,7 @@ class Channel:
         index: int,
         rate_in_hz: int,
         rules: tuple[Rule, ...],
+        baseline_s: float,
         endpointer: Endpointer | None,
     ) -> None:
         self.index = index
@@ -134,6 +149,7 @@ class Channel:
         self._n_utterances = 0
         self.totals = ChannelTotals(spec.labels)
         self.rules = RuleWatch(rules, index, spec.features.sample_rate_hz)
+        self.baseline = _baseline(spec, baseline_s)
         self.n_segments = 0
         self.speech_samples = 0
         self._heard_until = 0
@@ -299,6 +315,40 @@ class Channel:
         self._segmenter.accept(features)
         if segment is None and is_whole:
             yield self._segment(heard.start, end, heard.at, None, level)
+
+    # --- what was told ------------------------------------------------------------------------
+
+    def hear(self, logits: Float32, span: Span, *, is_clear: bool) -> Float32:
+        """Takes a segment's logits, in order; returns them relative to the speaker's baseline."""
+        if self.baseline is None:
+            return logits
+        return self.baseline.accept(logits, span, is_clear=is_clear)
+
+    def end_utterance(self, said: UtteranceMean, end: int) -> None:
+        """Takes what was said of an utterance that has ended at sample `end`."""
+        self.totals.accept(said)
+        if self.baseline is not None:
+            self.baseline.end_utterance(end)
+
+    def summary(self) -> Summary:
+        """Of the utterances told so far."""
+        return self.totals.summary(self.index, self.baseline and self.baseline.end)
+
+    def told_state(self) -> dict[str, Any]:
+        """What depends on the answers told so far, as JSON holds it; for `restore_told`."""
+        return {
+            "totals": self.totals.state(),
+            "rules": self.rules.state(),
+            "n_segments": self.n_segments,
+            "baseline": self.baseline and self.baseline.state(),
+        }
+
+    def restore_told(self, state: dict[str, Any]) -> None:
+        self.totals.restore(state["totals"])
+        self.rules.restore(state["rules"])
+        self.n_segments = state["n_segments"]
+        if self.baseline is not None:
+            self.baseline.restore(state["baseline"])
 
     # --- going on elsewhere --------------------------------------------------------------------
 

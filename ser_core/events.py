@@ -103,12 +103,16 @@ Event = Segment | Utterance | Warning | Alert | Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One channel from the stream's start: mean scores and the share of segments by label."""
+    """One channel from the stream's start: mean scores and the share of segments by label.
+
+    `baseline_end` is where its speaker's neutral voice was known, if it was asked for and heard.
+    """
 
     channel: int
     label: str | None
     scores: Scores
     time_share: Scores
+    baseline_end: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ser_core.baseline import NeutralVoice
 from ser_core.errors import BadParameter, ModelCorrupt, ModelIncompatible, SelfTestFailed
 from ser_core.features import FeatureSpec, Float32, mfcc
 from ser_core.posteriors import Calibration
@@ -52,6 +53,11 @@ class _Segments(_Document):
 class _Calibration(_Document):
     scale: tuple[float, ...]
     bias: tuple[float, ...]
+
+
+class _NeutralVoice(_Document):
+    logits: tuple[float, ...]
+    share: float = Field(ge=0, le=1)
 
 
 class Thresholds(_Document):
@@ -103,6 +109,7 @@ class _Metadata(_Document):
     license: str
     self_test: _SelfTest
     precision: Precision = "fp32"
+    neutral_voice: _NeutralVoice | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +128,16 @@ class ModelSpec:
     self_test_logits: tuple[float, ...]
     self_test_tolerance: float = 1e-3
     precision: Precision = "fp32"
+    neutral_voice: NeutralVoice | None = None
 
     def __post_init__(self) -> None:
-        per_label = (self.calibration.scale, self.calibration.bias, self.self_test_logits)
+        per_label = [self.calibration.scale, self.calibration.bias, self.self_test_logits]
+        if self.neutral_voice is not None:
+            per_label.append(self.neutral_voice.logits)
         if any(len(values) != len(self.labels) for values in per_label):
-            raise ValueError(f"calibration and self-test must have {len(self.labels)} values")
+            raise ValueError(
+                f"calibration, self-test and neutral voice must have {len(self.labels)} values"
+            )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels repeat: {self.labels}")
         if strange := self.thresholds.by_label.keys() - set(self.labels):
@@ -169,6 +181,9 @@ class ModelSpec:
             license=self.license,
             self_test=_SelfTest(logits=self.self_test_logits, tolerance=self.self_test_tolerance),
             precision=self.precision,
+            neutral_voice=None
+            if self.neutral_voice is None
+            else _NeutralVoice(logits=self.neutral_voice.logits, share=self.neutral_voice.share),
         )
         # Left out where there is nothing to say, so that an older service can read it.
         unsaid: dict[str, Any] = {}
@@ -176,6 +191,8 @@ class ModelSpec:
             unsaid["thresholds"] = {"by_label"}
         if self.precision == "fp32":
             unsaid["precision"] = True
+        if self.neutral_voice is None:
+            unsaid["neutral_voice"] = True
         return {METADATA_KEY: document.model_dump_json(exclude=unsaid)}
 
     @classmethod
@@ -201,7 +218,7 @@ class ModelSpec:
 
     @classmethod
     def _from_document(cls, document: _Metadata) -> "ModelSpec":
-        features = document.features
+        features, neutral = document.features, document.neutral_voice
         filters = np.frombuffer(base64.b64decode(features.mel_filters, validate=True), "<f4")
         return cls(
             name=document.name,
@@ -222,6 +239,7 @@ class ModelSpec:
             self_test_logits=document.self_test.logits,
             self_test_tolerance=document.self_test.tolerance,
             precision=document.precision,
+            neutral_voice=None if neutral is None else NeutralVoice(neutral.logits, neutral.share),
         )
 
     def self_test_features(self) -> Float32:

@@ -110,12 +110,12 @@ class ChannelTotals:
         self._total += utterance.total
         self._predicted += utterance.predicted
 
-    def summary(self, channel: int) -> Summary:
+    def summary(self, channel: int, baseline_end: int | None = None) -> Summary:
         """Mean scores, the largest's label, and the share of scored segments by label."""
         n_segments = self._predicted.total()
         decision = _decide(self._total, n_segments, self._labels)
         share = {label: self._predicted[label] / max(1, n_segments) for label in self._labels}
-        return Summary(channel, decision.label, decision.scores, share)
+        return Summary(channel, decision.label, decision.scores, share, baseline_end)
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on bit for bit, as JSON holds it."""

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ser_core.baseline import Span
 from ser_core.channel import Channel, End, Hop, OpenUtterance
 from ser_core.endpointing import Endpointer, detector
 from ser_core.events import (
@@ -82,7 +83,14 @@ class StreamSession:
         self._unheard = Unheard(self._decoder, config.n_channels)
         self._n_wanted = 0  # samples of it without which nothing can be told
         self._channels = [
-            Channel(spec, index, config.sample_rate_hz, config.rules, _endpointer(spec, config))
+            Channel(
+                spec,
+                index,
+                config.sample_rate_hz,
+                config.rules,
+                config.baseline_s,
+                _endpointer(spec, config),
+            )
             for index in config.scored_channels
         ]
         self._outbox: deque[
@@ -119,9 +127,7 @@ class StreamSession:
         session._tells_checkpoints = True
         for channel, kept in zip(session._channels, state["channels"], strict=True):
             channel.restore(kept["cut"], audio_from)
-            channel.totals.restore(kept["totals"])
-            channel.rules.restore(kept["rules"])
-            channel.n_segments = kept["n_segments"]
+            channel.restore_told(kept)
             if channel.utterance is not None:
                 channel.utterance.running.restore(kept["running"])
         session._decoder = decoder(config.encoding, config.n_channels, audio_from)
@@ -306,7 +312,7 @@ class StreamSession:
 
     def summaries(self) -> list[Summary]:
         """One a scored channel, over the utterances told so far."""
-        return [channel.totals.summary(channel.index) for channel in self._channels]
+        return [channel.summary() for channel in self._channels]
 
     @property
     def usage(self) -> Usage:
@@ -354,9 +360,7 @@ class StreamSession:
         channels = [
             {
                 "cut": cut,
-                "totals": channel.totals.state(),
-                "rules": channel.rules.state(),
-                "n_segments": channel.n_segments,
+                **channel.told_state(),
                 "running": None if utterance is None else utterance.running.state(),
             }
             for channel, utterance, cut in pending.channels
@@ -437,7 +441,9 @@ class StreamSession:
         if pending.logits is None or utterance is None:  # between utterances nothing is scored
             scores = np.zeros(len(labels), np.float32)
         else:
-            scores = self._spec.calibration.scores(pending.logits)
+            span = Span(pending.start, pending.end, pending.partial)
+            logits = pending.channel.hear(pending.logits, span, is_clear=abstain is None)
+            scores = self._spec.calibration.scores(logits)
             running = utterance.running
             running.accept(
                 scores, self._options.smoothing, partial=pending.partial, end=pending.end
@@ -474,7 +480,7 @@ class StreamSession:
     def _utterance(self, pending: PendingUtterance) -> Utterance:
         mean = pending.utterance.running.mean
         if pending.is_final:
-            pending.channel.totals.accept(mean)
+            pending.channel.end_utterance(mean, pending.end)
         decision = mean.decision
         return Utterance(
             channel=pending.channel.index,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ser_core.baseline import check_baseline
 from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Encoding
 from ser_core.endpointing import DEFAULT_SILENCE_S
 from ser_core.errors import BadParameter
@@ -22,7 +23,9 @@ class StreamConfig:
     `endpointing`: `vad` (by `detector`) ends an utterance where speech ended once it was silent for
     `endpoint_silence_s`, and at `flush` and `close`; `manual` at these alone; `off` keeps the whole
     stream one utterance, and `flush` tells its result so far. `scored` has one flag a channel: a
-    channel that is not scored is dropped before anything is computed from it.
+    channel that is not scored is dropped before anything is computed from it. `baseline_s`: so much
+    speech, from a channel's first on, is its speaker's neutral voice, and what follows is scored
+    relative to it; 0 for none.
     """
 
     encoding: StreamEncoding = "pcm_s16le"
@@ -34,6 +37,7 @@ class StreamConfig:
     detector: DetectorName = "energy"
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
     rules: tuple[Rule, ...] = ()
+    baseline_s: float = 0.0
     partial: bool = True
     max_rate_hz: int = MAX_RATE_HZ
 
@@ -51,6 +55,12 @@ class StreamConfig:
         if not 1 <= self.n_channels <= MAX_CHANNELS:
             raise BadParameter(
                 f"channels={self.n_channels} is out of range", remedy="send 1 or 2 channels"
+            )
+        check_baseline(self.baseline_s)
+        if self.baseline_s and self.endpointing == "off":
+            raise BadParameter(
+                "a baseline with endpointing=off",
+                remedy="use endpointing=vad or manual: it is known when an utterance ends",
             )
         if self.scored is not None and len(self.scored) != self.n_channels:
             raise BadParameter(

@@ -54,6 +54,7 @@ class Options(Record):
     smoothing: str
     hysteresis: float
     min_dwell_ms: int
+    baseline_ms: int = 0
     rules: tuple[str, ...]
     partial: bool
 
@@ -110,6 +111,7 @@ def option_fields(config: StreamConfig, roles: Iterable[Role]) -> dict[str, Any]
         "smoothing": config.smoothing.kind,
         "hysteresis": hold.hysteresis,
         "min_dwell_ms": round(hold.min_dwell_s * 1000),
+        "baseline_ms": round(config.baseline_s * 1000),
         "rules": tuple(rule.text for rule in config.rules),
         "partial": config.partial,
     }
@@ -142,6 +144,7 @@ def arguments(run: Run) -> list[str]:
         "smoothing": config.smoothing,
         "hysteresis": config.hysteresis,
         "min-dwell-ms": config.min_dwell_ms,
+        "baseline-ms": config.baseline_ms or None,
         "rules": ",".join(config.rules) or None,
     }
     if all(role.role is not None for role in config.roles):

@@ -68,6 +68,11 @@ class _Told(_Query):
         description="Least time between two changes of the smoothed label. "
         "Default: the smoothing's own.",
     )
+    baseline_ms: int = Field(
+        default=0,
+        description="So much speech, from a channel's first on, is its speaker's neutral voice: "
+        "1000 to 60000. Utterances after it are scored relative to it. 0: no baseline.",
+    )
     rules: str | None = Field(
         default=None,
         description="Alerts on sustained emotion, `angry>=0.7:10s`, with commas between several.",
@@ -78,6 +83,7 @@ class _Told(_Query):
         """The members of `StreamConfig` that these make; raises `BadParameter`."""
         return {
             "smoothing": SmoothingConfig(**smoothing_fields(self)),
+            "baseline_s": self.baseline_ms / 1000,
             "rules": () if self.rules is None else parse_rules(self.rules),
         }
 
@@ -122,9 +128,8 @@ class FileQuery(_Told):
 
     def check(self) -> None:
         """Raises `BadParameter` for what can be known before the audio is."""
-        check_endpointing(self.endpointing)
         endpoint_silence_s(self.endpointing, self.endpoint_silence_ms)
-        _ = self.told
+        StreamConfig(endpointing=check_endpointing(self.endpointing), **self.told)
         if self.roles is not None:
             parse_roles(self.roles)
 

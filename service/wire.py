@@ -111,11 +111,16 @@ class ErrorFields(_Object):
 
 
 class ChannelSummary(_Object):
-    """One scored channel as a whole; `time_share` is the share of scored segments by label."""
+    """One scored channel as a whole; `time_share` is the share of scored segments by label.
+
+    `baseline_end_ms`: what came after it was scored relative to the speaker's baseline; `null`
+    where none was asked for, or not enough was said.
+    """
 
     label: str | None
     scores: Scores
     time_share: Scores
+    baseline_end_ms: int | None = None
 
 
 class StreamSummary(ChannelSummary):
@@ -419,6 +424,9 @@ class Narrator:
             label=summary.label,
             scores=rounded(summary.scores),
             time_share=rounded(summary.time_share),
+            baseline_end_ms=None
+            if summary.baseline_end is None
+            else self.clock.at_ms(summary.baseline_end),
         )
 
     def usage(self, usage: events.Usage, dropped_ms: int) -> Usage:

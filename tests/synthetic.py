@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ser_core.baseline import NeutralVoice
 from ser_core.features import FeatureSpec, Float32
 from ser_core.labels import LABELS
 from ser_core.model_file import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, Thresholds
@@ -49,6 +50,7 @@ def model_spec(name: str = "tiny", version: str = "1.0.0", seed: int = 0) -> Mod
             provenance={"training_data": "none, random weights"},
             license="CC0-1.0",
             self_test_logits=expected,
+            neutral_voice=NeutralVoice((-0.2, 0.1, 0.3, -0.1, 0.2), share=0.4),
         )
 
     answer = logits(spec((0.0,) * 5).self_test_features(), seed=seed)[0]

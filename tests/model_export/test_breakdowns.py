@@ -1,14 +1,17 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from model_export import breakdowns
 from model_export.breakdowns import confusion, labels_of, loss, recall
-from model_export.cells import cell_path
+from model_export.cells import cell_path, load_logits, write_cell
+from model_export.decisions import decide
 from model_export.ledger import Ledger, read_ledger
+from model_export.metrics import Assessed, metrics
 from ser_core.labels import LABELS
-from tests.model_export.ledgers import write_experiment
+from tests.model_export.ledgers import CORPORA, write_experiment
 
 
 @pytest.fixture
@@ -52,6 +55,40 @@ def test_a_condition_of_some_folds_says_so(tmp_path, ledger):
 def test_no_conditions_are_missing(tmp_path):
     write_experiment(tmp_path, "glrf-bands", 0.7)
     assert breakdowns.conditions(read_ledger(tmp_path)).startswith("*missing*")
+
+
+def test_a_baseline_takes_off_what_is_the_speakers_own(tmp_path):
+    """Speakers whose every logit is moved by one number a label: known after one recording."""
+    write_experiment(tmp_path, "glrf-bands", 0.95)
+    for cell in read_ledger(tmp_path).of("glrf-bands"):
+        said = load_logits(tmp_path, cell)
+        assert said is not None
+        own = {
+            name: np.random.default_rng(i).normal(0, 3, 5)
+            for i, name in enumerate(sorted(set(said.speaker)), 10 * cell.fold)
+        }
+        moved = said.logits + np.array([own[name] for name in said.speaker])[said.recording]
+        moved = replace(said, logits=moved.astype(np.float16))
+        decided = decide(moved, CORPORA)
+        for corpus, labels in CORPORA.items():
+            mine = decided.corpus == corpus
+            pairs = zip(decided.reference[mine], decided.predicted[mine], strict=True)
+            told = metrics([Assessed(str(a), str(b), (str(b),)) for a, b in pairs], labels)
+            cell.metrics["corpora"][corpus] = told
+        write_cell(tmp_path, cell, moved)
+    text = breakdowns.baseline(read_ledger(tmp_path))
+    for corpus in ("nemo (Polish)", "mine"):
+        part = text[text.index(f"### {corpus}") :]
+        for n in ("1", "2", "4"):
+            told = [float(figure.split(" ")[0]) for figure in row(part, n)[1:7]]
+            gains = [after - before for before, after in zip(told[::2], told[1::2], strict=True)]
+            assert min(gains) > 10
+    assert row(text, "4")[7] == "3 of 3 folds"
+
+
+def test_a_baseline_needs_logits_of_two_folds(tmp_path):
+    write_experiment(tmp_path, "glrf-bands", 0.7, folds=(0,))
+    assert breakdowns.baseline(read_ledger(tmp_path)).startswith("*missing*")
 
 
 def test_recalls_average_to_ua(ledger):

@@ -12,6 +12,7 @@ from model_export.calibration import (
 )
 from model_export.cells import SegmentLogits
 from model_export.ledger import read_ledger
+from model_export.neutral import neutral_voice
 from ser_core.errors import BadParameter
 from ser_core.posteriors import Calibration
 from tests.model_export.ledgers import share_speakers, write_experiment
@@ -140,11 +141,13 @@ def test_a_corpus_may_have_a_name_of_two_words():
 
 def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
-    calibration, uncertain_below = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")
+    found = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")
     ledger = read_ledger(tmp_path)
     logits = np.concatenate([ledger.logits(cell).logits for cell in ledger.of("glrf")])
-    largest = calibration.scores(logits.astype(np.float32)).max(axis=1)
-    assert np.mean(largest < uncertain_below) == pytest.approx(ABSTAIN_SHARE, abs=0.03)
+    largest = found.calibration.scores(logits.astype(np.float32)).max(axis=1)
+    assert np.mean(largest < found.uncertain_below) == pytest.approx(ABSTAIN_SHARE, abs=0.03)
+    said = [one for cell in ledger.of("glrf") if (one := ledger.logits(cell)) is not None]
+    assert found.neutral_voice == neutral_voice(said)
     write_experiment(tmp_path, "glrf-k10", 0.7, folds=(0, 1))
     with pytest.raises(BadParameter, match="logits of 2 folds, not of all"):
         from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}")

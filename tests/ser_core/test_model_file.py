@@ -63,6 +63,18 @@ def test_precision_is_told_where_it_is_not_that_of_every_older_file() -> None:
         ModelSpec.from_metadata(_changed("precision", "int4"))
 
 
+def test_a_neutral_voice_is_told_where_it_is_known() -> None:
+    spec = model_spec()
+    assert spec.neutral_voice is not None
+    assert ModelSpec.from_metadata(spec.to_metadata()).neutral_voice == spec.neutral_voice
+    without = replace(spec, neutral_voice=None)
+    assert "neutral_voice" not in json.loads(without.to_metadata()[METADATA_KEY])
+    assert ModelSpec.from_metadata(without.to_metadata()).neutral_voice is None
+    for wrong in ({"logits": [0.0] * 4, "share": 0.3}, {"logits": [0.0] * 5, "share": 1.5}):
+        with pytest.raises(ModelIncompatible, match="neutral"):
+            ModelSpec.from_metadata(_changed("neutral_voice", wrong))
+
+
 def test_metadata_without_thresholds_by_label_is_as_it_was() -> None:
     document = json.loads(model_spec().to_metadata()[METADATA_KEY])
     assert set(document["thresholds"]) == {"uncertain_below", "min_samples"}

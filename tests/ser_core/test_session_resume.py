@@ -209,7 +209,11 @@ def test_utterances_that_speech_detection_cuts(
     rate_hz: int, n_channels: int, partial: bool
 ) -> None:
     config = StreamConfig(
-        sample_rate_hz=rate_hz, n_channels=n_channels, partial=partial, endpointing="vad"
+        sample_rate_hz=rate_hz,
+        n_channels=n_channels,
+        partial=partial,
+        endpointing="vad",
+        baseline_s=2.5,
     )
     client = Client(config, _conversation(config, 11), (int(5.2 * rate_hz), int(10.4 * rate_hz)))
     whole = list(client.send(StreamSession(whole_spec(), config), rate_hz // 10))

@@ -50,6 +50,29 @@ def test_file_and_stream_agree(
         assert channel["summary"]["time_share"] == summary["time_share"]
 
 
+def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> None:
+    """And what follows it is scored otherwise than without."""
+    speech, pause = voice(3 * 16_000), np.zeros(16_000, np.float32)
+    audio = np.concatenate((pause, speech, pause, speech, pause))
+    query = "baseline_ms=2000"
+    plain, answer = (
+        server.http.post(f"/v1/files{asked}", content=wav(audio)).json()["channels"][0]
+        for asked in ("", f"?{query}")
+    )
+    transcript = asyncio.run(converse(f"{server.stream_url}?{query}", chunks(pcm(audio), 3_200)))
+    streamed = [m for m in transcript.told if m["type"] == "utterance"]
+    assert len(streamed) == len(answer["utterances"]) == len(plain["utterances"]) == 2
+    for one, other in zip(answer["utterances"], streamed, strict=True):
+        assert_scores_near(one["scores"], other["scores"], 1e-4)
+    before, after = zip(plain["utterances"], answer["utterances"], strict=True)
+    assert before[0] == before[1]
+    assert max(abs(after[0]["scores"][k] - v) for k, v in after[1]["scores"].items()) > 0.01
+    (summary,) = transcript.messages[-1]["summary"]
+    ends = {s["baseline_end_ms"] for s in (summary, answer["summary"])}
+    assert ends == {answer["utterances"][0]["end_ms"]}
+    assert plain["summary"]["baseline_end_ms"] is None
+
+
 @pytest.mark.parametrize("encoding", ["pcm_f32le", "mulaw", "alaw"])
 def test_encodings_agree_with_the_file_of_the_same_samples(
     server: RunningServer, encoding: str

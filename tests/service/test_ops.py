@@ -120,7 +120,7 @@ def test_documentation_is_served(server: RunningServer) -> None:
     paths = server.http.get("/openapi.json").json()["paths"]
     assert {"/v1/files", "/v1/models", "/v1/tokens", "/livez", "/readyz", "/metrics"} <= set(paths)
     parameters = {p["name"] for p in paths["/v1/files"]["post"]["parameters"]}
-    told = {"smoothing", "hysteresis", "min_dwell_ms", "rules"}
+    told = {"smoothing", "hysteresis", "min_dwell_ms", "baseline_ms", "rules"}
     cut = {"endpointing", "endpoint_silence_ms", "partial"}
     assert parameters == {"roles", "model"} | cut | told
     responses = paths["/v1/files"]["post"]["responses"]

@@ -54,6 +54,7 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
         "smoothing": DEFAULT_SMOOTHING,
         "hysteresis": DEFAULT_HOLDS[DEFAULT_SMOOTHING].hysteresis,
         "min_dwell_ms": round(DEFAULT_HOLDS[DEFAULT_SMOOTHING].min_dwell_s * 1000),
+        "baseline_ms": 0,
         "rules": [],
         "partial": True,
         "start_offset_ms": 0,

@@ -56,6 +56,8 @@ def talk_badly(server: RunningServer, frames: list[bytes | str], query: str = ""
         ("?endpointing=magic", "bad_parameter", "endpointing='magic' is not known"),
         ("?smoothing=median", "bad_parameter", "smoothing='median' is not known"),
         ("?hysteresis=1.5", "bad_parameter", "hysteresis=1.5 is out of range"),
+        ("?baseline_ms=500", "bad_parameter", "a baseline of 0.5 s is out of range"),
+        ("?baseline_ms=5000&endpointing=off", "bad_parameter", "baseline with endpointing=off"),
         ("?min_dwell_ms=70000", "bad_parameter", "min_dwell of 70 s is out of range"),
         ("?rules=angry>0.7", "bad_parameter", "'angry>0.7' is not a rule"),
         ("?rules=bored>=0.7:10s", "bad_parameter", "the model has no label 'bored'"),

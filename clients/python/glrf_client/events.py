@@ -106,9 +106,13 @@ class Decision(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(Decision):
-    """One channel as a whole: mean scores and the share of segments by label."""
+    """One channel as a whole: mean scores and the share of segments by label.
+
+    `baseline_end_ms`: what came after it was scored relative to the speaker's neutral voice.
+    """
 
     time_share: Scores
+    baseline_end_ms: int | None = None
     channel: int | None = None
     role: str | None = None
 

@@ -75,6 +75,7 @@ class StreamParameters(Connection, total=False):
     smoothing: str | None
     hysteresis: float | None
     min_dwell_ms: int | None
+    baseline_ms: int | None
     rules: str | Sequence[str] | None
     on_overload: str | None
     partial: bool | None
@@ -91,6 +92,7 @@ class FileParameters(TypedDict, total=False):
     smoothing: str | None
     hysteresis: float | None
     min_dwell_ms: int | None
+    baseline_ms: int | None
     rules: str | Sequence[str] | None
     partial: bool | None
     api_key: str | None

@@ -46,6 +46,8 @@ export interface Decision {
 /** One channel as a whole: mean scores and the share of segments by label. */
 export interface Summary extends Decision {
   time_share: Scores;
+  /** What came after it was scored relative to the speaker's neutral voice. */
+  baseline_end_ms?: number | null;
   channel?: number;
   role?: string | null;
 }

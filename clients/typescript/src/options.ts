@@ -25,6 +25,7 @@ export interface ScoringOptions {
   smoothing?: string;
   hysteresis?: number;
   min_dwell_ms?: number;
+  baseline_ms?: number;
   rules?: string | readonly string[];
   partial?: boolean;
 }
@@ -62,6 +63,7 @@ const OPTIONS: Record<keyof StreamOptions, "server" | "client"> = {
   smoothing: "server",
   hysteresis: "server",
   min_dwell_ms: "server",
+  baseline_ms: "server",
   rules: "server",
   on_overload: "server",
   partial: "server",

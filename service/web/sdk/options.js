@@ -13,6 +13,7 @@ const OPTIONS = {
     smoothing: "server",
     hysteresis: "server",
     min_dwell_ms: "server",
+    baseline_ms: "server",
     rules: "server",
     on_overload: "server",
     partial: "server",
