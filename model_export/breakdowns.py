@@ -6,7 +6,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.calibration import N_BINS, logits_by_fold, unseen_reliability
+from model_export.calibration import (
+    N_BINS,
+    Reliability,
+    logits_by_fold,
+    pooled,
+    unseen_reliability,
+)
 from model_export.catalogue import shown, spoken
 from model_export.cells import Cell, SegmentLogits
 from model_export.decisions import decide
@@ -23,7 +29,7 @@ from model_export.markdown import (
 from model_export.metrics import Assessed, metrics
 from model_export.neutral import neutral_voice, with_baseline
 from model_export.spread import Figure, Spread, coverage, metric, spread
-from model_export.tables import origin
+from model_export.tables import origin, origin_of
 
 #: The condition that others are measured against, where a cell tells it; else its clean metrics.
 CLEAN = "clean"
@@ -80,7 +86,8 @@ def conditions(ledger: Ledger) -> str:
                 f"### {shown(experiment)} on {spoken(corpus)}",
                 table(["condition", "UA", "loss of UA (points)", "cells"], lines),
             ]
-    return "\n\n".join([*blocks, origin(ledger, tried)])
+    used = [cell for name in tried for cell in ledger.of(name) if conditions_of([cell])]
+    return "\n\n".join([*blocks, origin_of(used, with_conditions=True)])
 
 
 def calibration(ledger: Ledger) -> str:
@@ -88,12 +95,13 @@ def calibration(ledger: Ledger) -> str:
     cells = ledger.of(ledger.shipped)
     lines: list[list[str]] = []
     for corpus in ledger.corpora:
-        raw, fitted = (
+        tried = [
             unseen_reliability(ledger, cells, corpus, calibrated=calibrated)
             for calibrated in (False, True)
-        )
-        if raw is not None and fitted is not None:
-            lines.append([spoken(corpus), f"{raw.ece:.3f}", f"{fitted.ece:.3f}"])
+        ]
+        if all(tried):
+            together = [f"{pooled(parts).ece:.3f}" for parts in tried]
+            lines.append([spoken(corpus), *together, *(_ece_by_fold(parts) for parts in tried)])
     if not lines:
         return f"{MISSING}: {shown(ledger.shipped)} has logits of fewer than two folds."
     return "\n\n".join(
@@ -101,11 +109,27 @@ def calibration(ledger: Ledger) -> str:
             f"{shown(ledger.shipped)}: expected calibration error (Guo et al., 2017) over {N_BINS}"
             " equal bins of all one-vs-rest scores of all segments, labels and utterances weighing"
             " the same. A fold's scores are calibrated (Platt scaling a label) on the other folds:"
-            " its speakers are unknown to the network and to the calibration. The first seed.",
-            table(["corpus", "ECE as trained", "ECE calibrated"], lines),
+            " its speakers are unknown to the network and to the calibration. The first seed. Folds"
+            " together, too high for one speaker and too low for another make up for each other; a"
+            " fold by itself has few speakers, and none to make up.",
+            table(
+                [
+                    "corpus",
+                    "as trained, folds together",
+                    "calibrated",
+                    "as trained, mean of folds",
+                    "calibrated",
+                ],
+                lines,
+            ),
             origin(ledger, [ledger.shipped]),
         ]
     )
+
+
+def _ece_by_fold(parts: Sequence[Reliability]) -> str:
+    found = [part.ece for part in parts]
+    return f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}"
 
 
 #: Neutral recordings of a speaker that a baseline is made of in the report.

@@ -121,15 +121,15 @@ def reliability(segments: Segments, calibration: Calibration) -> Reliability:
 
 def unseen_reliability(
     ledger: Ledger, cells: Sequence[Cell], corpus: str, *, calibrated: bool
-) -> Reliability | None:
-    """Mean over folds, each calibrated on the other folds.
+) -> list[Reliability]:
+    """Of each fold on its own, calibrated on the other folds.
 
-    So it is of speakers that neither the network nor the calibration knows. The first seed; `None`
+    So it is of speakers that neither the network nor the calibration knows. The first seed; empty
     without logits of two folds.
     """
     said = logits_by_fold(ledger, cells)
     if len(said) < 2:
-        return None
+        return []
     parts: list[Reliability] = []
     for fold, own in said.items():
         n_labels = own.logits.shape[1]
@@ -137,6 +137,15 @@ def unseen_reliability(
         if calibrated:
             calibration = fit(segments_of([one for f, one in said.items() if f != fold]))
         parts.append(reliability(segments_of([own], corpus), calibration))
+    return parts
+
+
+def pooled(parts: Sequence[Reliability]) -> Reliability:
+    """All folds' scores in the same bins, each fold weighing the same.
+
+    Where one fold's speakers score too high and another's too low, it is nearer to the diagonal
+    than either.
+    """
     weight = np.mean([part.weight for part in parts], axis=0)
 
     def mean(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model_export.augment import MAX_EDGE_FRAMES, AugmentConfig, Augmenter, speech_bounds
 from model_export.corpora import Recording, load
+from ser_core.errors import BadParameter
 from ser_core.features import FeatureSpec, Float32, power_spectrum
 from ser_core.segments import SegmentSpec, cut
 
@@ -38,7 +39,8 @@ class TrainingSet:
 
     Every draw is cut, warped and disturbed anew. Training segments start every 0.2 s (paper,
     Section 3.2: 1.8 s overlap). A recording's power spectrum is kept from its first draw on: some
-    0.2 MB for each second of speech and speed.
+    0.2 MB for each second of speech and speed. A draw of what is shorter than a frame raises
+    `BadParameter`.
     """
 
     def __init__(
@@ -104,6 +106,11 @@ class TrainingSet:
             rate_hz = self._features.sample_rate_hz
             samples = _at_speed(load(self._paths[index], rate_hz), speed, rate_hz)
             power = power_spectrum(samples, self._features)
+            if not len(power):
+                raise BadParameter(
+                    f"{self._paths[index]} is shorter than a frame",
+                    remedy="leave it out: `glrf corpus check` names all that are",
+                )
             first, last = speech_bounds(power)
             kept = power[max(0, first - MAX_EDGE_FRAMES) : last + MAX_EDGE_FRAMES]
             self._power[index, speed] = kept.copy()

@@ -130,7 +130,9 @@ def export(
         self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
     )
     step = -(-len(recordings) // N_PARITY) or 1
-    batches = [features_of(recording, spec) for recording in recordings[::step]]
+    batches = [
+        batch for recording in recordings[::step] if len(batch := features_of(recording, spec))
+    ]
     shape = (7, spec.n_frames, features.n_mfcc)
     batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
     partial = out.with_suffix(".partial")

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model_export.breakdowns import CLEAN, clean, conditions_of, confusion, labels_of, under
-from model_export.calibration import unseen_reliability
+from model_export.calibration import pooled, unseen_reliability
 from model_export.catalogue import OURS, PEERS, K, shown
 from model_export.cells import Cell
 from model_export.ledger import Ledger
@@ -235,10 +235,10 @@ def _conditions(ledger: Ledger) -> tuple[Figure, str] | None:
 def _reliability(ledger: Ledger) -> tuple[Figure, str] | None:
     cells = ledger.of(ledger.shipped)
     found = {
-        (corpus, calibrated): one
+        (corpus, calibrated): pooled(parts)
         for corpus in ledger.corpora
         for calibrated in (False, True)
-        if (one := unseen_reliability(ledger, cells, corpus, calibrated=calibrated))
+        if (parts := unseen_reliability(ledger, cells, corpus, calibrated=calibrated))
     }
     if not found:
         return None
@@ -258,7 +258,9 @@ def _reliability(ledger: Ledger) -> tuple[Figure, str] | None:
         axis.set_xlim(0, 100)
         _percent_axis(axis, "right (%)")
         axis.legend(loc="upper left", fontsize=9)
-    return figure, "How often a one-vs-rest score is right, on speakers unknown to both fits"
+    return figure, (
+        "How often a one-vs-rest score is right, on speakers unknown to both fits, folds together"
+    )
 
 
 def _against_snr(

@@ -22,9 +22,10 @@ from ser_core.features import FeatureSpec
 class GlrfConfig:
     """Size of the network, and the ablations of the paper's Table 4.
 
-    `frame_pool` 10 ms frames are averaged into one of the network's. `stem = "frames"` is a
-    convolution over time whose channels are the MFCC; `stem = "bands"` goes back to the mel bands
-    and looks along both axes, with `stem_channels` and half of the bands after each layer.
+    `frame_pool` 10 ms frames are averaged into one of the network's. `stem = "frames"` is the
+    paper's, a convolution over time whose channels are the MFCC; ours, `"bands"`, goes back to the
+    mel bands and looks along both axes, with `stem_channels` and half of the bands after each
+    layer.
     `branches = "convolutions"` puts a convolution of kernel 3 and one of kernel 5 in the place of
     the global and the local branch; `fusion = "sum"` adds the branches instead of gating them.
 

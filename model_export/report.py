@@ -1,7 +1,7 @@
 """`RESULTS.md`: every table of the lab with its command, seeds and split, and the figures.
 
-Nothing in it is written by hand: each figure, and each sentence that holds one, is made from the
-cells. The same cells give the same bytes.
+Each figure, and each sentence that holds a result, is made from the cells; the same cells give the
+same bytes. What the page says of budgets is of the experiments that the repository comes with.
 """
 
 import re
@@ -28,22 +28,29 @@ fold that it hasn't seen. WA, UA, micro-F1, Pure-Acc and recalls are percent of 
 utterances, decided by the plain mean of the segments' scores (paper, Section 3.2). **Mean ± sample
 standard deviation over folds**; in brackets the deviation over seeds, where there are several. An
 experiment without all its cells says so (`3 of 5 folds`) and its mean is of those alone: compare
-means only where both have all; margins are always of the folds that both have. A margin is GLRF's
-figure (in the tables of k and of ablations plain GLRF's) less the other's, in points, with its 95 %
-interval: paired bootstrap over speakers, or over folds where one of the two has no logits (the
-column says which); 10,000 draws, fixed seed, seeds
-averaged first. It speaks of other speakers of these corpora, and not of another training's luck; of
-a handful of folds or speakers it comes out too narrow; and it isn't widened for the number of
-comparisons. A margin in bold: the other wins. Micro-F1 equals WA where each utterance
-gets one label.
+means only where both have all; margins are always of the folds that both have. A margin is the
+figure of the GLRF that the table names less the other's, in points, with its 95 % interval: paired
+bootstrap over speakers, or over folds where one of the two has no logits (the column says which);
+10,000 draws, fixed seed, seeds averaged first. It speaks of other speakers of these corpora, and
+not of another training's luck; of a handful of folds or speakers it comes out too narrow; and it
+isn't widened for the number of comparisons. A margin in bold: the other wins. Micro-F1 equals WA
+where each utterance gets one label.
 
 Networks' margins pool the utterances of all speakers, each as often as it was said, so they may
-differ from the differences of the tables' means over folds by a point or two. All networks learn
-for 16 epochs from the same draws and augmentation, in frames of 40 ms where a publication has finer
-ones. GLRF's batches of 16 at 4e-3 are from a search on these corpora ([log](LOG.md)); its peers
-have batches of 32 at what their publications suggest and no search, so half the steps, and
-fewer epochs than were published (50 to 300). k = 100 is BCE over all segments, its
-labels smoothed as the others' are. {missing} is what has no cell yet; – is what there cannot be."""
+differ from the differences of the tables' means over folds by a point or two.
+
+**GLRF stands here twice.** The paper's stem is a convolution over time with the MFCC for channels
+(Section 2.1): that is its network, and k and the ablations are of it. *Our stem* looks along the
+mel bands too, departs from the paper (ADR 2) and is what ships; what it gains is no merit of the
+paper's.
+
+In the tables of peers, k and ablations all networks learn for 16 epochs from the same draws and
+augmentation, in frames of 40 ms (DRN-MHSA: 10 ms). GLRF's batches of 16 at 4e-3 are from a search
+on these corpora (`LOG.md`); its peers have batches of 32 at what their publications suggest
+and no search, so half the steps, and fewer epochs than were published (50 to 300). k = 100 is BCE
+over all segments, its labels smoothed as the others' are. What is distilled learned for longer (20
+epochs, `glrf-distilled` 32) and from a teacher, and is compared with no peer. {missing} is what has
+no cell yet; – is what there cannot be."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from model_export.catalogue import ABLATIONS, OURS, PEERS, PLAIN, ROWS, K, Row, spoken
+from model_export.catalogue import ABLATIONS, OURS, PEERS, PLAIN, ROWS, SHIPPED, K, Row, spoken
+from model_export.cells import Cell
 from model_export.ledger import Ledger
 from model_export.margins import METRICS, Margin, Metric, margins
 from model_export.markdown import (
@@ -29,13 +30,15 @@ _NOT_COMPARABLE: Final = (
 
 
 def peers(ledger: Ledger) -> str:
-    """Table 2: each peer by corpus, what it takes, and GLRF's margin over it."""
+    """Table 2: each peer by corpus, what it takes, and our margin over it."""
     rows = [OURS, PLAIN, *PEERS]
     blocks = [who_wins(ledger)]
     for corpus in ledger.corpora:
         blocks += [f"### {spoken(corpus)}", scores(ledger, rows, corpus)]
-        blocks += [f"GLRF's margin over each on {corpus}:"]
+        blocks += [f"The margin of {OURS.name} over each on {corpus}:"]
         blocks += [_margin_table(ledger, OURS, [PLAIN, *PEERS], corpus)]
+        blocks += [f"The margin of {PLAIN.name} over each on {corpus}:"]
+        blocks += [_margin_table(ledger, PLAIN, PEERS, corpus)]
     blocks += [
         "### What each is",
         table(
@@ -89,8 +92,10 @@ def scores(ledger: Ledger, rows: Sequence[Row], corpus: str, head: str = "") -> 
 
 
 def other(ledger: Ledger) -> str:
-    """Experiments that stand in no other table: no cell is left out."""
+    """Experiments that stand in no table before, the one that ships first: no cell is left out."""
     rows = [Row(name, f"`{name}`") for name in sorted(ledger.experiments.keys() - ROWS.keys())]
+    if ledger.of(SHIPPED.experiment):
+        rows.insert(0, SHIPPED)
     if not rows:
         return "None."
     blocks: list[str] = []
@@ -122,11 +127,12 @@ def who_wins(ledger: Ledger) -> str:
     }
     n_ahead = sum(margin.verdict == "ahead" for margin in found.values())
     sentences = [
-        f"**A peer wins** (the whole interval of GLRF's margin lies below zero): {_told(behind)}."
+        f"**A peer wins** (the whole interval of the margin of {OURS.name} lies below zero):"
+        f" {_told(behind)}."
         if behind
         else "No peer that was compared wins with 95 % confidence in any metric on any corpus.",
-        f"GLRF is ahead with that confidence in {n_ahead} of {len(found)} comparisons (a peer, a"
-        " corpus, a metric).",
+        f"{OURS.name} is ahead with that confidence in {n_ahead} of {len(found)} comparisons (a"
+        " peer, a corpus, a metric).",
     ]
     if above:
         sentences.append(
@@ -138,7 +144,7 @@ def who_wins(ledger: Ledger) -> str:
 
 
 def _told(found: dict[tuple[str, str, Metric], Margin]) -> str:
-    """`AA-CNN on nemo in UA (−1.2, −2.0 to −0.4) and WA (...); ...`, points of GLRF's margin."""
+    """`AA-CNN on nemo in UA (−1.2, −2.0 to −0.4) and WA (...); ...`, points of our margin."""
     groups: dict[tuple[str, str], list[str]] = {}
     for (name, corpus, of), margin in found.items():
         bounds = "" if math.isnan(margin.low) else f", {_bounds(margin)}"
@@ -151,29 +157,39 @@ def _told(found: dict[tuple[str, str, Metric], Margin]) -> str:
 
 def origin(ledger: Ledger, experiments: Sequence[str]) -> str:
     """Command, seeds and split of the cells behind a table, a line a group that shares them."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name in dict.fromkeys(experiments):
-        cells = ledger.of(name)
-        if cells:
-            seeds = ",".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
-            groups.setdefault((cells[0].split_sha256, seeds), []).append(name)
+    return origin_of([cell for name in dict.fromkeys(experiments) for cell in ledger.of(name)])
+
+
+def origin_of(cells: Sequence[Cell], *, with_conditions: bool = False) -> str:
+    """The same of some cells; with the conditions that they were assessed under, if asked."""
+    by_name: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_name.setdefault(cell.experiment, []).append(cell)
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for name, own in by_name.items():
+        seeds = ",".join(str(seed) for seed in sorted({cell.seed for cell in own}))
+        told = dict.fromkeys(c for cell in own for c in cell.conditions if with_conditions)
+        groups.setdefault((own[0].split_sha256, seeds, tuple(told)), []).append(name)
     lines = [
         f"Split `{sha256[:12]}`{_file(sha256)}, seeds {seeds}: {listed(names)}.\n\n"
-        f"    {command(names, sha256, seeds)}"
-        for (sha256, seeds), names in groups.items()
+        f"    {command(names, sha256, seeds, conditions)}"
+        for (sha256, seeds, conditions), names in groups.items()
     ]
     return "\n\n".join(lines or ["No cell yet."])
 
 
-def command(experiments: Sequence[str], split_sha256: str, seeds: str) -> str:
+def command(
+    experiments: Sequence[str], split_sha256: str, seeds: str, conditions: Sequence[str] = ()
+) -> str:
     """What makes the experiments' cells; it skips those that are there."""
     loop = f"for name in {' '.join(experiments)}; do " if len(experiments) > 1 else ""
     config = f"model_export/configs/{'$name' if loop else experiments[0]}.toml"
     folds = split_file(split_sha256) or "FOLDS.json"
     teacher = " --teacher embeddings.npz" if any(map(_distils, experiments)) else ""
+    tried = "".join(f" --condition {name}" for name in conditions)
     return (
         f"{loop}glrf crossval --config {config} --manifest m.csv --data DIR --folds {folds}"
-        f" --seeds {seeds}{teacher}{'; done' if loop else ''}"
+        f" --seeds {seeds}{teacher}{tried}{'; done' if loop else ''}"
     )
 
 

@@ -52,7 +52,7 @@ def prepare(
     Posteriors are cross-fitted by speaker: a recording's come from a head that has not heard its
     speaker, so that they tell what generalises and not what was learned by heart.
 
-    Raises `BadParameter` where an embedding is missing.
+    Raises `BadParameter` where an embedding is missing, and for a single speaker.
     """
     missing = [r.name for r in train if r.name not in embeddings]
     if missing:
@@ -63,7 +63,12 @@ def prepare(
     x = np.stack([embeddings[r.name] for r in train])
     y = np.array([labels.index(r.label) for r in train])
     groups = np.array([f"{r.corpus} {r.speaker}" for r in train])
-    # Corpora and labels weigh the same, as they do when the network draws.
+    if len(set(groups)) < 2:
+        raise BadParameter(
+            "a teacher needs two train speakers: each is told by a head that has not heard them",
+            remedy="train on a split of more speakers, or without --teacher",
+        )
+    # Labels weigh the same. Corpora do not: each recording counts once.
     head = make_pipeline(
         StandardScaler(), LogisticRegression(C=_C, max_iter=500, class_weight="balanced")
     )

@@ -29,7 +29,7 @@ def row(text: str, start: str) -> list[str]:
 def test_a_condition_costs_what_the_same_cell_had_clean(ledger):
     text = breakdowns.conditions(ledger)
     assert row(text, "car-0db")[2:] == ["+15.0 ± 0.0", "3 of 3 folds"]
-    assert "### GLRF on nemo (Polish)" in text
+    assert "### GLRF (our stem) on nemo (Polish)" in text
     assert "GLAM" not in text  # was tried under none
 
 
@@ -99,7 +99,7 @@ def test_recalls_average_to_ua(ledger):
     )
     assert recall("mine", "fear")(cell) is None
     text = breakdowns.recalls(ledger)
-    assert len(row(text, "GLRF")) == 5  # name, three labels, cells
+    assert len(row(text, "GLRF (our stem)")) == 5  # name, three labels, cells
     assert row(text, "GLAM")[-1] == "3 of 3 folds"
 
 
@@ -117,7 +117,7 @@ def test_confusion_is_shares_of_the_reference(ledger):
 
 def test_the_spread_of_speakers(ledger):
     text = breakdowns.speakers(ledger)
-    cells = row(text, "GLRF on nemo")
+    cells = row(text, "GLRF (our stem) on nemo")
     assert cells[1] == "12"
     figures = [float(cell.split()[0]) for cell in cells[2:]]
     assert figures == sorted(figures)
@@ -126,4 +126,7 @@ def test_the_spread_of_speakers(ledger):
 
 def test_speakers_need_logits(tmp_path):
     write_experiment(tmp_path, "glrf-bands", 0.7, with_logits=False)
-    assert row(breakdowns.speakers(read_ledger(tmp_path)), "GLRF on nemo")[2:] == ["*missing*"] * 5
+    assert (
+        row(breakdowns.speakers(read_ledger(tmp_path)), "GLRF (our stem) on nemo")[2:]
+        == ["*missing*"] * 5
+    )

@@ -6,6 +6,7 @@ from model_export.calibration import (
     Reliability,
     fit,
     from_cells,
+    pooled,
     reliability,
     segments_of,
     unseen_reliability,
@@ -98,10 +99,18 @@ def test_on_speakers_unknown_to_both_fits(tmp_path):
         unseen_reliability(ledger, ledger.of("glrf"), "nemo", calibrated=calibrated)
         for calibrated in (False, True)
     )
-    assert raw is not None
-    assert fitted is not None
-    assert fitted.ece < raw.ece
-    assert raw.weight.sum() == pytest.approx(1)
+    assert len(raw) == len(fitted) == 3
+    assert pooled(fitted).ece < pooled(raw).ece
+    assert pooled(raw).weight.sum() == pytest.approx(1)
+    assert not unseen_reliability(ledger, ledger.of("glrf")[:1], "nemo", calibrated=True)
+
+
+def test_folds_that_err_both_ways_make_up_for_each_other_when_pooled():
+    high, low = (
+        Reliability(np.array([0.5]), np.array([right]), np.array([1.0])) for right in (0.4, 0.6)
+    )
+    assert (high.ece, low.ece) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert pooled([high, low]).ece == pytest.approx(0)
 
 
 def test_no_fold_is_calibrated_on_itself(tmp_path, monkeypatch):

@@ -3,11 +3,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from model_export.augment import AugmentConfig
 from model_export.corpora import Recording, read_manifest
 from model_export.dataset import TrainingSet
 from model_export.mel import feature_spec
+from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_corpus
 
 FEATURES = feature_spec(24, 13, 50, 7600)
@@ -40,6 +42,13 @@ def test_batches_hold_segments_of_whole_utterances(recordings):
         assert batch.features.shape == (int(batch.n_segments.sum()), 198, 13)
     # 1.2 s: one, filled; 3.0 s: 298 frames, (298 - 198) // 20 + 1 with 1.8 s of overlap
     assert {int(n) for batch in batches for n in batch.n_segments} == {1, 6}
+
+
+def test_what_is_shorter_than_a_frame_is_named(recordings):
+    soundfile.write(recordings[0].path, np.ones(399, np.float32) / 10, 16_000)
+    dataset = TrainingSet(recordings[:1], LABELS, FEATURES, plain())
+    with pytest.raises(BadParameter, match=f"{recordings[0].path.name} is shorter than a frame"):
+        next(dataset.epoch(np.random.default_rng(0), 1))
 
 
 def test_same_rng_same_epoch(recordings):

@@ -55,7 +55,12 @@ def test_figures_hold_text_a_title_and_a_light_ground(tmp_path, ledger):
 def test_the_confusion_figure_sets_us_beside_the_best_peer(tmp_path, ledger):
     figures.draw(ledger, tmp_path / "figures")
     found = texts(tmp_path / "figures/confusion.svg")
-    assert {"GLRF on nemo", "AA-CNN on nemo", "GLRF on mine", "AA-CNN on mine"} <= set(found)
+    assert {
+        "GLRF (our stem) on nemo",
+        "AA-CNN on nemo",
+        "GLRF (our stem) on mine",
+        "AA-CNN on mine",
+    } <= set(found)
     rows = np.array([int(text) for text in found if text.isdigit()][:9]).reshape(3, 3)
     assert rows.sum(axis=1) == pytest.approx(100, abs=2)
 

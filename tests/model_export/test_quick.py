@@ -10,7 +10,7 @@ def test_the_whole_chain_in_two_minutes_and_again_from_what_is_there(tmp_path):
     assert (written.n_cells, written.n_experiments) == (4, 2)
     assert set(written.figures) == {"confusion.svg", "pure-accuracy.svg", "reliability.svg"}
     page = written.path.read_text()
-    assert re.search(r"\| GLRF \|.*\| 2 of 2 folds \|", page)
+    assert re.search(r"\| GLRF \(our stem\) \|.*\| 2 of 2 folds \|", page)
     assert re.search(r"\| Light-SERNet \|.*\| 2 of 2 folds \|", page)
     assert re.search(r"\| GLAM \|.*\| missing \|", page)
     assessed = json.loads((tmp_path / "evaluation.json").read_text())

@@ -90,8 +90,8 @@ def test_missing_cells_are_told(ledger):
     text = tables.peers(ledger)
     assert line(text, "| GLAM |").endswith("| *missing* | missing |")
     assert line(text, "| AA-CNN |").endswith("| 2 of 3 folds |")
-    assert line(text, "| GLRF |").endswith("| 6 of 6 cells (2 seeds) |")
-    assert "*missing*" in line(text.split("GLRF's margin over each")[1], "| GLAM |")
+    assert line(text, "| GLRF (our stem) |").endswith("| 6 of 6 cells (2 seeds) |")
+    assert "*missing*" in line(text.split("our stem) over each")[1], "| GLAM |")
 
 
 def test_an_ablation_stands_beside_the_same_folds_of_what_it_is_taken_from(ledger):
@@ -117,7 +117,24 @@ def test_a_row_has_mean_and_spread_of_the_cells(ledger):
 def test_pure_acc_of_what_has_no_segments_is_not_told(ledger):
     cells = line(tables.peers(ledger), "| eGeMAPS + SVM |").split(" | ")
     assert cells[4] == "–"
-    assert "3 folds" in line(tables.peers(ledger).split("margin over each")[1], "| eGeMAPS")
+    for ours in ("our stem", "the paper's stem"):
+        table_ = tables.peers(ledger).split(f"The margin of GLRF ({ours}) over each")[1]
+        assert "3 folds" in line(table_, "| eGeMAPS")
+
+
+def test_the_recipe_that_ships_has_a_row(root):
+    write_experiment(root, SHIPPED.experiment, 0.8)
+    text = tables.other(read_ledger(root))
+    assert line(text, f"| {SHIPPED.name} |").endswith("| 3 of 3 folds |")
+
+
+def test_conditions_are_in_the_command_of_the_cells_that_have_them(root):
+    write_experiment(root, "glrf-bands", 0.7, seeds=(3,), with_conditions=True)
+    cells = [c for c in read_ledger(root).of("glrf-bands") if c.conditions]
+    text = tables.origin_of(cells, with_conditions=True)
+    assert "seeds 3: glrf-bands." in text
+    assert " --condition mulaw-8k --condition opus-12k " in text
+    assert "--condition" not in tables.origin_of(cells)
 
 
 def test_the_papers_figures_stand_apart_and_are_marked(ledger):

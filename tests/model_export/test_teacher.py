@@ -58,6 +58,13 @@ def test_missing_embeddings_and_other_files_are_told(tmp_path, recordings):
         read_embeddings(tmp_path / "x.npz")
 
 
+def test_one_speaker_is_too_few(tmp_path, recordings):
+    path = write_embeddings(tmp_path / "e.npz", recordings, one_hot)
+    alone = [r for r in recordings if r.speaker == recordings[0].speaker]
+    with pytest.raises(BadParameter, match="two train speakers"):
+        prepare(read_embeddings(path), alone, LABELS)
+
+
 def test_both_ways_of_learning_from_it(tmp_path, recordings):
     lesson = prepare(
         read_embeddings(write_embeddings(tmp_path / "e.npz", recordings, one_hot)),
