@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
-from service.metrics import ANSWERING, MISSING, Metrics
+from service.metrics import ANSWERING, MISSING, JobCounts, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,7 @@ _WITHOUT_SUM: dict[str, Callable[[list[float]], float]] = {
     "process_start_time_seconds": min,
 }
 #: What the store of jobs tells a worker when that is scraped: of it the one asked speaks alone.
-_OF_THE_STORE = (
-    "glrf_jobs",
-    "glrf_jobs_store_up",
-    "glrf_jobs_workers",
-    "glrf_jobs_oldest_queued_seconds",
-    "glrf_jobs_finished",
-    "glrf_jobs_faults",
-    "glrf_jobs_chunks",
-    "glrf_jobs_chunk_seconds",
-    "glrf_webhook_attempts",
-)
+_OF_THE_STORE = frozenset(family.name for family in JobCounts().collect())
 _LASTING = ("counter", "histogram")
 
 
