@@ -34,10 +34,13 @@ class Threads:
             name = f"{self._name}_{self._n_started}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
             self._n_started += 1
+        patience = asyncio.timeout(patience_s)
         try:
-            async with asyncio.timeout(patience_s):
+            async with patience:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
+            if not patience.expired():  # the work's own, such as ETIMEDOUT of a disk
+                raise
             raise TimeoutError(f"{self._name}: no answer within {patience_s:g} s") from error
 
     def _work(self) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import threading
 import time
 
@@ -37,6 +38,16 @@ def test_what_hangs_is_given_up_and_what_waits_behind_it_never_begins() -> None:
     asyncio.run(run())  # and its end waits for nobody
     assert time.monotonic() - began_s < 5.0
     assert begun == []
+
+
+@pytest.mark.parametrize("patience_s", [None, 60.0])
+def test_a_time_out_of_the_work_is_its_own(patience_s: float | None) -> None:
+    def fail() -> None:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with pytest.raises(TimeoutError) as raised:
+        asyncio.run(Threads("t", 1).run(fail, patience_s=patience_s))
+    assert raised.value.errno == errno.ETIMEDOUT
 
 
 def test_no_more_threads_than_agreed_and_all_are_daemons() -> None:
