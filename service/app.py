@@ -121,7 +121,7 @@ def create_app(
 async def _counted(desk: JobDesk, metrics: Metrics) -> None:
     try:
         await desk.ask(desk.count_into, metrics.jobs)
-    except TimeoutError as error:
+    except OSError as error:  # no answer in time, or a folder that may not be looked at
         metrics.jobs.is_up = False
         log.warning("jobs cannot be counted: %s", error)
 

@@ -79,8 +79,8 @@ class JobDesk:
 
     def open_ahead(self) -> None:
         """Opens the store if there is one; one that is away is opened when it is needed."""
-        if self._is_made:
-            with suppress(Unavailable):  # it was logged
+        with suppress(Unavailable, OSError):  # whoever needs it is told
+            if self._is_made:
                 self._open()
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 import asyncio
+import errno
 import threading
 import time
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -70,6 +72,23 @@ class TestOpeningAhead:
         assert time.monotonic() - began_s < 30
         assert stopped == [True]
         may_answer.set()
+
+
+def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
+    model_dir, tmp_path, monkeypatch, caplog
+):
+    app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
+    counts = app.state.runtime.metrics.jobs
+    counts.is_up = True
+
+    def deny(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", deny)
+        asyncio.run(app.state.before_scrape())
+    assert counts.is_up is False
+    assert "jobs cannot be counted" in caplog.text
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
