@@ -57,10 +57,14 @@ class Sweep:
         self._thread.start()
 
     def stop(self) -> None:
-        """The last sign: others may take up what is left."""
+        """The last sign: others may take up what is left, or soon, where it cannot be given."""
         self._is_over.set()
         self._thread.join(BEAT_S)
-        self._store.leave(self._id)
+        try:
+            self._store.leave(self._id)
+        except (SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            log.warning("the store of jobs was not told of this worker's end: %s", cause)
 
     def _run(self) -> None:
         cleared_s = time.monotonic()

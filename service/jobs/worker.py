@@ -31,18 +31,24 @@ def run(settings: Settings | None = None, *, is_child: bool = False) -> None:
     Whose end is not told, by `kill -9`, ends the pipe all the same. Where a setting is wrong or
     the store or the model cannot be had, the process ends with status 1 and one line.
     """
+    status = 1
     try:
         settings = settings or Settings.from_environment()
         logs.begin(settings.log_level, "jobs", settings.log_format)
         models = load_models(settings)
         asyncio.run(_work(settings, models, is_child=is_child))
+        status = 0
     except SerError as error:
-        sys.exit(f"glrf: {error.code}: {error.detail}")
+        sys.stderr.write(f"glrf: {error.code}: {error.detail}\n")
     except OSError as error:  # the folder of jobs, or its disk
-        sys.exit(f"glrf: jobs_unavailable: {error}; look at GLRF_JOBS_DIR and its disk")
-    # DBOS's threads wait for ever on what they are not to begin any more.
-    logging.shutdown()
-    os._exit(0)
+        what_to_do = "look at GLRF_JOBS_DIR and its disk"
+        sys.stderr.write(f"glrf: jobs_unavailable: {error}; {what_to_do}\n")
+    except Exception:
+        log.exception("the worker of jobs failed")
+    finally:
+        # DBOS's threads wait for ever on what they are not to begin any more.
+        logging.shutdown()
+        os._exit(status)
 
 
 async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) -> None:

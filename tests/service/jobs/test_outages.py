@@ -4,6 +4,8 @@ import os
 import signal
 import socketserver
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +43,14 @@ def failing(name):
     setattr(SystemDatabase, name, method)
 failing("_record_operation_result_txn")
 failing("update_workflow_outcome")
+"""
+#: The store fails when a worker takes its leave.
+NO_LEAVE = """
+import sqlalchemy as sa
+from service.jobs.store import JobStore
+def leave(self, executor_id):
+    raise {error}
+JobStore.leave = leave
 """
 RUN = "from service.jobs.worker import run; run(is_child=True)"
 
@@ -127,6 +137,33 @@ def _children(process: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [('sa.exc.OperationalError("", {}, Exception("it is away"))', 0), ('ValueError("a bug")', 1)],
+)
+def test_a_worker_ends_where_the_store_is_away_at_its_end(
+    settings: Settings, error: str, status: int
+) -> None:
+    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http, wav(voice(16_000 * 240)))
+        with subprocess.Popen(
+            [sys.executable, "-c", NO_LEAVE.format(error=error) + RUN],
+            env=supervisor.environment(settings),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as worker:
+            try:
+                _until(lambda: server.http.get(f"/v1/jobs/{job['id']}").json()["progress"] > 0)
+                worker.terminate()  # while a thread of DBOS is in the job
+                _, told = worker.communicate(timeout=PATIENCE_S)
+            finally:
+                worker.kill()
+    assert worker.returncode == status
+    assert (b"it is away" if status == 0 else b"a bug") in told
 
 
 def test_a_repeated_request_needs_no_room(settings: Settings) -> None:
