@@ -123,9 +123,15 @@ class JobDesk:
         """
         if idempotency_key is not None and self.store.of_key(caller, idempotency_key):
             return
-        if self.store.n_unfinished() >= self._settings.jobs_max:
+        with self.store.begin() as connection:
+            self._check_more(connection, 1)
+
+    def _check_more(self, connection: "sa.Connection", n_jobs: int) -> None:
+        """Raises `Overloaded` where so many more are too many."""
+        limit = self._settings.jobs_max
+        if self.store.n_unfinished(connection) + n_jobs > limit:
             raise Overloaded(
-                f"{self._settings.jobs_max} jobs wait or are being scored already",
+                f"{limit} jobs wait or are being scored already",
                 remedy="try again when some have ended",
                 retry_after_s=60.0,
             )
@@ -135,7 +141,8 @@ class JobDesk:
     ) -> Job:
         """The job of a whole upload, on disk and queued, or the first job of its key.
 
-        Raises `BadAudio` for no bytes, and `Conflict` for a key that was used for something else.
+        Raises `BadAudio` for no bytes, `Conflict` for a key that was used for something else, and
+        `Overloaded` where others took the room meanwhile.
         """
         from sqlalchemy.exc import IntegrityError
 
@@ -160,7 +167,12 @@ class JobDesk:
         try:
             with store.begin() as connection:
                 store.add(connection, job)
+                # SQLite has one writer from here on; PostgreSQL lets in who commits meanwhile.
+                self._check_more(connection, 0)
                 queue.add(connection, job.id)
+        except Overloaded:
+            self.audio.remove(job.id)
+            raise
         except IntegrityError:
             self.audio.remove(job.id)
             # Somebody with the same key was faster.

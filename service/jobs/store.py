@@ -78,11 +78,10 @@ class JobStore:
         for table in (chunks, results, messages):
             connection.execute(sa.delete(table).where(table.c.job_id == job_id))
 
-    def n_unfinished(self) -> int:
+    def n_unfinished(self, connection: sa.Connection) -> int:
         """Jobs that wait or are being scored."""
         query = sa.select(sa.func.count()).where(jobs.c.status.in_(UNFINISHED))
-        with self.engine.connect() as connection:
-            return connection.execute(query).scalar_one()
+        return connection.execute(query).scalar_one()
 
     def result(self, job_id: str) -> tuple[bytes, str] | None:
         """The result's JSON, compressed by zlib, and the NDJSON answer's last line."""

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import glrf_client.sync as client
 from glrf.local_server import local_server
 from glrf_client import JobFailed, Refused
 from service.auth import LOCAL
+from service.jobs.desk import JobDesk
 from service.jobs.supervisor import workers
 from service.keys import hashed
 from service.settings import Settings
@@ -223,6 +225,35 @@ class TestRefusals:
             answer = alone.http.post("/v1/jobs", content=STEREO)
             assert answer.status_code == 503
             assert answer.json()["code"] == "overloaded"
+
+    def test_uploads_that_began_together_are_bounded_too(self, model_dir, tmp_path, monkeypatch):
+        settings = Settings(
+            model_dir=model_dir, port=0, device="cpu", jobs_dir=tmp_path, jobs_max=1
+        )
+        began, check = [], JobDesk.check_room
+        may_end = threading.Event()
+
+        def counted(desk: JobDesk, *arguments: Any) -> None:
+            check(desk, *arguments)
+            began.append(1)
+
+        def body() -> Iterator[bytes]:
+            yield STEREO[:1000]
+            assert may_end.wait(PATIENCE_S)
+            yield STEREO[1000:]
+
+        monkeypatch.setattr(JobDesk, "check_room", counted)
+        with RunningServer(settings) as alone, ThreadPoolExecutor(6) as clients:
+            alone.wait_until(lambda: alone.http.get("/readyz").status_code == 200)
+            answers = [
+                clients.submit(alone.http.post, "/v1/jobs", content=body()) for _ in "123456"
+            ]
+            alone.wait_until(lambda: len(began) == len(answers))
+            may_end.set()
+            codes = [answer.result().status_code for answer in answers]
+            assert sorted(codes) == [202, *[503] * 5]
+            [job] = alone.http.get("/v1/jobs").json()["jobs"]
+            assert [path.name for path in (tmp_path / "audio").iterdir()] == [job["id"]]
 
     def test_a_key_sees_its_own_jobs_only(self, model_dir, tmp_path):
         keys = ",".join(f"{name}:{hashed(name)}" for name in ("one", "two"))
