@@ -12,8 +12,8 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -65,6 +65,16 @@ class JobDesk:
         In threads of its own: a database that hangs keeps nobody else waiting.
         """
         return await self._threads.run(work, *args, patience_s=patience_s)
+
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[Upload]:
+        """A temporary file of the folder of audio, gone at the end unless it was kept."""
+        temporary = self.audio.receiving()
+        upload = await self.ask(temporary.__enter__)
+        try:
+            yield upload
+        finally:
+            await self.ask_for(None, temporary.__exit__, None, None, None)
 
     @property
     def store(self) -> "JobStore":

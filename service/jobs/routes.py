@@ -107,7 +107,7 @@ async def submit(request: Request) -> Response:
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:
-            upload = stack.enter_context(desk.audio.receiving())
+            upload = await stack.enter_async_context(desk.receiving())
             await receive_body(
                 request,
                 stack,

@@ -26,6 +26,7 @@ import glrf_client.sync as client
 from glrf.local_server import local_server
 from glrf_client import JobFailed, Refused
 from service.auth import LOCAL
+from service.jobs.audio import AudioFolder, Upload
 from service.jobs.desk import JobDesk
 from service.jobs.supervisor import workers
 from service.keys import hashed
@@ -115,6 +116,25 @@ class TestResult:
         answer = service.http.get(f"/v1/jobs/{job['id']}/result")
         assert answer.status_code == 409
         assert answer.json()["code"] == "job_failed"
+
+
+def test_files_are_made_and_closed_where_that_may_take_long(
+    service: RunningServer, monkeypatch: pytest.MonkeyPatch
+):
+    threads: list[str] = []
+    receiving = AudioFolder.receiving
+
+    @contextlib.contextmanager
+    def watched(folder: AudioFolder) -> Iterator[Upload]:
+        threads.append(threading.current_thread().name)
+        with receiving(folder) as upload:
+            yield upload
+        threads.append(threading.current_thread().name)
+
+    monkeypatch.setattr(AudioFolder, "receiving", watched)
+    submitted(service.http)
+    assert len(threads) == 2
+    assert all(name.startswith("the store of jobs") for name in threads)
 
 
 class TestIdempotency:
