@@ -150,7 +150,6 @@ async def _ndjson(
     lines: AsyncIterator[Line],
     resources: contextlib.AsyncExitStack,
 ) -> AsyncGenerator[bytes]:
-    request_id: str = request.state.request_id
     async with resources:
         try:
             if first is not None:
@@ -159,13 +158,18 @@ async def _ndjson(
                 yield _line(line)
             yield _line(analysis.summary())
         except Exception as error:
-            # The status has been sent: the last line tells of the error instead.
-            if not isinstance(error, SerError):
-                log.exception("request %s failed", request_id)
-                error = problems.internal_error(error)
-            runtime: Runtime = request.app.state.runtime
-            runtime.metrics.refused(error.code)
-            yield _line(wire.ErrorLine(**wire.error_fields(error, request_id, fatal=True)))
+            yield error_line(request, error)
+
+
+def error_line(request: Request, error: Exception) -> bytes:
+    """The last line where something fails and the status has been sent."""
+    request_id: str = request.state.request_id
+    if not isinstance(error, SerError):
+        log.exception("request %s failed", request_id, exc_info=error)
+        error = problems.internal_error(error)
+    runtime: Runtime = request.app.state.runtime
+    runtime.metrics.refused(error.code)
+    return _line(wire.ErrorLine(**wire.error_fields(error, request_id, fatal=True)))
 
 
 def _line(line: Line | wire.SummaryLine | wire.ErrorLine) -> bytes:

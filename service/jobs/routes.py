@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from ser_core.errors import BadParameter, Conflict, NotFound, SerError
 from service import problems, wire
 from service.auth import caller_of
-from service.files import CLIENT_LEFT_STATUS
+from service.files import CLIENT_LEFT_STATUS, error_line
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, check_webhook, no_such_job, store_failure
 from service.jobs.job import Job, JobGone
@@ -194,7 +194,11 @@ async def result(request: Request, job_id: JobId) -> Response:
     media_type = MEDIA_TYPES[kind]
     match kind:
         case "ndjson":
-            return StreamingResponse(_ndjson(desk, job, summary), media_type=media_type)
+            chunks = desk.store.lines(job.id, job.n_chunks)
+            # A job that is gone shows mostly here: then there is a status to send yet.
+            first = await _next_lines(desk, chunks)
+            lines = _ndjson(request, desk, first, chunks, summary)
+            return StreamingResponse(lines, media_type=media_type)
         case "json":
             return StreamingResponse(_decompressed(document), media_type=media_type)
         case "csv":  # from its lines: the segments of hours need not be in memory at once
@@ -215,11 +219,25 @@ async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
     return await desk.ask(desk.find, job_id, caller_of(request.scope).name)
 
 
-async def _ndjson(desk: JobDesk, job: Job, summary: str) -> AsyncIterator[bytes]:
-    chunks = desk.store.lines(job.id, job.n_chunks)
-    while (lines := await desk.ask(lambda: next(chunks, None))) is not None:
-        yield lines
-    yield summary.encode() + b"\n"
+async def _ndjson(
+    request: Request, desk: JobDesk, first: bytes | None, chunks: Iterator[bytes], summary: str
+) -> AsyncIterator[bytes]:
+    try:
+        lines = first
+        while lines is not None:
+            yield lines
+            lines = await _next_lines(desk, chunks)
+        yield summary.encode() + b"\n"
+    except Exception as error:
+        yield error_line(request, store_failure(error) or error)
+
+
+async def _next_lines(desk: JobDesk, chunks: Iterator[bytes]) -> bytes | None:
+    """Those of the next chunk; raises `NotFound` for a job that was deleted meanwhile."""
+    try:
+        return await desk.ask(lambda: next(chunks, None))
+    except JobGone as error:
+        raise no_such_job() from error
 
 
 def _table(desk: JobDesk, job: Job, summary: str) -> str:
