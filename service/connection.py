@@ -33,7 +33,8 @@ SEND_BUFFER_BYTES = 64 * 1024
 #: Time for the last words to be read before the connection is cut.
 LINGER_S = 2.0
 
-#: Time for the head of a request to arrive; bodies have limits of their own.
+#: Time for the head of a request to arrive, and for what comes of a body after its answer. Bodies
+#: that are waited for have limits of their own.
 HEAD_S = 20.0
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -43,7 +44,8 @@ _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length
 class RequestConnection(H11Protocol):
     """One HTTP connection. Who does not bring a request's head in time is answered 408, and left.
 
-    Between requests uvicorn's own, shorter time for a kept connection holds until bytes come.
+    So is, without an answer, who has one and still sends its body. Between requests uvicorn's own,
+    shorter time for a kept connection holds until bytes come.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -54,7 +56,7 @@ class RequestConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        if self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE:
             self._await_head()
         else:
             self._stop_waiting()
@@ -73,9 +75,11 @@ class RequestConnection(H11Protocol):
             self._head_timer = None
 
     def _leave(self) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.conn.their_state is h11.IDLE:
             self.transport.write(_TOO_SLOW)
-            self.transport.close()
+        self.transport.close()
 
 
 class StreamConnection(WebSocketsSansIOProtocol):

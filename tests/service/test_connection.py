@@ -227,6 +227,27 @@ def test_a_head_that_does_not_come_is_not_waited_for(
         assert client.recv(65_536) == b""
 
 
+def test_a_body_that_was_answered_is_not_taken_for_ever(hasty: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", hasty.port), TIMEOUT_S) as client:
+        client.sendall(
+            b"POST /v1/files?no=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+        )
+        told = client.recv(65_536)
+        client.settimeout(0.05)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < deadline_s:
+                client.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    data = client.recv(65_536)
+                    told += data
+                    if not data:
+                        break
+        assert time.monotonic() < deadline_s
+        assert told.startswith(b"HTTP/1.1 400 ")
+        assert told.count(b"HTTP/1.1") == 1
+
+
 def test_bodies_and_streams_may_take_longer_than_heads(hasty: RunningServer) -> None:
     body = wav(voice(32_000))
     with (
