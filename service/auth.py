@@ -115,7 +115,9 @@ class Access:
         self._twilio = TwilioSignature(twilio, settings.twilio_url) if twilio else None
         self._twilio_key = settings.twilio_key
         self._audiohook = (
-            AudioHookSignature(audiohook, settings.audiohook_url) if audiohook else None
+            AudioHookSignature(audiohook, settings.audiohook_url, shared=shared)
+            if audiohook
+            else None
         )
         self._metrics_open = settings.metrics_open
 

@@ -1,7 +1,8 @@
 """What the workers of one server have in common: a private folder on this machine.
 
-It holds what must be once and not once a worker: tokens that were used, places of keys that are
-taken, counters. What a worker held is free when it dies, for the kernel forgets its locks.
+It holds what must be once and not once a worker: tokens and signatures that were used, places of
+keys that are taken, counters. What a worker held is free when it dies, for the kernel forgets its
+locks.
 """
 
 import contextlib

@@ -25,6 +25,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ser_core.errors import Overloaded, Unauthenticated
+from service.shared import Shared
 
 #: How far the two clocks may be apart, and how old a signature may be beyond that, in seconds.
 MAX_SKEW_S: Final = 5
@@ -92,16 +93,22 @@ class _Input:
 
 
 class AudioHookSignature:
-    """Verifies `Signature` by client secrets; a nonce is taken once. `url` as Genesys has it."""
+    """Verifies `Signature` by client secrets. `url` as Genesys has it.
+
+    A nonce is taken once, in this process or in all that have `shared`.
+    """
 
     def __init__(
         self,
         secrets: Iterable[bytes],
         url: str | None = None,
+        *,
+        shared: Shared | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._secrets = tuple(secrets)
         self._url = url
+        self._shared = shared
         self._clock = clock
         self._nonces: OrderedDict[str, float] = OrderedDict()
 
@@ -164,12 +171,18 @@ class AudioHookSignature:
 
     def _take_nonce(self, nonce: str, now_s: float) -> None:
         while self._nonces and next(iter(self._nonces.values())) < now_s:
-            self._nonces.popitem(last=False)
+            self._forget(self._nonces.popitem(last=False)[0])
         if nonce in self._nonces:
             raise _refused("the signature was used before")
         if len(self._nonces) >= MAX_NONCES:  # forgetting one would let its request in again
             raise Overloaded("too many requests were signed lately", remedy="try again later")
+        if self._shared is not None and not self._shared.claim(f"nonce {nonce}"):
+            raise _refused("the signature was used before")
         self._nonces[nonce] = now_s + MAX_AGE_S + 2 * MAX_SKEW_S
+
+    def _forget(self, nonce: str) -> None:
+        if self._shared is not None:
+            self._shared.forget(f"nonce {nonce}")
 
 
 def _signature(headers: Headers) -> tuple[_Input, bytes]:

@@ -1,6 +1,8 @@
 """Against the vector of Genesys Cloud's documentation, and requests signed on the spot."""
 
 import base64
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,9 @@ from starlette.types import Scope
 
 from ser_core.errors import Overloaded, SerError, Unauthenticated
 from service import signatures
+from service.auth import Access
+from service.settings import Settings
+from service.shared import Shared
 from service.signatures import MAX_AGE_S, MAX_SKEW_S, AudioHookSignature, TwilioSignature
 from tests.service.telephony.platforms import (
     AUTH_TOKEN,
@@ -198,6 +203,31 @@ def test_nonces_are_kept_as_long_as_they_could_be_used(monkeypatch: pytest.Monke
         verifier.check(scope(signed(), "/v1/audiohook"))
     now_s += MAX_AGE_S + 2 * MAX_SKEW_S + 1
     verifier.check(scope(signed(created=round(now_s)), "/v1/audiohook"))
+
+
+def test_a_signature_is_good_at_one_worker_only(tmp_path: Path) -> None:
+    now_s = float(NOW_S)
+    one, other = (
+        AudioHookSignature([base64.b64decode(SECRET)], shared=Shared(tmp_path), clock=lambda: now_s)
+        for _ in range(2)
+    )
+    request = scope(signed(), "/v1/audiohook")
+    one.check(request)
+    for verifier in (one, other):
+        with pytest.raises(Unauthenticated, match="used before"):
+            verifier.check(request)
+    now_s += MAX_AGE_S + 2 * MAX_SKEW_S + 1
+    one.check(scope(signed(created=round(now_s)), "/v1/audiohook"))
+    assert len(list((tmp_path / "claims").iterdir())) == 1
+
+
+def test_workers_know_of_each_others_signatures(tmp_path: Path) -> None:
+    settings = Settings(audiohook_secret=SECRET)  # type: ignore[arg-type]
+    one, other = (Access(settings, Shared(tmp_path)) for _ in range(2))
+    headers = signed(created=round(time.time()))
+    one.admit(scope(headers, "/v1/audiohook"))
+    with pytest.raises(Unauthenticated, match="used before"):
+        other.admit(scope(headers, "/v1/audiohook"))
 
 
 def test_a_bad_signature_takes_no_nonce() -> None:
