@@ -1,14 +1,16 @@
 """REST calls against a scripted server on loopback."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from glrf_client import BadServerMessage, Refused, Unreachable, analyze_file, models
+from glrf_client.rest import request
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
 
@@ -94,6 +96,50 @@ def test_an_answer_that_is_none(server: Server, body: bytes) -> None:
         asyncio.run(models(server.url))
     with pytest.raises(BadServerMessage):
         asyncio.run(analyze_file(server.url, b"x"))
+
+
+def test_an_answer_that_takes_for_ever() -> None:
+    """Its bytes come, each well within the time that all of them have."""
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    async def ask(call: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        async with (
+            await asyncio.start_server(trickle, "127.0.0.1", 0) as server,
+            asyncio.timeout(20),
+        ):
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(Unreachable, match=r"within 0\.5 s"):
+                await call(url, *arguments, timeout_s=0.5)
+
+    asyncio.run(ask(models))
+    asyncio.run(ask(analyze_file, b"x" * 200_000))
+
+
+def test_the_sending_may_take_longer_than_the_answer(server: Server) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x"
+            await asyncio.sleep(0.6)
+
+    headers = {"Content-Length": "4"}
+    asyncio.run(
+        request(
+            "POST",
+            f"http://127.0.0.1:{server.server_port}",
+            timeout_s=2.0,
+            headers=headers,
+            content=slow(),
+        )
+    )
+    assert server.body == b"xxxx"
 
 
 def test_no_server() -> None:

@@ -83,7 +83,7 @@ class StreamParameters(Connection, total=False):
 
 
 class FileParameters(TypedDict, total=False):
-    """Query parameters of `POST /v1/files`; `timeout_s` is for the whole answer."""
+    """Query parameters of `POST /v1/files`; `timeout_s` is for the answer once all is sent."""
 
     roles: str | Sequence[str] | None
     model: str | None

@@ -31,6 +31,11 @@ async def _read(path: Path) -> AsyncIterator[bytes]:
             yield data
 
 
+async def _parts(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), _READ_BYTES):
+        yield content[start : start + _READ_BYTES]
+
+
 async def request(
     method: str,
     url: str,
@@ -40,14 +45,35 @@ async def request(
     params: Mapping[str, str] | None = None,
     content: bytes | AsyncIterator[bytes] | None = None,
 ) -> Any:
-    """The answer's JSON, `None` for one without content; raises `Refused` and `Unreachable`."""
+    """The answer's JSON, `None` for one without content; raises `Refused` and `Unreachable`.
+
+    `timeout_s` is for the whole answer once the body is sent, and for each part of that.
+    """
     import httpx  # here, for it takes a tenth of a second, and streams need none
 
+    patience = asyncio.timeout(timeout_s if content is None else None)
+
+    async def body(content: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for data in _parts(content) if isinstance(content, bytes) else content:
+            yield data
+        patience.reschedule(asyncio.get_running_loop().time() + timeout_s)
+
     try:
-        async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client:
+        async with (
+            patience,
+            httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client,
+        ):
             response = await client.request(
-                method, url, params=params, content=content, headers=headers
+                method,
+                url,
+                params=params,
+                content=None if content is None else body(content),
+                headers=headers,
             )
+    except TimeoutError as error:
+        if not patience.expired():  # of the file that was to be sent
+            raise
+        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from error
     except httpx.RequestError as error:
         raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
     except (httpx.InvalidURL, ImportError, ValueError, ExceptionGroup) as error:
