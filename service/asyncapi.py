@@ -34,16 +34,10 @@ def sent() -> dict[str, type[BaseModel]]:
     return {kind.model_fields["type"].default: kind for kind in wire.Message.__subclasses__()}
 
 
-def received() -> dict[str, type[BaseModel]]:
-    """The text frames that a client sends, by type."""
-    kinds = (wire.Flush, wire.Update, wire.Keepalive, wire.Close)
-    return dict(zip(wire.COMMAND_TYPES, kinds, strict=True))
-
-
 @cache
 def document() -> dict[str, Any]:
     """The whole document (AsyncAPI 3.0.0)."""
-    server, client = sent(), received()
+    server, client = sent(), wire.COMMANDS
     modes: list[tuple[type[BaseModel], Any]] = [
         *((kind, "serialization") for kind in server.values()),
         *((kind, "validation") for kind in client.values()),

@@ -4,7 +4,7 @@ Inside, time is an integer sample index at the model's rate; here it becomes `*_
 are rounded to `SCORE_DIGITS`. A file's result holds the same objects as a stream's messages.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -253,9 +253,12 @@ class Update(_Command):
     thresholds: dict[str, float] | None = None
 
 
-Command = Flush | Keepalive | Close | Update
+Command = Flush | Update | Keepalive | Close
 _COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
-COMMAND_TYPES = ("flush", "update", "keepalive", "close")
+#: Each by its type.
+COMMANDS: dict[str, type[BaseModel]] = {
+    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(Command)
+}
 
 
 def parse_command(text: str) -> Command:
@@ -269,7 +272,7 @@ def parse_command(text: str) -> Command:
             case "json_invalid":
                 cause = "the text frame is not JSON"
             case "union_tag_invalid" | "union_tag_not_found":
-                cause = f"the message's type is none of {', '.join(COMMAND_TYPES)}"
+                cause = f"the message's type is none of {', '.join(COMMANDS)}"
             case "extra_forbidden":
                 cause = f"the message has an unknown field {field[:64]!r}"
             case _:

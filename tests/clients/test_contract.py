@@ -20,7 +20,7 @@ def golden(name: str) -> str:
 def test_there_is_one_of_each_type() -> None:
     names = {path.name for path in CONTRACT.glob("[cs]*.json")}
     server = {f"server.{message_type}.json" for message_type in MESSAGES}
-    client = {f"client.{message_type}.json" for message_type in wire.COMMAND_TYPES}
+    client = {f"client.{message_type}.json" for message_type in wire.COMMANDS}
     assert names == server | client
 
 
@@ -31,7 +31,7 @@ def test_the_server_sends_exactly_these_fields(message_type: str) -> None:
     assert json.loads(message.model_dump_json()) == json.loads(text)
 
 
-@pytest.mark.parametrize("message_type", wire.COMMAND_TYPES)
+@pytest.mark.parametrize("message_type", wire.COMMANDS)
 def test_the_server_takes_each_command(message_type: str) -> None:
     assert wire.parse_command(golden(f"client.{message_type}")).type == message_type
 

@@ -70,7 +70,7 @@ def test_every_reference_leads_somewhere() -> None:
 def test_every_message_and_parameter_is_described() -> None:
     messages = DOCUMENT["components"]["messages"]
     types = {kind.model_fields["type"].default for kind in wire.Message.__subclasses__()}
-    assert set(messages) == types | set(wire.COMMAND_TYPES) | {"audio"}
+    assert set(messages) == types | set(wire.COMMANDS) | {"audio"}
     query = DOCUMENT["channels"]["stream"]["bindings"]["ws"]["query"]
     assert {"encoding", "sample_rate", "resume"} <= set(query["properties"])
     assert query["additionalProperties"] is False

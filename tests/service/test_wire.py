@@ -32,7 +32,7 @@ def test_a_segment_in_the_contracts_words() -> None:
     assert "request_id" not in fields
 
 
-@pytest.mark.parametrize("kind", wire.COMMAND_TYPES)
+@pytest.mark.parametrize("kind", wire.COMMANDS)
 def test_commands(kind: str) -> None:
     assert wire.parse_command(f'{{"type": "{kind}"}}').type == kind
 
