@@ -143,7 +143,6 @@ class JobQuery(FileQuery):
 
     webhook_url: str | None = Field(
         default=None,
-        max_length=2048,
         description="Where to tell that the job has ended: an https address on the internet.",
     )
 

@@ -3,7 +3,16 @@ import pytest
 from ser_core.errors import BadParameter
 from ser_core.rules import Rule
 from ser_core.smoothing import SmoothingConfig
-from service.requests import FileQuery, Role, StreamQuery, parse_query, parse_roles, roles_of
+from service.requests import (
+    CallQuery,
+    FileQuery,
+    JobQuery,
+    Role,
+    StreamQuery,
+    parse_query,
+    parse_roles,
+    roles_of,
+)
 
 
 def test_defaults() -> None:
@@ -47,3 +56,11 @@ def test_a_long_wrong_value_is_not_sent_back_whole() -> None:
     with pytest.raises(BadParameter) as caught:
         parse_query(StreamQuery, [("x" * 5000, "y")])
     assert len(caught.value.detail) < 500
+
+
+@pytest.mark.parametrize("kind", [JobQuery, CallQuery])
+def test_what_a_webhooks_address_may_be_is_for_its_targets_to_say(
+    kind: type[JobQuery] | type[CallQuery],
+) -> None:
+    url = "https://hooks.example/" + 3000 * "a"
+    assert parse_query(kind, [("webhook_url", url)]).webhook_url == url
