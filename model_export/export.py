@@ -158,18 +158,14 @@ def _convert(
     """The file in fp32 replaced by one in another precision; its spec."""
     plain = OnnxModel(path)
     train = speakers.select(everyone, "train")
-    order = np.random.default_rng(0).permutation(len(train))
-    scales, n_segments = [], 0
-    while len(order) and n_segments < N_CALIBRATION:
-        scales.append(features_of(train[order[0]], spec))
-        n_segments, order = n_segments + len(scales[-1]), order[1:]
-    compared = speakers.select(everyone, "dev") or [train[i] for i in sorted(order)]
     converted = path.with_suffix(".converted")
     try:
         if precision == "int8":
-            quantise(path, converted, np.concatenate(scales)[:N_CALIBRATION])
+            scales, train = _for_scales(train, spec)
+            quantise(path, converted, scales)
         else:
             write(in_half(network), spec, converted)
+        compared = speakers.select(everyone, "dev") or train
         other = Network(converted)
         comparison = compare(plain.run, other.run, compared, spec)
         comparison.check(precision)
@@ -187,6 +183,24 @@ def _convert(
     finally:
         converted.unlink(missing_ok=True)
     return spec
+
+
+def _for_scales(train: list[Recording], spec: ModelSpec) -> tuple[Float32, list[Recording]]:
+    """Features of up to `N_CALIBRATION` segments, of recordings drawn from `train`; the others.
+
+    Raises `BadParameter` where there is none.
+    """
+    if not train:
+        raise BadParameter(
+            "no recording of the manifest is in train, and int8's scales are found on those",
+            remedy="give a manifest with recordings of the split's train speakers",
+        )
+    order = np.random.default_rng(0).permutation(len(train))
+    found, n_segments = [], 0
+    while len(order) and n_segments < N_CALIBRATION:
+        found.append(features_of(train[order[0]], spec))
+        n_segments, order = n_segments + len(found[-1]), order[1:]
+    return np.concatenate(found)[:N_CALIBRATION], [train[i] for i in sorted(order)]
 
 
 def write(network: torch.nn.Module, spec: ModelSpec, out: Path) -> None:

@@ -120,3 +120,26 @@ def test_without_development_speakers_it_is_the_rest_of_train(root, inputs, monk
     how = inputs | {"split": everyone, "version": "1", "license": "x", "cells": root}
     spec = export(trained, root / "all.onnx", **how, precision="int8")
     assert 30 <= spec.provenance["compared_with_fp32"]["n_recordings"] < 40
+
+
+def test_without_train_recordings_there_are_no_scales(root, inputs, checkpoint):
+    dev = root / "dev.csv"
+    head, *rows = inputs["manifest"].read_text().splitlines()
+    dev.write_text("\n".join([head, *(row for row in rows if ",s3," in row)]) + "\n")
+    how = inputs | {"manifest": dev, "version": "1", "license": "x", "precision": "int8"}
+    with pytest.raises(BadParameter, match="in train, and int8's scales"):
+        export(checkpoint, root / "no.onnx", **how)
+
+
+@pytest.mark.usefixtures("any_move")
+def test_only_int8_looks_at_train(root, inputs, checkpoint, monkeypatch):
+    speakers = set()
+
+    def heard(recording, spec):
+        speakers.add(recording.speaker)
+        return features_of(recording, spec)
+
+    monkeypatch.setattr("model_export.export.features_of", heard)
+    how = inputs | {"version": "1", "license": "x", "precision": "fp16"}
+    export(checkpoint, root / "half.onnx", **how)
+    assert speakers == {"s3"}
