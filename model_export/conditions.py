@@ -254,8 +254,6 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
     **{f"car-{snr_db}db": partial(car, snr_db=snr_db) for snr_db in (20, 10, 5, 0)},
 }
 BABBLE: Final = "babble-10db"
-#: The few that a cross-validation assesses.
-DEFAULT: Final = ("mulaw-8k", "opus-12k", "car-10db", "car-0db")
 
 
 def condition(name: str, others: Sequence[Float32] = ()) -> Condition:

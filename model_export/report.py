@@ -122,12 +122,6 @@ def render(ledger: Ledger, pictures: dict[str, figures.Picture]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def cells_told(page: str) -> str | None:
-    """The digest of the cells that a page was written from; `None` for another file."""
-    found = re.search(r"^<!-- cells: ([0-9a-f]{64}) -->$", page, re.MULTILINE)
-    return found[1] if found else None
-
-
 def _known_voices(ledger: Ledger) -> list[str]:
     """What to know of experiments that were not tested on new speakers, if there are any."""
     names = [f"`{name}`" for name in sorted(ledger.experiments) if ledger.shares_speakers(name)]
