@@ -30,7 +30,7 @@ TWILIO_PATH = "/v1/twilio"
 AUDIOHOOK_PATH = "/v1/audiohook"
 
 PROBES = frozenset({"/livez", "/readyz"})
-_SECRET_HEADERS = frozenset({b"authorization", b"x-api-key"})
+_SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"sec-websocket-protocol"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ORIGIN = re.compile(r"https?://[^/\s?#@,*]+")
 

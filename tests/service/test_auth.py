@@ -137,9 +137,12 @@ def test_credentials_leave_the_scope() -> None:
     caller = LOCKED.admit(scope("/v1/models", bearer()))
     assert caller is not None
     token = LOCKED.tokens.issue(caller.id)
-    asked = scope(kind="websocket", offered=("glrf.v1", f"glrf.token.{token}"))
+    offered = ("glrf.v1", f"glrf.token.{token}")
+    header = ("Sec-WebSocket-Protocol", ", ".join(offered))
+    asked = scope("/v1/stream", header, kind="websocket", offered=offered)
     assert LOCKED.admit(asked) == caller
     assert asked["subprotocols"] == ["glrf.v1"]
+    assert asked["headers"] == []
 
 
 def test_a_token_opens_one_stream_and_nothing_else() -> None:
