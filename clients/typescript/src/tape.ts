@@ -28,8 +28,8 @@ export interface Format {
  *
  * Raw audio is cut where it suits; of `encoding: "opus"` each item is one packet, whole.
  *
- * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It holds
- * `maxMs` of audio: `room` waits for the space.
+ * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It is to hold
+ * `maxMs` of audio: `isFull` says that there is no room, `changed` waits for the next change.
  */
 export class Tape {
   readonly #isPackets: boolean;

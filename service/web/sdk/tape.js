@@ -11,8 +11,8 @@ const MAX_ITEM_BYTES = 1 << 15;
  *
  * Raw audio is cut where it suits; of `encoding: "opus"` each item is one packet, whole.
  *
- * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It holds
- * `maxMs` of audio: `room` waits for the space.
+ * Items are numbered from 0 and keep their number; `forget` lets go of the oldest. It is to hold
+ * `maxMs` of audio: `isFull` says that there is no room, `changed` waits for the next change.
  */
 export class Tape {
     #isPackets;
