@@ -97,7 +97,7 @@ class LiveSession(abc.ABC):
             self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
         )
         self.audience = Audience(self._settings.max_watchers, self._metrics.watchers)
-        self._teller = runtime.teller_to(webhook_url, self.caller)
+        self._relay = runtime.relay_to(webhook_url, self.caller)
         self._external = external or {}
         self._seq = 0
         self._sending = asyncio.Lock()
@@ -424,7 +424,7 @@ class LiveSession(abc.ABC):
         async with self._sending:
             message = self._message(kind, **fields)
             self._seq += 1
-            await self._publish(message)
+            self._publish(message)
             if self._deliver_at_once(message):
                 return
             try:
@@ -441,19 +441,14 @@ class LiveSession(abc.ABC):
     def _message(self, kind: type[wire.Message], **fields: Any) -> wire.Message:
         return kind.model_validate({"seq": self._seq, "session_id": self.id, **fields})
 
-    async def _publish(self, message: wire.Message) -> None:
+    def _publish(self, message: wire.Message) -> None:
         """To all that only listen. A checkpoint is not theirs: who holds it can go on with it."""
         if isinstance(message, wire.CheckpointMessage):
             return
         self.audience.tell(message)
-        if self._teller is not None and isinstance(message, _FOR_WEBHOOKS):
+        if self._relay is not None and isinstance(message, _FOR_WEBHOOKS):
             event = message.model_dump(mode="json")
-            event |= {"front_end": self.front_end, "external": self._external}
-            try:
-                async with asyncio.timeout(self._settings.send_timeout_s):
-                    await self._teller(event)
-            except Exception:  # whoever waits for the results here must not suffer for it
-                log.exception("session %s: a webhook could not be told", self.id)
+            self._relay.put(event | {"front_end": self.front_end, "external": self._external})
 
     def _closed(self, reason: str) -> dict[str, Any]:
         """The members of `SessionClosed`."""
@@ -471,10 +466,11 @@ class LiveSession(abc.ABC):
 
     async def _tell_closed(self, reason: str) -> None:
         """Those who listen are told every end, also one that the client cannot be told."""
-        if self.audience.is_over:
-            return
         try:
-            await self._publish(self._message(wire.SessionClosed, **self._closed(reason)))
+            if not self.audience.is_over:
+                self._publish(self._message(wire.SessionClosed, **self._closed(reason)))
+            if self._relay is not None:
+                await self._relay.finish()
         except Exception:
             log.exception("the end of session %s could not be told", self.id)
 

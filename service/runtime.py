@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
-from functools import partial
 from typing import Protocol
 
 from ser_core.errors import (
@@ -32,7 +31,7 @@ from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
 from service.settings import Settings
 from service.shared import Shared
-from service.teller import Teller, Telling
+from service.teller import Relay, Teller
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
 KEYS_POLL_S = 1.0
@@ -310,8 +309,8 @@ class Runtime:
             raise SessionUnknown("no such session lives in this process", remedy=self._where_else)
         return found[-1]  # the one that went on with it, where its old connection hangs
 
-    def teller_to(self, url: str | None, caller: Caller) -> Telling | None:
-        """Tells a session's events to a URL; raises `BadParameter` where that cannot be."""
+    def relay_to(self, url: str | None, caller: Caller) -> Relay | None:
+        """Takes a session's events to a URL; raises `BadParameter` where that cannot be."""
         if url is None:
             return None
         if self.teller is None:
@@ -320,7 +319,7 @@ class Runtime:
                 remedy="watch /v1/sessions/{id}/events; operators: set GLRF_WEBHOOK_SECRETS",
             )
         self.teller.check(url)
-        return partial(self.teller.tell, url, caller.name)
+        return Relay(self.teller, url, caller.name, self.settings.send_timeout_s)
 
     @contextlib.contextmanager
     def file_admitted(self) -> Iterator[None]:

@@ -1,10 +1,14 @@
 """What a session asks of webhooks, where they are served."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+from collections import deque
 from typing import Any, Protocol
 
-#: Tells one event to a URL that was settled before.
-Telling = Callable[[dict[str, Any]], Awaitable[None]]
+#: Events of one session that may wait for a store that takes none.
+MAX_WAITING = 64
+
+log = logging.getLogger(__name__)
 
 
 class Teller(Protocol):
@@ -20,3 +24,50 @@ class Teller(Protocol):
         It has arrived later. `session_id` and `seq` tell events apart.
         """
         ...
+
+
+class Relay:
+    """Hands one session's events to a teller in their order, while the session goes on.
+
+    What is not taken within `patience_s`, or finds `MAX_WAITING` before it, is lost, and logged.
+    """
+
+    def __init__(self, teller: Teller, url: str, caller: str, patience_s: float) -> None:
+        self._teller = teller
+        self._url = url
+        self._caller = caller
+        self._patience_s = patience_s
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Never waits."""
+        if len(self._waiting) >= MAX_WAITING:
+            _log_lost(event, f"{MAX_WAITING} wait already")
+            return
+        self._waiting.append(event)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._hand_over())
+
+    async def finish(self) -> None:
+        """After the last event: waits until all are taken, for `patience_s` at most."""
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=self._patience_s)
+        self._task.cancel()
+        for event in self._waiting:
+            _log_lost(event, "the session has ended")
+
+    async def _hand_over(self) -> None:
+        while self._waiting:
+            event = self._waiting[0]
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._teller.tell(self._url, self._caller, event)
+            except Exception as error:
+                _log_lost(event, f"{type(error).__name__}: {error}")
+            self._waiting.popleft()
+
+
+def _log_lost(event: dict[str, Any], cause: str) -> None:
+    log.error("session %s: a webhook could not be told: %s", event["session_id"], cause)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -323,12 +324,24 @@ class Told:
         self.events.append((url, json.loads(json.dumps(event))))
 
 
+class Hanging(Told):
+    """One that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        await until(self.gate.is_set)
+        await super().tell(url, caller, event)
+
+
 class Broken(Told):
     async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
         raise OSError("the disk is full")
 
 
-@pytest.mark.parametrize("teller", [Told(), Broken()], ids=["good", "broken"])
+@pytest.mark.parametrize("teller", [Told(), Broken(), Hanging()], ids=["good", "broken", "hangs"])
 def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: Told) -> None:
     hook = "https://example.com/hook"
     token = SecretStr("0123456789abcdef0123456789abcdef")
@@ -341,13 +354,18 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
                 await call.send(frame)
             await call.send(stop())
             with contextlib.suppress(ConnectionClosed):
-                await call.recv()
+                await asyncio.wait_for(call.recv(), TIMEOUT_S)
             return call.close_code
 
-    with RunningServer(settings.model_copy(update={"twilio_auth_token": token})) as server:
+    changed = {"twilio_auth_token": token, "send_timeout_s": 60.0}
+    with RunningServer(settings.model_copy(update=changed)) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         server.runtime.teller = teller
         assert asyncio.run(run(server)) == 1000
+        if isinstance(teller, Hanging):  # the call has ended, and did not notice
+            assert teller.events == []
+            teller.gate.set()
+            server.wait_until(lambda: len(teller.events) == 2)
     if isinstance(teller, Broken):
         return
     assert {url for url, _ in teller.events} == {hook}
