@@ -3,8 +3,8 @@
 From Genesys Cloud's developer documentation ("AudioHook protocol reference", "AudioHook session
 walkthrough"): the client opens, we choose one of the media that it offers, audio comes in binary
 frames, and the client closes; we answer `closed` when the last result is told. Audio that is paused
-or discarded leaves a gap, which goes by as silence. A connection probe opens and closes without a
-call.
+or discarded leaves a gap, which goes by as silence; meanwhile a ping must be answered as soon as
+ever. A connection probe opens and closes without a call.
 """
 
 import asyncio
@@ -33,6 +33,10 @@ from service.telephony.call import OPENING_S, Call, parse_options, upgraded
 CHANNELS: Final = ("external", "internal")
 #: After our last word: how long the client may take to close.
 CLOSING_S: Final = 2.0
+#: What may wait while a gap goes by: a minute of both channels.
+MAX_AHEAD_BYTES: Final = 2**20
+#: What a message takes at least, so that empty ones do not wait without number.
+MESSAGE_BYTES: Final = 256
 
 router = APIRouter()
 
@@ -142,6 +146,41 @@ async def _hang_up(socket: WebSocket, line: Line, error: SerError | None) -> Non
     await socket.close(code, "" if error is None else error.code)
 
 
+class Ahead:
+    """What came and waits for its turn: `MAX_AHEAD_BYTES`, and one message more."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[tuple[ClientMessage | bytes | Exception, float, int]]
+        self._queue = asyncio.Queue()
+        self._n_bytes = 0
+        self._has_room = asyncio.Event()
+
+    async def put(self, message: ClientMessage | bytes, received_s: float, n_bytes: int) -> None:
+        """Waits for room."""
+        while self._n_bytes >= MAX_AHEAD_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
+        n_bytes += MESSAGE_BYTES
+        self._n_bytes += n_bytes
+        self._queue.put_nowait((message, received_s, n_bytes))
+
+    def end(self, error: Exception) -> None:
+        """No more comes, for this reason."""
+        self._queue.put_nowait((error, 0.0, 0))
+
+    async def get(self) -> tuple[ClientMessage | bytes, float]:
+        """The next one, and when it came; raises what was the end, after all before it."""
+        message, received_s, n_bytes = await self._queue.get()
+        self._n_bytes -= n_bytes
+        self._has_room.set()
+        if isinstance(message, Exception):
+            try:
+                raise message
+            finally:
+                del message  # its traceback holds this frame
+        return message, received_s
+
+
 class AudioHookCall(Call):
     """One AudioHook session, with the external channel, the internal one, or both."""
 
@@ -175,32 +214,52 @@ class AudioHookCall(Call):
         self._line = line
         self._media = media
         self._offset_samples = offset_samples
+        self._ahead = Ahead()
 
     async def _open(self) -> None:
         await self._line.send("opened", startPaused=False, media=[self._media.model_dump()])
 
     async def _converse(self) -> None:
-        while True:
-            data, text, received_s = await self._next_frame()
-            if data is not None:
-                await self._take_audio(data, received_s)
-                continue
-            message = self._line.accept(text or "")
-            match message.type:
-                case "ping":
-                    await self._line.send("pong")
-                case "close":
-                    self._line.is_closing = True
-                    return
-                case "paused":  # what was said before must not wait until it goes on
-                    await self._pump.room()
-                    self._pump.advance(self._session.flush, received_s)
-                case "resumed" | "discarded":
-                    await self._take_gap(message, received_s)
-                case "update":
-                    await self._line.send("updated")
-                case _:  # `error` is the client's own affair; others are of later versions
-                    pass
+        listening = asyncio.create_task(self._listen())
+        try:
+            while True:
+                message, received_s = await self._ahead.get()
+                if isinstance(message, bytes):
+                    await self._take_audio(message, received_s)
+                    continue
+                match message.type:
+                    case "close":
+                        return
+                    case "paused":  # what was said before must not wait until it goes on
+                        await self._pump.room()
+                        self._pump.advance(self._session.flush, received_s)
+                    case "resumed" | "discarded":
+                        await self._take_gap(message, received_s)
+                    case _:  # `error` is the client's own affair; others are of later versions
+                        pass
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+
+    async def _listen(self) -> None:
+        """Answers what the client waits for; all else waits for its turn, and so does an error."""
+        try:
+            while not self._line.is_closing:
+                data, text, received_s = await self._next_frame()
+                if data is not None:
+                    await self._ahead.put(data, received_s, len(data))
+                    continue
+                message = self._line.accept(text or "")
+                match message.type:
+                    case "ping":
+                        await self._line.send("pong")
+                    case "update":
+                        await self._line.send("updated")
+                    case _:
+                        self._line.is_closing = message.type == "close"
+                        await self._ahead.put(message, received_s, len(text or ""))
+        except Exception as error:
+            self._ahead.end(error)
 
     async def _take_audio(self, data: bytes, received_s: float) -> None:
         n_whole = len(data) // self._session.frame_bytes

@@ -1,6 +1,7 @@
 import asyncio
 import functools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from service.settings import Settings
+from service.telephony.audiohook import MAX_AHEAD_BYTES, Ahead
+from service.telephony.call import Call
 from tests.service.running import (
     TIMEOUT_S,
     RunningServer,
@@ -166,6 +169,56 @@ def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) 
     assert told.of("utterance")[0]["end_ms"] == 4000
     after = server.metric("glrf_missing_audio_seconds_total", front_end="audiohook")
     assert after - before == 10
+
+
+def test_a_ping_does_not_wait_for_a_gap_to_go_by(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_by = threading.Event()
+    skip = Call._skip
+
+    async def long_skip(self: Call, n_samples: int, received_s: float) -> None:
+        await until(goes_by.is_set)
+        await skip(self, n_samples, received_s)
+
+    async def act(client: AudioHookClient) -> None:
+        try:
+            await client.audio(BOTH)
+            for _ in range(2):
+                start = client.position_samples
+                client.position_samples += RATE_HZ
+                await client.send("discarded", start=duration(start), discarded="PT1S")
+                await client.send("ping")
+                await client.receive("pong")
+                await client.send("update")
+                await client.receive("updated")
+                await client.audio(BOTH)
+        finally:
+            goes_by.set()
+
+    monkeypatch.setattr(Call, "_skip", long_skip)
+    second = b"\xff" * (2 * RATE_HZ)
+    stream = streamed(server, BOTH + (second + BOTH) * 2, query="channels=2&roles=customer,agent")
+    assert_same_document(audiohook_call(server, act).told, stream.told)
+
+
+def test_what_waits_for_its_turn_is_bounded_and_in_order() -> None:
+    async def run() -> None:
+        ahead = Ahead()
+        frame = bytes(MAX_AHEAD_BYTES // 2)
+        await ahead.put(frame, 1.0, len(frame))
+        await ahead.put(frame, 2.0, len(frame))
+        third = asyncio.create_task(ahead.put(b"", 3.0, 0))
+        await asyncio.sleep(0)
+        assert not third.done()
+        assert await ahead.get() == (frame, 1.0)
+        await third
+        ahead.end(ValueError("the end"))
+        assert [(await ahead.get())[1] for _ in range(2)] == [2.0, 3.0]
+        with pytest.raises(ValueError, match="the end"):
+            await ahead.get()
+
+    asyncio.run(run())
 
 
 def test_what_is_paused_is_told_at_once(server: RunningServer) -> None:
