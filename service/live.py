@@ -61,6 +61,7 @@ class LiveSession(abc.ABC):
     """
 
     front_end: ClassVar[greeting.FrontEnd]
+    tells_checkpoints: ClassVar[bool] = False  # from where another session could go on
 
     def __init__(
         self,
@@ -81,7 +82,8 @@ class LiveSession(abc.ABC):
         self._query = query
         self._request_id = request_id
         self.id = uuid.uuid4().hex if kept is None else kept.session_id
-        self._session = session_of(self._batcher.backend.spec, config, kept)
+        spec = self._batcher.backend.spec
+        self._session = session_of(spec, config, kept, checkpoints=self.tells_checkpoints)
         self._is_resumed = kept is not None
         self._pump = Pump(
             self._session,
@@ -93,9 +95,7 @@ class LiveSession(abc.ABC):
         pace = Pace(self._settings.max_stream_speed, self._settings.burst_s)
         self._meter = AudioMeter(runtime.quotas, self.caller, pace)
         self._heard_s = self._metrics.audio_s.labels(self.front_end)
-        self._narrator = wire.Narrator(
-            self._batcher.backend.spec, query.parsed_roles(), query.start_offset_ms
-        )
+        self._narrator = wire.Narrator(spec, query.parsed_roles(), query.start_offset_ms)
         self.audience = Audience(self._settings.max_watchers, self._metrics.watchers)
         self._relay = runtime.relay_to(webhook_url, self.caller)
         self._external = external or {}
@@ -411,9 +411,9 @@ class LiveSession(abc.ABC):
                     message=warning.message,
                 )
 
-    @abc.abstractmethod
     async def _keep(self, checkpoint: Checkpoint) -> None:
-        """Where another session could go on, for a front end whose client can ask for that."""
+        """Where another session could go on, for a front end that tells checkpoints."""
+        raise NotImplementedError
 
     async def _send(self, kind: type[wire.Message], **fields: Any) -> None:
         """Tells one message in its turn.

@@ -126,10 +126,12 @@ def batcher_of(runtime: Runtime, query: StreamQuery, kept: StreamState | None) -
     )
 
 
-def session_of(spec: ModelSpec, config: StreamConfig, kept: StreamState | None) -> StreamSession:
-    """A session that begins, or goes on; raises `CheckpointRejected`."""
+def session_of(
+    spec: ModelSpec, config: StreamConfig, kept: StreamState | None, *, checkpoints: bool
+) -> StreamSession:
+    """A session that begins, or one that goes on; raises `CheckpointRejected`."""
     if kept is None:
-        return StreamSession(spec, config, checkpoints=True)
+        return StreamSession(spec, config, checkpoints=checkpoints)
     try:
         return StreamSession.resumed(spec, config, kept.session, kept.audio_from)
     except (KeyError, TypeError, ValueError, BadParameter) as error:

@@ -71,6 +71,7 @@ class Stream(LiveSession):
     """A session whose client speaks the wire contract; it can go on from a checkpoint."""
 
     front_end = "stream"
+    tells_checkpoints = True
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ from typing import Any, Final
 from fastapi import WebSocket, WebSocketDisconnect
 
 from ser_core.errors import BadMessage, BadParameter, InputError, SerError
-from ser_core.events import Checkpoint
 from service import problems, wire
 from service.frames import too_large
 from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession
@@ -148,9 +147,6 @@ class Call(LiveSession):
 
     async def _deliver(self, message: wire.Message) -> None:
         """The platform asks for no results."""
-
-    async def _keep(self, checkpoint: Checkpoint) -> None:
-        """The platform could not go on from it."""
 
     async def _drain(self, writer: Any) -> None:
         self._end_audio()
