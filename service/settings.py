@@ -167,7 +167,8 @@ class Settings(BaseSettings):
     idle_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        description="A stream without any frame for this long is ended (4408); `keepalive` counts.",
+        description="A stream without any frame for this long is ended (4408); `keepalive` counts. "
+        "Not a call of Twilio's.",
     )
     max_session_s: float = Field(
         default=14_400.0, gt=0, description="Longest stream, in seconds; then it is ended (4410)."

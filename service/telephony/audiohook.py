@@ -231,8 +231,7 @@ class AudioHookCall(Call):
                     case "close":
                         return
                     case "paused":  # what was said before must not wait until it goes on
-                        await self._pump.room()
-                        self._pump.advance(self._session.flush, received_s)
+                        await self._end_utterances(received_s)
                     case "resumed" | "discarded":
                         await self._take_gap(message, received_s)
                     case _:  # `error` is the client's own affair; others are of later versions

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
@@ -31,6 +32,8 @@ from service.telephony.timeline import Timeline
 #: What Twilio hears from the phone (the customer's), and what it plays to it (the agent's).
 TRACKS = ("inbound", "outbound")
 MAX_ID_CHARS = 64
+#: When no media has come for so long, none is waited for: what was said before is told.
+QUIET_S = 1.0
 
 router = APIRouter()
 
@@ -252,6 +255,22 @@ class TwilioCall(Call):
         self._n_dropped_samples += (timeline.n_late - n_late) // len(self._channels)
         if audio := timeline.ready():
             await self._hear(audio, received_s)
+
+    async def _receive(self) -> Any:
+        """However long it takes: whether Twilio is there, the connection's pings find out."""
+        for _ in range(2):  # once alone may be us, who stood still
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S / 2):
+                    return await self._socket.receive()
+        await self._fall_quiet()
+        return await self._socket.receive()
+
+    async def _fall_quiet(self) -> None:
+        """The time itself goes by when media comes again: it may come late, and with its place."""
+        now_s = time.perf_counter()
+        await self._hear(self._timeline.rest(), now_s)
+        if self._session.received_samples:  # else there is no result so far
+            await self._end_utterances(now_s)
 
     def _held_back(self) -> bytes:
         return self._timeline.rest()

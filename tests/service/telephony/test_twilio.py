@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.settings import Settings
 from service.telephony.call import MAX_COMPLAINTS
+from service.telephony.twilio import QUIET_S
 from tests.service.running import (
     TIMEOUT_S,
     RunningServer,
@@ -27,6 +28,7 @@ from tests.service.telephony.platforms import (
     STREAM_SID,
     both,
     connected,
+    events_url,
     interleaved,
     listed,
     media,
@@ -127,6 +129,39 @@ def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
     assert_same_document(told.told, stream.told)
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert 19 <= missing_s <= 20
+
+
+def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
+    server: RunningServer, telephony_settings: Settings
+) -> None:
+    """As when a call is on hold: longer than other streams may be idle."""
+    again = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
+
+    async def run(server: RunningServer) -> Transcript:
+        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+            await connection.send(start(["inbound"]))
+            (session,) = await listed(server)
+            async with (
+                watched(server) as watching,
+                connect(events_url(server, session["session_id"])) as watcher,
+            ):
+                for frame in track("inbound", CUSTOMER):
+                    await connection.send(frame)
+                async with asyncio.timeout(TIMEOUT_S):
+                    while json.loads(await watcher.recv())["type"] != "utterance":
+                        pass
+                for frame in [*again, stop()]:
+                    await connection.send(frame)
+                return await watching
+
+    impatient = telephony_settings.model_copy(update={"idle_timeout_s": QUIET_S / 4})
+    with RunningServer(impatient) as other:
+        other.wait_until(lambda: other.http.get("/readyz").status_code == 200)
+        told = asyncio.run(run(other))
+    assert told.messages[-1]["reason"] == "client_closed"
+    frames = CUSTOMER, '{"type": "flush"}', b"\xff" * (20 * RATE_HZ), CUSTOMER
+    assert_same_document(told.told, streamed(server, *frames, query="roles=customer").told)
 
 
 def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
