@@ -151,7 +151,8 @@ class Metrics:
         )
         self.missing_s = counter(
             "glrf_missing_audio_seconds",
-            "Audio of calls that did not come: its time went by as silence, by front end",
+            "Audio of calls that did not come, or too late: its time went by as silence,"
+            " by front end",
             "front_end",
         )
         self.segments = counter(

@@ -139,8 +139,9 @@ class Call(LiveSession):
         elapsed_s = time.monotonic() - self._began_s
         return position_samples / CALL_RATE_HZ <= elapsed_s + MAX_AHEAD_S
 
-    async def _complain(self, code: str, message: str) -> None:
-        self._n_complaints += 1
+    async def _complain(self, code: str, message: str, *, counts: bool = True) -> None:
+        """Too many end the call, but for those that do not count: they cannot come often."""
+        self._n_complaints += counts
         if self._n_complaints > MAX_COMPLAINTS:
             raise BadMessage(
                 f"more than {MAX_COMPLAINTS} messages of this call were bad, at last: {message}",

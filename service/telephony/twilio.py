@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import math
 import time
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,8 @@ TRACKS = ("inbound", "outbound")
 MAX_ID_CHARS = 64
 #: When no media has come for so long, none is waited for: what was said before is told.
 QUIET_S = 1.0
+#: Without audio that comes too late for so long, more of it is told anew.
+PUNCTUAL_S = 10.0
 
 router = APIRouter()
 
@@ -213,6 +216,7 @@ class TwilioCall(Call):
         )
         self._channels = {TRACKS[side]: channel for channel, side in enumerate(_sides(start))}
         self._timeline = Timeline(len(self._channels))
+        self._late_s = -math.inf  # when audio last came too late
 
     async def _converse(self) -> None:
         while True:
@@ -252,9 +256,25 @@ class TwilioCall(Call):
             await self._skip(n_missing, received_s)
         n_late = timeline.n_late
         timeline.place(channel, at, data)
-        self._n_dropped_samples += (timeline.n_late - n_late) // len(self._channels)
+        if timeline.n_late > n_late:
+            await self._note_late(media, timeline.n_late - n_late, received_s)
         if audio := timeline.ready():
             await self._hear(audio, received_s)
+
+    async def _note_late(self, media: MediaDetails, n_late: int, received_s: float) -> None:
+        """Samples of one track whose time has gone by: counted, and told once while it lasts."""
+        n_late //= len(self._channels)
+        self._n_dropped_samples += n_late
+        self._missing_s.inc(n_late / CALL_RATE_HZ)
+        is_news = received_s - self._late_s > PUNCTUAL_S
+        self._late_s = received_s
+        if is_news:
+            await self._complain(
+                "bad_media",
+                f"{media.track} at {media.timestamp} ms came too late: that time had gone by as "
+                "silence, and so does the time of what is as late; it is not told again",
+                counts=False,
+            )
 
     async def _receive(self) -> Any:
         """However long it takes: whether Twilio is there, the connection's pings find out."""

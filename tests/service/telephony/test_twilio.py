@@ -131,6 +131,43 @@ def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
     assert 19 <= missing_s <= 20
 
 
+N_BEHIND = 15  # chunks: 300 ms
+
+
+def agent_behind() -> list[str]:
+    """A call whose outbound track is always late."""
+    inbound, outbound = track("inbound", CUSTOMER), track("outbound", AGENT)
+    pairs = zip(inbound[N_BEHIND:], outbound, strict=False)
+    return inbound[:N_BEHIND] + [message for pair in pairs for message in pair]
+
+
+def test_a_track_that_is_always_late_is_told_once_and_counted(server: RunningServer) -> None:
+    frames = agent_behind()
+    before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
+    told = call(server, [*frames, stop()])
+    (error,) = told.of("error")
+    assert (error["code"], error["fatal"]) == ("bad_media", False)
+    assert "outbound at 0 ms came too late" in error["message"]
+    silence = b"\xff" * len(CUSTOMER)
+    stream = streamed(
+        server, interleaved(CUSTOMER, silence), query="channels=2&roles=customer,agent"
+    )
+    assert_same_document(told.told, stream.told)
+    late_s = sum('"outbound"' in frame for frame in frames) * 0.02
+    missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
+    assert missing_s == pytest.approx(late_s / 2)
+    assert told.messages[-1]["usage"]["dropped_ms"] == pytest.approx(1000 * late_s)
+
+
+def test_lateness_does_not_end_a_call(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.telephony.twilio.PUNCTUAL_S", -1.0)
+    told = call(server, [*agent_behind(), stop()])
+    assert len(told.of("error")) > MAX_COMPLAINTS
+    assert told.messages[-1]["reason"] == "client_closed"
+
+
 def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
     server: RunningServer, telephony_settings: Settings
 ) -> None:
