@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import math
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -28,7 +28,7 @@ from service.frames import frame_of
 from service.requests import CALL_RATE_HZ, StreamQuery
 from service.runtime import Runtime
 from service.telephony.call import OPENING_S, Call, parse_options, upgraded
-from service.telephony.timeline import Timeline
+from service.telephony.timeline import HOLD_SAMPLES, Timeline
 
 #: What Twilio hears from the phone (the customer's), and what it plays to it (the agent's).
 TRACKS = ("inbound", "outbound")
@@ -37,6 +37,8 @@ MAX_ID_CHARS = 64
 QUIET_S = 1.0
 #: Without audio that comes too late for so long, more of it is told anew.
 PUNCTUAL_S = 10.0
+#: A gap that ends further ahead of the clock is believed when two chunks agree on it.
+SURE_AHEAD_S = 1.0
 
 router = APIRouter()
 
@@ -196,6 +198,20 @@ async def _close(socket: WebSocket, error: SerError | None) -> None:
         await socket.close(problems.problem_of(error).close_code, reason)
 
 
+class _Chunk(NamedTuple):
+    track: str
+    at: int
+    data: bytes
+
+    @property
+    def at_ms(self) -> int:
+        return self.at * 1000 // CALL_RATE_HZ
+
+    def is_near(self, other: "_Chunk") -> bool:
+        """Whether the two are of one place, in any order."""
+        return other.at - HOLD_SAMPLES <= self.at <= other.at + len(other.data) + HOLD_SAMPLES
+
+
 class TwilioCall(Call):
     """One stream of Twilio's, with the customer's track, the agent's, or both as channels."""
 
@@ -217,6 +233,7 @@ class TwilioCall(Call):
         self._channels = {TRACKS[side]: channel for channel, side in enumerate(_sides(start))}
         self._timeline = Timeline(len(self._channels))
         self._late_s = -math.inf  # when audio last came too late
+        self._doubted: _Chunk | None = None  # one far ahead, which nothing has confirmed yet
 
     async def _converse(self) -> None:
         while True:
@@ -239,29 +256,55 @@ class TwilioCall(Call):
                 await self._complain("bad_media", f"{error}; it was ignored")
 
     async def _take_media(self, media: MediaDetails, received_s: float) -> None:
-        channel = self._channels.get(media.track)
-        if channel is None:
+        if media.track not in self._channels:
             raise Malformed(f"media of the track {media.track[:32]!r}, which start did not name")
         try:
             data = base64.b64decode(media.payload, validate=True)
         except (binascii.Error, ValueError) as error:
             raise Malformed("the payload of media is not base64") from error
-        at = media.timestamp * CALL_RATE_HZ // 1000
-        timeline = self._timeline
-        if timeline.is_leap(at):
-            if not self._is_plausible(at):
-                raise Malformed(f"media at {media.timestamp} ms, where the call cannot be yet")
-            held, n_missing = timeline.leap(at)
-            await self._hear(held, received_s)
-            await self._skip(n_missing, received_s)
-        n_late = timeline.n_late
-        timeline.place(channel, at, data)
-        if timeline.n_late > n_late:
-            await self._note_late(media, timeline.n_late - n_late, received_s)
-        if audio := timeline.ready():
+        chunk = _Chunk(media.track, media.timestamp * CALL_RATE_HZ // 1000, data)
+        doubted = self._doubted
+        if not self._timeline.is_leap(chunk.at):
+            if doubted is not None and doubted.track == chunk.track:
+                await self._drop_doubted(doubted)
+            await self._place(chunk, received_s)
+        elif doubted is not None and chunk.is_near(doubted):
+            self._doubted = None
+            await self._leap(min(doubted.at, chunk.at), received_s)
+            await self._place(doubted, received_s)
+            await self._place(chunk, received_s)
+        elif not self._is_plausible(chunk.at):
+            raise Malformed(f"media at {media.timestamp} ms, where the call cannot be yet")
+        elif self._is_plausible(chunk.at, SURE_AHEAD_S):
+            await self._leap(chunk.at, received_s)
+            await self._place(chunk, received_s)
+        else:
+            if doubted is not None:
+                await self._drop_doubted(doubted)
+            self._doubted = chunk
+
+    async def _drop_doubted(self, doubted: _Chunk) -> None:
+        """It was alone with its time: to believe it would make all that follows too late."""
+        self._doubted = None
+        await self._complain(
+            "bad_media", f"media at {doubted.at_ms} ms, far ahead of all other; it was ignored"
+        )
+
+    async def _leap(self, at: int, received_s: float) -> None:
+        held, n_missing = self._timeline.leap(at)
+        await self._hear(held, received_s)
+        await self._skip(n_missing, received_s)
+
+    async def _place(self, chunk: _Chunk, received_s: float) -> None:
+        n_late = self._timeline.n_late
+        self._timeline.place(self._channels[chunk.track], chunk.at, chunk.data)
+        n_late = self._timeline.n_late - n_late
+        if n_late:
+            await self._note_late(chunk, n_late, received_s)
+        if audio := self._timeline.ready():
             await self._hear(audio, received_s)
 
-    async def _note_late(self, media: MediaDetails, n_late: int, received_s: float) -> None:
+    async def _note_late(self, chunk: _Chunk, n_late: int, received_s: float) -> None:
         """Samples of one track whose time has gone by: counted, and told once while it lasts."""
         n_late //= len(self._channels)
         self._n_dropped_samples += n_late
@@ -271,7 +314,7 @@ class TwilioCall(Call):
         if is_news:
             await self._complain(
                 "bad_media",
-                f"{media.track} at {media.timestamp} ms came too late: that time had gone by as "
+                f"{chunk.track} at {chunk.at_ms} ms came too late: that time had gone by as "
                 "silence, and so does the time of what is as late; it is not told again",
                 counts=False,
             )

@@ -168,6 +168,29 @@ def test_lateness_does_not_end_a_call(
     assert told.messages[-1]["reason"] == "client_closed"
 
 
+def test_one_chunk_far_ahead_costs_only_itself(server: RunningServer) -> None:
+    frames = track("inbound", CUSTOMER)
+    for at in (150, 100, 50):
+        frames.insert(at, media("inbound", 40_000 + at * 20, b"\x10" * 160))
+    told = call(server, [*frames, stop()], start(["inbound"]))
+    assert [e["code"] for e in told.of("error")] == ["bad_media"] * 3
+    assert "41000 ms" in told.of("error")[0]["message"]
+    assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=customer").told)
+
+
+def test_a_gap_is_confirmed_by_either_track_in_any_order(server: RunningServer) -> None:
+    at = [24_020, 24_000, 24_040, *range(24_060, 28_000, 20)]
+    later = [media("inbound", ms, CUSTOMER[(ms - 24_000) * 8 :][:160]) for ms in at]
+    later.insert(1, media("outbound", 24_000, AGENT[:160]))
+    told = call(server, [*both(CUSTOMER, AGENT), *later, stop()])
+    assert not told.of("error")
+    gap = b"\xff" * (20 * RATE_HZ)
+    agent = AGENT + gap + AGENT[:160] + b"\xff" * (len(CUSTOMER) - 160)
+    whole = interleaved(CUSTOMER + gap + CUSTOMER, agent)
+    stream = streamed(server, whole, query="channels=2&roles=customer,agent")
+    assert_same_document(told.told, stream.told)
+
+
 def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
     server: RunningServer, telephony_settings: Settings
 ) -> None:
