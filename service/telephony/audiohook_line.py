@@ -25,7 +25,7 @@ MAX_TEXT_CHARS: Final = 65_535
 MAX_INFO_CHARS: Final = 500
 NULL_ID: Final = str(uuid.UUID(int=0))
 
-_DURATION = re.compile(r"PT(\d{0,9})(?:\.(\d{1,9}))?S")
+_DURATION = re.compile(r"PT(\d{1,9}(?:\.\d*)?|\.\d+)S")
 
 
 def _duration_samples(text: str) -> str:
@@ -36,9 +36,9 @@ def _duration_samples(text: str) -> str:
 def samples(duration: str) -> int:
     """`PT1.25S` at 8 kHz; raises `ValueError`."""
     match = _DURATION.fullmatch(duration)
-    if match is None or not any(match.groups()):
+    if match is None:
         raise ValueError("not a duration like PT1.25S")
-    return round(float(f"{match[1] or 0}.{match[2] or 0}") * CALL_RATE_HZ)
+    return round(float(match[1]) * CALL_RATE_HZ)
 
 
 Duration = Annotated[str, AfterValidator(_duration_samples)]

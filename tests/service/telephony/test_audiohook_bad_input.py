@@ -188,6 +188,8 @@ def test_a_client_that_never_closes_is_left(server: RunningServer) -> None:
         ("PT1.25S", 10_000),
         ("PT.5S", 4000),
         ("PT0.000125S", 1),
+        ("PT1.2500000000000001S", 10_000),
+        ("PT2.S", 16_000),
         ("PT3600S", 3600 * RATE_HZ),
     ],
 )
@@ -196,7 +198,7 @@ def test_durations(text: str, n_samples: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "PTS", "PT1", "1S", "PT-1S", "P1DT1S", "PT1e3S", "PT9999999999S"]
+    "text", ["", "PTS", "PT.S", "PT1", "1S", "PT-1S", "P1DT1S", "PT1e3S", "PT9999999999S"]
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
