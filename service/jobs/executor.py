@@ -83,6 +83,7 @@ class Executor:
             "log_level": "WARNING",
         }
         DBOS(config=config)
+        logging.getLogger("dbos").addFilter(_is_news)
 
         @DBOS.step(name="score_chunk")
         def score_chunk(job_id: str) -> Progress:
@@ -196,6 +197,15 @@ class Executor:
         deadline_s = time.monotonic() + timeout_s
         while self._in_hand and time.monotonic() < deadline_s:
             time.sleep(0.05)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of what DBOS logs: not the traceback of a workflow that was cancelled, as it was told to."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__name__ != "DBOSAwaitedWorkflowCancelledError":  # it is not exported
+        return True
+    log.info("job %s was deleted while it was scored", getattr(error, "workflow_id", ""))
+    return False
 
 
 def _log_outcome(message_id: str, n_failed: int, outcome: Outcome) -> None:

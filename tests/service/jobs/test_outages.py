@@ -52,6 +52,19 @@ def leave(self, executor_id):
     raise {error}
 JobStore.leave = leave
 """
+#: Each chunk waits until `GLRF_JOBS_DIR` holds a file `goes_on`.
+HALTED = """
+import asyncio, os, pathlib
+from service.jobs.scoring import Scoring
+folder = pathlib.Path(os.environ["GLRF_JOBS_DIR"])
+next_chunk = Scoring.next_chunk
+async def halted(self, job_id):
+    (folder / "began").touch()
+    while not (folder / "goes_on").exists():
+        await asyncio.sleep(0.05)
+    return await next_chunk(self, job_id)
+Scoring.next_chunk = halted
+"""
 RUN = "from service.jobs.worker import run; run(is_child=True)"
 
 
@@ -114,6 +127,27 @@ def test_a_decoder_that_is_killed(settings: Settings, monkeypatch: pytest.Monkey
         killed: list[int] = []
         _until(lambda: killed.extend(_kill_decoders()) or killed)
         assert finished(server.http, job["id"])["status"] == "succeeded"
+
+
+def test_a_job_that_is_deleted_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HALTED + RUN)
+    settings = settings.model_copy(update={"log_level": "info"})
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http)
+        _until((settings.jobs_dir / "began").exists)
+        assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        (settings.jobs_dir / "goes_on").touch()
+        told: list[str] = []
+        _until(
+            lambda: (
+                told.append(capfd.readouterr().err)
+                or f"job {job['id']} was deleted while it was scored" in "".join(told)
+            )
+        )
+        assert "Traceback" not in "".join(told)
 
 
 def _kill_decoders() -> list[int]:
