@@ -20,7 +20,7 @@ _M4A_BOXES = frozenset(
 )
 
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
-_WAV_UNKNOWN_SIZE = 0x7FFFF000
+_WAV_UNKNOWN_SIZE = 0x7FFF0000
 #: What may stand behind a WAV's samples and be no chunk, half a second of a telephone's.
 _WAV_SLACK_BYTES = 4_096
 #: Writers do not agree on what of a frame and of tags they count: a quarter of a second.
@@ -219,36 +219,41 @@ def _check_mp3(body: Body) -> int | None:
 def _check_wav(body: Body, limits: Limits) -> int | None:
     """Walks the RIFF chunks up to `data` (Microsoft RIFF specification; RF64: EBU Tech 3306)."""
     order: Literal["big", "little"] = "big" if body.at(0, 4) == b"RIFX" else "little"
-    position, long_size, frame_bytes = 12, 0, 0
-    for _ in range(_MAX_CHUNKS):
+    position, long_size_at, frame_bytes = 12, None, 0
+    while True:
         header = body.at(position, 8)
         name, size = header[:4], int.from_bytes(header[4:], order)
         position += 8
         if position > body.size:
             raise truncated("WAV")
         if name == b"data":
-            n_bytes = _check_wav_data(body, position, size, long_size, order)
+            n_bytes = _check_wav_data(body, position, size, long_size_at, order)
             return n_bytes // frame_bytes if n_bytes and frame_bytes else None
         if position + size > body.size:
             raise truncated("WAV")
         if name == b"ds64":
-            long_size = int.from_bytes(body.at(position + 8, 8), order)
+            long_size_at = position + 8
         elif name == b"fmt " and size >= 8:
             fmt = body.at(position, 14)
             limits.check(int.from_bytes(fmt[2:4], order), int.from_bytes(fmt[4:8], order))
             if int.from_bytes(fmt[:2], order) in _WAV_PLAIN_FORMATS:
                 frame_bytes = int.from_bytes(fmt[12:14], order)
         position += size + size % 2
-    return None
 
 
 def _check_wav_data(
-    body: Body, position: int, size: int, long_size: int, order: Literal["big", "little"]
+    body: Body,
+    position: int,
+    size: int,
+    long_size_at: int | None,
+    order: Literal["big", "little"],
 ) -> int | None:
-    """The size of the samples in bytes, where it is known."""
+    """The size of the samples in bytes, where it is known; RF64 has it at `long_size_at`."""
     n_held = body.size - position
-    if size == 0xFFFFFFFF and long_size:
-        size = long_size
+    size_at, n_digits = position - 4, 4
+    if size == 0xFFFFFFFF and long_size_at is not None:
+        size_at, n_digits = long_size_at, 8
+        size = int.from_bytes(body.at(size_at, n_digits), order)
     elif size >= _WAV_UNKNOWN_SIZE:
         return None
     if size > n_held:
@@ -259,7 +264,7 @@ def _check_wav_data(
         end = position + size + size % 2
         has_more = n_held - size > _WAV_SLACK_BYTES and not _is_chunk(body, end, order)
     if has_more:
-        body.replace(position - 4, min(n_held, 0xFFFFFFFF).to_bytes(4, order))
+        body.replace(size_at, min(n_held, 2 ** (8 * n_digits) - 1).to_bytes(n_digits, order))
         return n_held
     return size
 

@@ -116,6 +116,17 @@ def test_rf64_has_its_length_elsewhere() -> None:
         check_layout(_body(data[:-1]), "WAV", LIMITS)
 
 
+def test_rf64_that_was_written_to_a_pipe() -> None:
+    data = bytearray(by_soundfile("RF64", "PCM_16", 16_000))
+    size_at = data.index(b"ds64") + 16
+    assert int.from_bytes(data[size_at : size_at + 8], "little") == 4 * 8_000
+    data[size_at : size_at + 8] = bytes(8)
+    body = _body(bytes(data))
+    assert check_layout(body, "WAV", LIMITS) == 8_000
+    body.seek(size_at)
+    assert int.from_bytes(body.read(8), "little") == 4 * 8_000
+
+
 def test_m4a_without_moov() -> None:
     data = containers()["m4a"]
     with pytest.raises(BadAudio, match="cut short"):

@@ -213,12 +213,20 @@ def test_what_stands_behind_a_wavs_samples_is_not_heard(tail: bytes) -> None:
     assert len(samples) == 500
 
 
-@pytest.mark.parametrize("size", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
+@pytest.mark.parametrize("size", [0, 0x7FFF_0000, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
 @pytest.mark.parametrize("riff_size", [0, 36, None, 0xFFFF_FFFF])
 def test_a_wav_of_unknown_length(size: int, riff_size: int | None) -> None:
     pcm = (1000 * np.sin(np.arange(1_600))).astype("<i2")
     _, samples = decode(wav(pcm.tobytes(), data_size=size, riff_size=riff_size))
     np.testing.assert_array_equal(samples[:, 0] * 32768, pcm)
+
+
+def test_rf64_that_was_written_to_a_pipe() -> None:
+    data = bytearray(by_soundfile("RF64", "PCM_16", 16_000))
+    _, expected = decode(bytes(data))
+    sizes_at = data.index(b"ds64") + 8
+    data[sizes_at : sizes_at + 24] = bytes(24)
+    np.testing.assert_array_equal(decode(bytes(data))[1], expected)
 
 
 @pytest.mark.parametrize("tail", [b"", b"LIST\x04\0\0\0abcd", b"LIST\x03\0\0\0abc"])
