@@ -14,11 +14,12 @@ from ser_core.errors import BadAudio, UnsupportedEncoding
 Container = Literal["WAV", "FLAC", "Ogg", "MP3", "M4A", "WebM", "AAC"]
 CONTAINERS = "WAV, FLAC, MP3, Ogg, M4A, AAC or WebM"
 
-_MAX_CHUNKS = 100_000  # headers looked at before the rest is left to the library
 _M4A_BOXES = frozenset(
-    (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide")
+    b"ftyp styp moov moof mdat mfra sidx ssix free skip wide"
+    b" uuid meta udta pdin prft emsg PICT pnot".split()
 )
 
+_RIFF = (b"RIFF", b"RIFX", b"RF64")
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFF0000
 #: What may stand behind a WAV's samples and be no chunk, half a second of a telephone's.
@@ -64,6 +65,13 @@ def truncated(container: Container) -> BadAudio:
         f"the {container} file is cut short: it announces more than the body holds",
         remedy=remedy,
         code="truncated_audio",
+    )
+
+
+def joined(container: Container) -> BadAudio:
+    """The error for recordings that stand in one file, of which only the first would be heard."""
+    return BadAudio(
+        f"the {container} file is several recordings in a row", remedy="send one at a time"
     )
 
 
@@ -145,6 +153,31 @@ def sniff(body: Body) -> Container:
         remedy=f"send a {CONTAINERS} file; raw samples go over the WebSocket",
         code="unsupported_container",
     )
+
+
+def _id3v2_bytes(head: bytes) -> int:
+    """How long the ID3v2 tag is whose first ten bytes these are; 0 where they are none's."""
+    if len(head) < 10 or head[:3] != b"ID3":
+        return 0
+    # Seven bits a byte (ID3v2.4, Section 3.1); a footer is not counted.
+    sevens = zip(head[6:10], (21, 14, 7, 0), strict=True)
+    return sum((byte & 0x7F) << shift for byte, shift in sevens) + (20 if head[5] & 0x10 else 10)
+
+
+def after_tags(body: Body, position: int) -> int:
+    """Where the ID3 and APE tags end that stand there, one behind the other."""
+    while True:
+        head = body.at(position, 32)
+        if head[:4] == b"TAG+":  # an extension of ID3v1
+            position += 227
+        elif head[:3] == b"TAG":  # ID3v1
+            position += 128
+        elif head[:8] == b"APETAGEX":  # the size leaves the header out
+            position += 32 + int.from_bytes(head[12:16], "little")
+        elif n_bytes := _id3v2_bytes(head):
+            position += n_bytes
+        else:
+            return position
 
 
 def _is_mpeg_frame(head: bytes) -> bool:
@@ -263,6 +296,7 @@ def _check_wav_data(
     else:  # as it was when the header was last written, or what 32 bits hold of it
         end = position + size + size % 2
         has_more = n_held - size > _WAV_SLACK_BYTES and not _is_chunk(body, end, order)
+        _check_alone(body, end, order)
     if has_more:
         body.replace(size_at, min(n_held, 2 ** (8 * n_digits) - 1).to_bytes(n_digits, order))
         return n_held
@@ -275,16 +309,23 @@ def _is_chunk(body: Body, position: int, order: Literal["big", "little"]) -> boo
     return is_named and position + 8 + int.from_bytes(header[4:], order) <= body.size
 
 
+def _check_alone(body: Body, position: int, order: Literal["big", "little"]) -> None:
+    while _is_chunk(body, position, order):
+        header = body.at(position, 12)
+        if header[:4] in _RIFF and header[8:] == b"WAVE":
+            raise joined("WAV")
+        size = int.from_bytes(header[4:8], order)
+        position += 8 + size + size % 2
+
+
 def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) -> bool:
-    for _ in range(_MAX_CHUNKS):
-        if position in (body.size, body.size + 1):  # the last pad byte may be missing
-            return True
+    while position < body.size:
         header = body.at(position, 8)
         if not header[:4].isascii() or not header[:4].decode("ascii").isprintable():
             return False
         size = int.from_bytes(header[4:], order)
         position += 8 + size + size % 2
-    return False
+    return position <= body.size + 1  # the last pad byte may be missing
 
 
 def _check_flac(body: Body) -> int | None:
@@ -292,14 +333,13 @@ def _check_flac(body: Body) -> int | None:
     # STREAMINFO comes first (Section 8.2); the last 36 bits before its checksum; 0: unknown.
     n_samples = int.from_bytes(body.at(21, 5), "big") % 2**36
     position = 4
-    for _ in range(_MAX_CHUNKS):
+    while True:
         header = body.at(position, 4)
         position += 4 + int.from_bytes(header[1:], "big")
         if len(header) < 4 or position > body.size:
             raise truncated("FLAC")
         if header[0] >= 0x80:  # the last one
-            break
-    return n_samples or None
+            return n_samples or None
 
 
 def _check_ogg(body: Body) -> None:
@@ -308,16 +348,14 @@ def _check_ogg(body: Body) -> None:
     libsndfile reads the first of chained streams only, which would lose the others silently.
     """
     position, has_begun = 0, False
-    for _ in range(_MAX_CHUNKS):
+    while position < body.size:
         header = body.at(position, 27 + 255)
         if header[:4] != b"OggS":
             return
         n_segments = header[26] if len(header) > 26 else 0
         is_first_page = len(header) > 5 and bool(header[5] & 2)
         if is_first_page and has_begun:
-            raise BadAudio(
-                "the Ogg file is a chain of several recordings", remedy="send one at a time"
-            )
+            raise joined("Ogg")
         has_begun = not is_first_page
         position += 27 + n_segments + sum(header[27 : 27 + n_segments])
         if position > body.size:
@@ -327,22 +365,27 @@ def _check_ogg(body: Body) -> None:
 def _check_m4a(body: Body) -> None:
     """Walks the top boxes (ISO/IEC 14496-12, Section 4.2): 32 bits size, type, 64 bits size.
 
-    Nothing can be decoded without `moov`, which writers like to put last.
+    Nothing can be decoded without `moov`, which writers like to put last. Boxes that are not known
+    are stepped over; where one would reach beyond the body, it is junk at the end.
     """
-    position, has_moov = 0, False
-    for _ in range(_MAX_CHUNKS):
+    position, n_moov, has_moof = 0, 0, False
+    while position < body.size:
         header = body.at(position, 16)
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
-        has_moov |= name == b"moov"
-        if name not in _M4A_BOXES or size == 0:  # junk at the end; or a box up to the end
-            if not has_moov:
-                raise truncated("M4A")
-            return
+        is_known = name in _M4A_BOXES
+        n_moov += name == b"moov"
+        has_moof |= name == b"moof"
         if size == 1:
             size = int.from_bytes(header[8:], "big")
+        if size == 0 or (not is_known and not 8 <= size <= body.size - position):
+            break  # a box up to the end, or junk
         position += max(size, 8)
         if position > body.size:
             raise truncated("M4A")
+    if not n_moov:
+        raise truncated("M4A")
+    if n_moov > 1 and not has_moof:  # a stream in fragments may repeat it
+        raise joined("M4A")
 
 
 def _check_webm(body: Body) -> None:

@@ -27,6 +27,7 @@ from ser_core.container_layout import (
     Body,
     Container,
     Limits,
+    after_tags,
     check_layout,
     sniff,
     truncated,
@@ -226,7 +227,8 @@ def _decoded(body: Body, container: Container, limits: Limits, *, has_length: bo
 
 def _goes_on(body: Body) -> bool:
     """Whether MPEG frames follow: libsndfile stops after the announced or estimated length."""
-    heads = re.findall(rb"\xff[\xf2-\xf7\xfa-\xff]", body.read(_READ_SAMPLES))
+    position = after_tags(body, body.tell())  # a cover may be long
+    heads = re.findall(rb"\xff[\xf2-\xf7\xfa-\xff]", body.at(position, _READ_SAMPLES))
     return any(heads.count(head) >= 3 for head in set(heads))
 
 

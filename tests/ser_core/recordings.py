@@ -76,6 +76,13 @@ def wav(
     return b"RIFF" + struct.pack("<I", len(body) if riff_size is None else riff_size) + body
 
 
+def id3(n_bytes: int, *, footer: bool = False) -> bytes:
+    """An ID3v2 tag that holds nothing."""
+    size = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
+    tail = b"3DI\x04\0\x10" + size if footer else b""
+    return b"ID3\x04\0" + (b"\x10" if footer else b"\0") + size + bytes(n_bytes) + tail
+
+
 def containers() -> dict[str, bytes]:
     """One small file of each container and its usual codecs."""
     return {

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from ser_core.container_layout import Body, Container, Limits, check_layout, sniff
+from ser_core.container_layout import Body, Container, Limits, after_tags, check_layout, sniff
 from ser_core.errors import BadAudio, UnsupportedEncoding
-from tests.ser_core.recordings import by_soundfile, containers, wav
+from tests.ser_core.recordings import by_soundfile, containers, id3, wav
 
 LIMITS = Limits(max_channels=2, min_rate_hz=8_000, max_rate_hz=192_000)
 
@@ -72,6 +72,14 @@ def test_an_mp3_without_tags() -> None:
     assert sniff(_body(b"ID3\x04" + bytes(20))) == "MP3"
 
 
+def test_tags_are_stepped_over_by_their_sizes() -> None:
+    ape = b"APETAGEX" + (2_000).to_bytes(4, "little") + (9_000).to_bytes(4, "little") + bytes(16)
+    tags = b"TAG" + bytes(125) + ape + bytes(9_000) + id3(20_000) + b"TAG+" + bytes(223)
+    assert after_tags(_body(bytes(7) + tags + b"data"), 7) == 7 + len(tags)
+    assert after_tags(_body(b"data"), 0) == 0
+    assert after_tags(_body(id3(10)), 500) == 500
+
+
 # Reserved version, bitrate and rate; layer I; a text's byte order mark; all ones; too short.
 @pytest.mark.parametrize(
     "head", ["ffeb9064", "fffbf064", "fffb9c64", "ffff9064", "fffe6800", "ffffffff", "fffb"]
@@ -127,6 +135,24 @@ def test_rf64_that_was_written_to_a_pipe() -> None:
     assert int.from_bytes(body.read(8), "little") == 4 * 8_000
 
 
+@pytest.mark.parametrize("between", [b"", b"LIST\x04\0\0\0abcd", b"id3 \x03\0\0\0abc\0"])
+def test_wavs_in_a_row(between: bytes) -> None:
+    with pytest.raises(BadAudio, match="several recordings"):
+        check_layout(_body(wav(bytes(200), tail=between) + wav(bytes(200))), "WAV", LIMITS)
+
+
+_OGG_START, _OGG_PAGE = b"OggS\0\2" + bytes(21), b"OggS" + bytes(23)
+
+
+def test_an_ogg_is_walked_to_its_end() -> None:
+    pages = _OGG_START + _OGG_PAGE * 120_000
+    check_layout(_body(pages), "Ogg", LIMITS)
+    with pytest.raises(BadAudio, match="several recordings"):
+        check_layout(_body(pages + _OGG_START + _OGG_PAGE), "Ogg", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(pages[:-1]), "Ogg", LIMITS)
+
+
 def test_m4a_without_moov() -> None:
     data = containers()["m4a"]
     with pytest.raises(BadAudio, match="cut short"):
@@ -144,6 +170,37 @@ def test_m4a_boxes_of_64_bits() -> None:
 
 def test_m4a_box_up_to_the_end() -> None:
     check_layout(_body(b"\0\0\0\x0cftypM4A \0\0\0\x08moov\0\0\0\0mdat123"), "M4A", LIMITS)
+
+
+def _box(name: bytes, n_bytes: int) -> bytes:
+    return (8 + n_bytes).to_bytes(4, "big") + name + bytes(n_bytes)
+
+
+FTYP, MOOV, MDAT = b"\0\0\0\x0cftypM4A ", _box(b"moov", 0), _box(b"mdat", 1_000)
+
+
+@pytest.mark.parametrize("name", [b"uuid", b"meta", b"udta", b"pdin", b"prft", b"PICT", b"beam"])
+def test_m4a_with_boxes_of_any_name(name: bytes) -> None:
+    box = _box(name, 50)
+    check_layout(_body(FTYP + box + MDAT + MOOV + box), "M4A", LIMITS)
+    check_layout(_body(FTYP + MOOV + box + MDAT), "M4A", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(FTYP + MOOV + box + MDAT[:500]), "M4A", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(FTYP + box + MDAT), "M4A", LIMITS)
+
+
+def test_an_m4a_of_many_fragments_is_walked_to_its_end() -> None:
+    fragments = _box(b"moof", 0) * 120_000
+    check_layout(_body(FTYP + MOOV + fragments + MDAT), "M4A", LIMITS)
+    with pytest.raises(BadAudio, match="cut short"):
+        check_layout(_body(FTYP + MOOV + fragments + MDAT[:-1]), "M4A", LIMITS)
+
+
+def test_m4as_in_a_row() -> None:
+    with pytest.raises(BadAudio, match="several recordings"):
+        check_layout(_body((FTYP + MOOV + MDAT) * 2), "M4A", LIMITS)
+    check_layout(_body((FTYP + MOOV + _box(b"moof", 0) + MDAT) * 2), "M4A", LIMITS)
 
 
 def test_junk_after_an_m4a_does_no_harm() -> None:

@@ -20,6 +20,7 @@ from tests.ser_core.recordings import (
     by_soundfile,
     containers,
     decode,
+    id3,
     wav,
 )
 
@@ -165,12 +166,7 @@ def test_without_pyav_it_is_refused_and_nothing_left_out(monkeypatch: pytest.Mon
     assert (error.code, "glrf[media]" in error.remedy) == ("unsupported_container", True)
 
 
-def _id3(n_bytes: int) -> bytes:
-    size = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
-    return b"ID3\x04\0\0" + size + bytes(n_bytes)
-
-
-@pytest.mark.parametrize("tag", [b"", _id3(200), _id3(70_000)])
+@pytest.mark.parametrize("tag", [b"", id3(200), id3(70_000)])
 @pytest.mark.parametrize("name", [b"Xing", b"Info"])
 def test_a_cut_mp3_that_announces_its_bytes(name: bytes, tag: bytes) -> None:
     data = tag + FILES["mp3"].replace(b"Xing", name)
@@ -290,7 +286,7 @@ def test_audio_that_changes_on_the_way() -> None:
     assert "from 44100 Hz, 2 channels to 16000 Hz, 1 channels" in str(error)
 
 
-@pytest.mark.parametrize("name", ["vorbis", "opus"])
+@pytest.mark.parametrize("name", ["vorbis", "opus", "wav", "m4a"])
 def test_a_chain_of_recordings(name: str) -> None:
     error = _refused(FILES[name] + FILES[name])
     assert isinstance(error, BadAudio)
@@ -322,10 +318,22 @@ def test_an_mp3_that_goes_on_after_its_announced_end() -> None:
     assert "more audio" in str(error)
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [id3(9_000), b"TAG" + bytes(125) + id3(100_000)],
+    ids=["cover", "both"],
+)
+def test_mp3s_in_a_row_with_their_covers(tags: bytes) -> None:
+    assert "more audio" in str(_refused(FILES["mp3"] + tags + FILES["mp3"]))
+    frames = _mp3_of_frames()  # nothing is announced there
+    n_one = len(decode(frames)[1])
+    assert len(decode(frames + tags + frames)[1]) == pytest.approx(2 * n_one, abs=3 * 1_152)
+
+
 def test_tags_around_an_mp3() -> None:
     _, expected = decode(FILES["mp3"])
     picture = np.random.default_rng(0).integers(0, 0xFF, 100_000, np.uint8).tobytes()
-    tagged = _id3(len(picture))[:10] + picture + FILES["mp3"] + b"TAG" + bytes(125)
+    tagged = id3(len(picture))[:10] + picture + FILES["mp3"] + b"TAG" + bytes(125)
     np.testing.assert_array_equal(decode(tagged)[1], expected)
 
 
