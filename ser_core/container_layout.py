@@ -78,18 +78,24 @@ def joined(container: Container) -> BadAudio:
 class Body:
     """A seekable file as the libraries see it: no seek leaves it, some bytes may be replaced.
 
-    It has its own position, from 0, and never closes the file.
+    It begins after the ID3v2 tags that stand first, whatever the container: `is_tagged` tells of
+    them. It has its own position, from 0, and never closes the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.size = file.seek(0, io.SEEK_END)
+        self._start = 0
+        self.size = n_bytes = file.seek(0, io.SEEK_END)
         self._position = 0
         self._replaced: tuple[int, bytes] | None = None
+        while (n_tag := _id3v2_bytes(self.at(0, 10))) and self.size:
+            self._start = min(self._start + n_tag, n_bytes)
+            self.size = n_bytes - self._start
+        self.is_tagged = self._start > 0
 
     def at(self, position: int, n_bytes: int) -> bytes:
         """Up to `n_bytes` from there, fewer at the end of the body."""
-        self._file.seek(min(position, self.size))
+        self._file.seek(self._start + min(position, self.size))
         return self._file.read(n_bytes)
 
     def replace(self, position: int, data: bytes) -> None:
@@ -128,7 +134,7 @@ def sniff(body: Body) -> Container:
     Raises `BadAudio` (`empty_audio`) for no bytes and `UnsupportedEncoding`
     (`unsupported_container`) for anything that is not in the list.
     """
-    if body.size == 0:
+    if body.size == 0 and not body.is_tagged:
         raise BadAudio("the body is empty", remedy=f"send a {CONTAINERS} file", code="empty_audio")
     head = body.at(0, 12)
     match head[:4]:
@@ -142,10 +148,12 @@ def sniff(body: Body) -> Container:
             return "WebM"
         case _ if head[4:8] == b"ftyp":
             return "M4A"
-        case _ if head[:3] == b"ID3" or _is_mpeg_frame(head):
+        case _ if _is_mpeg_frame(head):
             return "MP3"
         case _ if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS
             return "AAC"
+        case _ if body.is_tagged:  # the decoder looks further for its first frame
+            return "MP3"
         case _:
             pass
     raise UnsupportedEncoding(
@@ -223,11 +231,7 @@ def _check_mp3(body: Body) -> int | None:
     Xing's VBR header, which LAME writes, and of Fraunhofer's. Returns the samples of the frames
     that it counts.
     """
-    start, head = 0, body.at(0, 10)
-    if head[:3] == b"ID3":  # its size has seven bits a byte (ID3v2.3, Section 3.1)
-        sevens = zip(head[6:], (21, 14, 7, 0), strict=False)
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in sevens)
-    frame = body.at(start, 64)
+    frame = body.at(0, 64)
     if not _is_mpeg_frame(frame):
         return None
     is_mpeg_1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
@@ -244,7 +248,7 @@ def _check_mp3(body: Body) -> int | None:
     elif frame[36:40] == b"VBRI":
         n_bytes = int.from_bytes(frame[46:50], "big")
         n_frames = int.from_bytes(frame[50:54], "big")
-    if start + n_bytes > body.size + _MP3_SLACK_BYTES:
+    if n_bytes > body.size + _MP3_SLACK_BYTES:
         raise truncated("MP3")
     return n_frames * (1_152 if is_mpeg_1 else 576) or None
 

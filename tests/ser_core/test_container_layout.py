@@ -72,6 +72,22 @@ def test_an_mp3_without_tags() -> None:
     assert sniff(_body(b"ID3\x04" + bytes(20))) == "MP3"
 
 
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "aac"])
+@pytest.mark.parametrize("tags", [id3(0), id3(70_000), id3(300) + id3(5), id3(30, footer=True)])
+def test_tags_before_a_file_are_no_part_of_it(name: str, tags: bytes) -> None:
+    data = containers()[name]
+    bare, tagged = _body(data), _body(tags + data)
+    assert sniff(tagged) == sniff(bare)
+    assert tagged.size == len(data)
+    assert tagged.read(10_000) == data[:10_000]
+    assert tagged.at(len(data) - 3, 10) == data[-3:]
+
+
+def test_a_body_that_ends_within_its_tag() -> None:
+    body = _body(id3(1_000)[:500])
+    assert (body.size, sniff(body)) == (0, "MP3")
+
+
 def test_tags_are_stepped_over_by_their_sizes() -> None:
     ape = b"APETAGEX" + (2_000).to_bytes(4, "little") + (9_000).to_bytes(4, "little") + bytes(16)
     tags = b"TAG" + bytes(125) + ape + bytes(9_000) + id3(20_000) + b"TAG+" + bytes(223)

@@ -330,6 +330,15 @@ def test_mp3s_in_a_row_with_their_covers(tags: bytes) -> None:
     assert len(decode(frames + tags + frames)[1]) == pytest.approx(2 * n_one, abs=3 * 1_152)
 
 
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "aac"])
+def test_tags_before_a_file(name: str) -> None:
+    data = FILES[name]
+    audio, samples = decode(id3(300) + id3(70_000) + data)
+    expected_audio, expected = decode(data)
+    assert audio.container == expected_audio.container
+    np.testing.assert_array_equal(samples, expected)
+
+
 def test_tags_around_an_mp3() -> None:
     _, expected = decode(FILES["mp3"])
     picture = np.random.default_rng(0).integers(0, 0xFF, 100_000, np.uint8).tobytes()
