@@ -29,6 +29,7 @@ from ser_core.container_layout import (
     Limits,
     after_tags,
     check_layout,
+    joined,
     sniff,
     truncated,
 )
@@ -61,6 +62,8 @@ _RETRIED_BY_PYAV: frozenset[Container] = frozenset({"WAV", "Ogg"})
 _SNDFILE_MALLOC_FAILED = 17  # SFE_MALLOC_FAILED of libsndfile
 
 _READ_SAMPLES = 8_192  # at a time from libsndfile, per channel
+_SCAN_BYTES = 65_536  # at a time, in search of another file
+_UNKNOWN_SAMPLES = 2**36  # a FLAC's header has 36 bits; for 0, unknown, libsndfile says more
 
 
 def _damaged(container: Container, cause: str) -> BadAudio:
@@ -212,6 +215,8 @@ def _decoded(body: Body, container: Container, limits: Limits, *, has_length: bo
                 raise _damaged(container, error.error_string) from error
         else:
             n_read = yield from _read_soundfile(file, container, limits)
+            if container == "FLAC" and has_length and _begins_anew(body):
+                raise joined("FLAC")
             if container == "MP3" and _goes_on(body):
                 if has_length:
                     raise BadAudio(
@@ -230,6 +235,16 @@ def _goes_on(body: Body) -> bool:
     position = after_tags(body, body.tell())  # a cover may be long
     heads = re.findall(rb"\xff[\xf2-\xf7\xfa-\xff]", body.at(position, _READ_SAMPLES))
     return any(heads.count(head) >= 3 for head in set(heads))
+
+
+def _begins_anew(body: Body) -> bool:
+    """Whether another FLAC follows: a signature with its STREAMINFO's head."""
+    position = max(4, body.tell() - _SCAN_BYTES)  # libFLAC has read some of it
+    while data := body.at(position, _SCAN_BYTES):
+        if re.search(rb"fLaC[\x00\x80]\x00\x00\x22", data):
+            return True
+        position += max(1, len(data) - 7)
+    return False
 
 
 def _without_first(n_samples: int, blocks: _Blocks) -> _Blocks:
@@ -254,8 +269,14 @@ def _read_soundfile(
     with file:
         limits.check(file.channels, file.samplerate)
         n_read = 0
+        # Behind the last frame of a FLAC libsndfile would look for more, and fail on a tag.
+        n_known = file.frames if container == "FLAC" else _UNKNOWN_SAMPLES
         try:
-            while len(block := file.read(_READ_SAMPLES, dtype="float32", always_2d=True)):
+            while n_read < n_known:
+                n_wanted = min(_READ_SAMPLES, n_known - n_read)
+                block = file.read(n_wanted, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
                 n_read += len(block)
                 yield file.samplerate, cast(Float32, block)
         except sf.LibsndfileError as error:
@@ -263,7 +284,7 @@ def _read_soundfile(
             if container == "FLAC" and n_read < file.frames:
                 raise truncated(container) from error
             raise _damaged(container, error.error_string) from error
-        if container == "FLAC" and n_read < file.frames < 2**36:  # 36 bits, 0: unknown
+        if container == "FLAC" and n_read < n_known < _UNKNOWN_SAMPLES:
             raise truncated(container)
     return n_read
 

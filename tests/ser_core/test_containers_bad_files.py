@@ -286,7 +286,7 @@ def test_audio_that_changes_on_the_way() -> None:
     assert "from 44100 Hz, 2 channels to 16000 Hz, 1 channels" in str(error)
 
 
-@pytest.mark.parametrize("name", ["vorbis", "opus", "wav", "m4a"])
+@pytest.mark.parametrize("name", ["vorbis", "opus", "flac", "wav", "m4a"])
 def test_a_chain_of_recordings(name: str) -> None:
     error = _refused(FILES[name] + FILES[name])
     assert isinstance(error, BadAudio)
@@ -328,6 +328,14 @@ def test_mp3s_in_a_row_with_their_covers(tags: bytes) -> None:
     frames = _mp3_of_frames()  # nothing is announced there
     n_one = len(decode(frames)[1])
     assert len(decode(frames + tags + frames)[1]) == pytest.approx(2 * n_one, abs=3 * 1_152)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"TAG" + bytes(125), id3(70_000), b"\xff\xf8" * 3_000])
+def test_what_stands_behind_a_flac_is_not_heard(tail: bytes) -> None:
+    data = FILES["flac"]
+    np.testing.assert_array_equal(decode(data + tail)[1], decode(data)[1])
+    assert _refused(data[: len(data) // 2] + tail).code == "truncated_audio"
+    assert "several recordings" in str(_refused(data + tail + data))
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "aac"])
