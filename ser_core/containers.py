@@ -10,7 +10,7 @@ libsndfile reads WAV (PCM, float, G.711), FLAC, MP3 and Ogg (Opus, Vorbis). PyAV
 A file is known by its content, never by its name, and only the containers below are tried: a
 demuxer that guesses would also follow playlists to other files. Announced lengths are compared
 with what the body holds (`ser_core.container_layout`), but nothing is allocated by them, and
-memory does not grow with the length.
+memory does not grow with the length. Gaps in the timestamps of M4A and WebM are silence.
 """
 
 import re
@@ -64,6 +64,13 @@ _SNDFILE_MALLOC_FAILED = 17  # SFE_MALLOC_FAILED of libsndfile
 _READ_SAMPLES = 8_192  # at a time from libsndfile, per channel
 _SCAN_BYTES = 65_536  # at a time, in search of another file
 _UNKNOWN_SAMPLES = 2**36  # a FLAC's header has 36 bits; for 0, unknown, libsndfile says more
+
+#: What has timestamps of its own. Those of the others are FFmpeg's, counted from bytes or samples.
+_TIMED: frozenset[Container] = frozenset({"M4A", "WebM"})
+#: Timestamps may be rounded, and a codec's first samples left out.
+_MIN_GAP_S = 0.1
+#: What is beyond is no pause: at the start a clock that has run for long, later a mistake.
+_MAX_GAP_S = 3600.0
 
 
 def _damaged(container: Container, cause: str) -> BadAudio:
@@ -328,14 +335,53 @@ def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
                     remedy="convert it to WAV or FLAC",
                     code="unsupported_container",
                 )
-            for frame in file.decode(stream):
-                if frame.samples:
-                    limits.check(frame.layout.nb_channels, frame.sample_rate)
-                    yield frame.sample_rate, _samples(frame)
+            frames = _frames(file.decode(stream), limits)
+            if container in _TIMED:
+                yield from _on_time(frames)
+            else:
+                yield from ((rate_hz, samples) for _, rate_hz, samples in frames)
     except MemoryError:  # FFmpeg's too; nothing is wrong with the file then
         raise
     except FFmpegError as error:
         raise _damaged(container, error.strerror or "unknown error") from error
+
+
+def _frames(
+    frames: "Iterable[av.AudioFrame]", limits: Limits
+) -> Iterator[tuple[float | None, int, Float32]]:
+    """Time in seconds, where it is known, rate and samples of each frame that holds some."""
+    for frame in frames:
+        if frame.samples:
+            limits.check(frame.layout.nb_channels, frame.sample_rate)
+            yield frame.time, frame.sample_rate, _samples(frame)
+
+
+def _on_time(decoded: Iterable[tuple[float | None, int, Float32]]) -> _Blocks:
+    """Silence where the timestamps (in seconds) lead the samples, so that times are a player's.
+
+    A sender that pauses, or sends no packets for silence, leaves such gaps; audio that begins after
+    the video has one at its start. A first timestamp beyond an hour is taken for 0, as of a piece
+    of a live stream. Nothing is left out where timestamps are behind.
+    """
+    n_told, start_s = 0, None
+    for time_s, rate_hz, samples in decoded:
+        if time_s is not None:
+            lead_s = time_s - n_told / rate_hz
+            if start_s is None:
+                start_s = 0 if lead_s <= _MAX_GAP_S else lead_s
+            lead_s -= start_s
+            if lead_s > _MAX_GAP_S:
+                raise BadAudio(
+                    f"the timestamps leap by {lead_s:.0f} s at {n_told / rate_hz:.0f} s",
+                    remedy="write them anew, for example by ffmpeg -i FILE out.wav",
+                )
+            n_missing = round(lead_s * rate_hz) if lead_s > _MIN_GAP_S else 0
+            for start in range(0, n_missing, _READ_SAMPLES):
+                n_silent = min(_READ_SAMPLES, n_missing - start)
+                yield rate_hz, np.zeros((n_silent, samples.shape[1]), np.float32)
+            n_told += n_missing
+        n_told += len(samples)
+        yield rate_hz, samples
 
 
 def _samples(frame: "av.AudioFrame") -> Float32:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Callable
 from functools import cache
 
 import av
@@ -33,21 +34,43 @@ def by_soundfile(
     return file.getvalue()
 
 
+def on_time(time_s: float) -> float:
+    return time_s
+
+
 @cache
-def by_pyav(format_name: str, codec: str, rate_hz: int, n_channels: int = 2) -> bytes:
+def by_pyav(
+    format_name: str,
+    codec: str,
+    rate_hz: int,
+    n_channels: int = 2,
+    *,
+    n_tracks: int = 1,
+    moved: Callable[[float], float] = on_time,
+) -> bytes:
+    """`moved` says what timestamp a packet gets, in seconds, instead of its own."""
     file = io.BytesIO()
     layout = "stereo" if n_channels == 2 else "mono"
     with av.open(file, "w", format=format_name) as container:
-        stream = container.add_stream(codec, rate=rate_hz, layout=layout)
-        assert isinstance(stream, AudioStream)
-        codec_format = stream.codec_context.format
-        resampler = av.AudioResampler(codec_format.name if codec_format else "s16", layout, rate_hz)
-        planar = np.ascontiguousarray(stereo(rate_hz, n_channels).T)
-        frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = rate_hz, 0
-        for ready in resampler.resample(frame):
-            container.mux(stream.encode(ready))
-        container.mux(stream.encode(None))
+        streams = [
+            container.add_stream(codec, rate=rate_hz, layout=layout) for _ in range(n_tracks)
+        ]
+        for stream in streams:
+            assert isinstance(stream, AudioStream)
+            codec_format = stream.codec_context.format
+            sample_format = codec_format.name if codec_format else "s16"
+            n_frame = stream.codec_context.frame_size or 1_024
+            resampler = av.AudioResampler(sample_format, layout, rate_hz, n_frame)
+            planar = np.ascontiguousarray(stereo(rate_hz, n_channels).T)
+            frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = rate_hz, 0
+            for ready in (*resampler.resample(frame), *resampler.resample(None), None):
+                for packet in stream.encode(ready):
+                    if moved is not on_time and packet.pts is not None:
+                        time_s = float(packet.pts * packet.time_base)
+                        packet.pts += round((moved(time_s) - time_s) / packet.time_base)
+                        packet.dts = packet.pts
+                    container.mux(packet)
     return file.getvalue()
 
 
