@@ -19,6 +19,8 @@ _M4A_BOXES = frozenset(
     b" uuid meta udta pdin prft emsg PICT pnot".split()
 )
 
+#: How the first packet of an audio track begins: Opus, Vorbis, FLAC, Speex.
+_OGG_CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 _RIFF = (b"RIFF", b"RIFX", b"RF64")
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFF0000
@@ -364,6 +366,18 @@ def _check_ogg(body: Body) -> None:
         position += 27 + n_segments + sum(header[27 : 27 + n_segments])
         if position > body.size:
             raise truncated("Ogg")
+
+
+def n_ogg_tracks(body: Body) -> int:
+    """How many audio tracks are told of at the start, where each has its first page (Section 4)."""
+    position, n_tracks = 0, 0
+    while (header := body.at(position, 27 + 255 + 8))[:4] == b"OggS" and len(header) > 27:
+        start = 27 + header[26]
+        n_tracks += header[start:].startswith(_OGG_CODECS)
+        position += start + sum(header[27:start])
+        if not header[5] & 2:
+            break
+    return max(1, n_tracks)
 
 
 def _check_m4a(body: Body) -> None:

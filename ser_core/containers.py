@@ -15,6 +15,7 @@ memory does not grow with the length. Gaps in the timestamps of M4A and WebM are
 
 import re
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
@@ -30,6 +31,7 @@ from ser_core.container_layout import (
     after_tags,
     check_layout,
     joined,
+    n_ogg_tracks,
     sniff,
     truncated,
 )
@@ -80,11 +82,19 @@ def _damaged(container: Container, cause: str) -> BadAudio:
     )
 
 
+@dataclass
+class _Found:
+    """What shows only once the file is open."""
+
+    n_tracks: int = 1
+
+
 class AudioSource:
     """Decoded audio of one file; a context manager, read once.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV, FLAC or MP3 says it is. Made by `open_audio`.
+    a WAV, FLAC or MP3 says it is, `n_tracks` how many audio tracks there are: the first one is
+    decoded. Made by `open_audio`.
     """
 
     def __init__(
@@ -92,7 +102,8 @@ class AudioSource:
         container: Container,
         blocks: "_Blocks",
         own_file: BinaryIO | None,
-        announced_samples: int | None = None,
+        announced_samples: int | None,
+        found: _Found,
     ) -> None:
         self.container: Container = container
         self.announced_samples = announced_samples
@@ -107,6 +118,7 @@ class AudioSource:
             )
         self.rate_hz, self._first = first
         self.n_channels = self._first.shape[1]
+        self.n_tracks = found.n_tracks
 
     def blocks(self, n_samples: int) -> Iterator[Float32]:
         """Blocks of `n_samples` samples, the last one shorter: float32 `(n, n_channels)`.
@@ -204,15 +216,18 @@ def open_audio(
         container = sniff(body)
         limits = Limits(max_channels, min_rate_hz, max_rate_hz)
         n_samples = check_layout(body, container, limits)
-        blocks = _decoded(body, container, limits, has_length=n_samples is not None)
-        return AudioSource(container, blocks, own_file, n_samples)
+        found = _Found(n_ogg_tracks(body) if container == "Ogg" else 1)
+        blocks = _decoded(body, container, limits, found, has_length=n_samples is not None)
+        return AudioSource(container, blocks, own_file, n_samples, found)
     except BaseException:
         if own_file is not None:
             own_file.close()
         raise
 
 
-def _decoded(body: Body, container: Container, limits: Limits, *, has_length: bool) -> _Blocks:
+def _decoded(
+    body: Body, container: Container, limits: Limits, found: _Found, *, has_length: bool
+) -> _Blocks:
     if container not in _READ_BY_PYAV:
         try:
             file = _ForwardSoundFile(cast(BinaryIO, body))
@@ -232,9 +247,9 @@ def _decoded(body: Body, container: Container, limits: Limits, *, has_length: bo
                     )
                 # Its bit rate varies, and libsndfile took the first frames' for all: what it
                 # left unread is FFmpeg's, whose samples are the same.
-                yield from _without_first(n_read, _read_pyav(body, container, limits))
+                yield from _without_first(n_read, _read_pyav(body, container, limits, found))
             return
-    yield from _read_pyav(body, container, limits)
+    yield from _read_pyav(body, container, limits, found)
 
 
 def _goes_on(body: Body) -> bool:
@@ -302,7 +317,7 @@ def _check_memory(error: sf.LibsndfileError) -> None:
         raise MemoryError(error.error_string) from error
 
 
-def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
+def _read_pyav(body: Body, container: Container, limits: Limits, found: _Found) -> _Blocks:
     try:
         import av
         from av.error import FFmpegError
@@ -335,6 +350,7 @@ def _read_pyav(body: Body, container: Container, limits: Limits) -> _Blocks:
                     remedy="convert it to WAV or FLAC",
                     code="unsupported_container",
                 )
+            found.n_tracks = len(file.streams.audio)
             frames = _frames(file.decode(stream), limits)
             if container in _TIMED:
                 yield from _on_time(frames)

@@ -59,6 +59,7 @@ class Audio(Protocol):
     rate_hz: int
     n_channels: int
     announced_samples: int | None
+    n_tracks: int
 
     def blocks(self, n_samples: int) -> Iterator[Float32]:
         """Blocks of `n_samples` samples, the last one shorter."""
@@ -198,8 +199,9 @@ class FileAnalysis:
             blocks = _from_sample(blocks, last.audio_from)
         else:
             session = StreamSession(spec, config, checkpoints=checkpoints)
-            if narrowband is not None:
-                yield wire.WarningLine(**narrowband.model_dump())
+            for warning in (narrowband, _tracks_warning(config, audio.n_tracks)):
+                if warning is not None:
+                    yield wire.WarningLine(**warning.model_dump())
         n_before = session.received_samples
         pump = Pump(session, self._batcher, self._limits.max_untold_events)
         try:
@@ -359,6 +361,16 @@ def narrowband_warning(config: StreamConfig, spec: ModelSpec) -> wire.WarningFie
         code="narrowband_audio",
         message=f"audio at {rate_hz} Hz holds nothing above {rate_hz // 2} Hz; "
         f"the model listens up to {spec.features.sample_rate_hz // 2} Hz",
+    )
+
+
+def _tracks_warning(config: StreamConfig, n_tracks: int) -> wire.WarningFields | None:
+    if n_tracks == 1:
+        return None
+    return wire.WarningFields(
+        channel=config.scored_channels[0],
+        code="other_tracks",
+        message=f"the file has {n_tracks} audio tracks; the first one is scored, no other",
     )
 
 

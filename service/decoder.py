@@ -210,6 +210,7 @@ def _header(audio: AudioSource) -> dict[str, Any]:
         "n_channels": audio.n_channels,
         "container": audio.container,
         "announced_samples": audio.announced_samples,
+        "n_tracks": audio.n_tracks,
     }
 
 

@@ -183,7 +183,7 @@ class DecodedAudio:
     """Audio of one file as its decoder sends it; read once, by one thread at a time.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV, FLAC or MP3 says it is. Made by `Decoding.open`.
+    a WAV, FLAC or MP3 says it is, `n_tracks` how many audio tracks it has. Made by `Decoding.open`.
     """
 
     def __init__(
@@ -212,6 +212,7 @@ class DecodedAudio:
             self.announced_samples = (
                 None if announced is None else _whole(header, "announced_samples", 0, 2**63)
             )
+            self.n_tracks = _whole(header, "n_tracks", 1, 2**31)
         except BaseException:
             self.close()
             raise

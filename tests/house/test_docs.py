@@ -42,7 +42,9 @@ def test_error_code_is_documented(code: str):
     assert code in documented()
 
 
-@pytest.mark.parametrize("code", ["late", *get_args(WarningCode), *get_args(Abstain)])
+@pytest.mark.parametrize(
+    "code", ["late", "other_tracks", *get_args(WarningCode), *get_args(Abstain)]
+)
 def test_warning_and_reason_to_abstain_are_documented(code: str):
     assert code in documented()
 

@@ -2,9 +2,17 @@ import io
 
 import pytest
 
-from ser_core.container_layout import Body, Container, Limits, after_tags, check_layout, sniff
+from ser_core.container_layout import (
+    Body,
+    Container,
+    Limits,
+    after_tags,
+    check_layout,
+    n_ogg_tracks,
+    sniff,
+)
 from ser_core.errors import BadAudio, UnsupportedEncoding
-from tests.ser_core.recordings import by_soundfile, containers, id3, wav
+from tests.ser_core.recordings import by_pyav, by_soundfile, containers, id3, wav
 
 LIMITS = Limits(max_channels=2, min_rate_hz=8_000, max_rate_hz=192_000)
 
@@ -167,6 +175,13 @@ def test_an_ogg_is_walked_to_its_end() -> None:
         check_layout(_body(pages + _OGG_START + _OGG_PAGE), "Ogg", LIMITS)
     with pytest.raises(BadAudio, match="cut short"):
         check_layout(_body(pages[:-1]), "Ogg", LIMITS)
+
+
+def test_tracks_of_an_ogg() -> None:
+    assert n_ogg_tracks(_body(containers()["opus"])) == 1
+    assert n_ogg_tracks(_body(containers()["vorbis"])) == 1
+    assert n_ogg_tracks(_body(by_pyav("ogg", "flac", 16_000, n_tracks=3))) == 3
+    assert n_ogg_tracks(_body(_OGG_START + _OGG_PAGE)) == 1
 
 
 def test_m4a_without_moov() -> None:

@@ -1,10 +1,10 @@
-"""Timestamps: what a player would show."""
+"""Timestamps and tracks: what a player would show, and what of a file is heard."""
 
 import numpy as np
 import pytest
 
 from ser_core.errors import BadAudio
-from tests.ser_core.recordings import DURATION_S, by_pyav, decode
+from tests.ser_core.recordings import DURATION_S, by_pyav, containers, decode
 
 FORMATS = [
     ("webm", "libopus", 48_000),
@@ -57,3 +57,18 @@ def test_timestamps_that_leap_are_refused() -> None:
 def test_timestamps_that_fall_behind_leave_nothing_out() -> None:
     slow = by_pyav("matroska", "pcm_s16le", 16_000, moved=lambda time_s: time_s * 0.3)
     assert len(decode(slow)[1]) == DURATION_S * 16_000
+
+
+@pytest.mark.parametrize(
+    ("format_name", "codec"),
+    [("mp4", "aac"), ("matroska", "pcm_s16le"), ("ogg", "flac"), ("ogg", "libopus")],
+)
+def test_other_tracks_are_counted(format_name: str, codec: str) -> None:
+    two, expected = (decode(by_pyav(format_name, codec, 48_000, n_tracks=n)) for n in (2, 1))
+    assert (two[0].n_tracks, expected[0].n_tracks) == (2, 1)
+    assert len(two[1]) == pytest.approx(len(expected[1]), abs=2_048)
+
+
+@pytest.mark.parametrize("name", containers())
+def test_one_track(name: str) -> None:
+    assert decode(containers()[name])[0].n_tracks == 1

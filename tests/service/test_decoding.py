@@ -32,9 +32,9 @@ from service.decoding import (
     DecodeUsage,
     Decoding,
 )
-from tests.ser_core.recordings import containers, wav
+from tests.ser_core.recordings import by_pyav, containers, wav
 
-FILES = containers()
+FILES = containers() | {"two tracks": by_pyav("mp4", "aac", 44_100, n_tracks=2)}
 BAD_FILES = {
     "empty": b"",
     "text": b"a letter, not a recording " * 100,
@@ -44,7 +44,10 @@ BAD_FILES = {
     "a zip": b"PK\x03\x04" + bytes(1000),
     "damaged": FILES["ogg_flac"][:200] + bytes(1000) + FILES["ogg_flac"][1200:],
 }
-HEADER_TEXT = b'{"rate_hz": 16000, "n_channels": 1, "container": "WAV", "announced_samples": null}'
+HEADER_TEXT = (
+    b'{"rate_hz": 16000, "n_channels": 1, "container": "WAV", '
+    b'"announced_samples": null, "n_tracks": 1}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +102,8 @@ def test_the_samples_are_those_of_this_process(decoding: Decoding, name: str) ->
         expected = list(here.blocks(1000))
     with on_disk(FILES[name]) as file, decoding.open(file) as there:
         assert (there.rate_hz, there.n_channels) == (here.rate_hz, here.n_channels)
-        assert (there.container, there.announced_samples) == (
-            here.container,
-            here.announced_samples,
-        )
+        for attribute in ("container", "announced_samples", "n_tracks"):
+            assert getattr(there, attribute) == getattr(here, attribute)
         got = list(there.blocks(1000))
     assert [len(block) for block in got] == [len(block) for block in expected]
     np.testing.assert_array_equal(np.concatenate(got), np.concatenate(expected))

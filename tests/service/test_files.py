@@ -16,6 +16,7 @@ from service.inference.onnx import OnnxBackend
 from service.registry import ModelRegistry
 from service.requests import FileQuery
 from service.settings import Settings
+from tests.ser_core.recordings import by_pyav
 from tests.service.running import (
     GatedBackend,
     RunningServer,
@@ -67,6 +68,15 @@ def test_multipart_and_raw_bodies_are_the_same(server: RunningServer) -> None:
     form = server.http.post("/v1/files", files={"file": body}).json()
     raw["request_id"] = form["request_id"]
     assert_same_document(raw, form)
+
+def test_another_track_is_told(server: RunningServer) -> None:
+    two, one = (by_pyav("mp4", "aac", 44_100, n_tracks=n) for n in (2, 1))
+    answer = server.http.post("/v1/files?roles=customer:off,agent", content=two)
+    (warning,) = [w for w in answer.json()["warnings"] if w["code"] == "other_tracks"]
+    assert warning["channel"] == 1
+    assert "2 audio tracks" in warning["message"]
+    answer = server.http.post("/v1/files", content=one)
+    assert "other_tracks" not in answer.text
 
 
 @pytest.mark.parametrize("container", ["FLAC", "OGG", "MP3"])

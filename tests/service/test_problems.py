@@ -40,7 +40,7 @@ def test_each_code_in_the_source_is_listed_and_each_listed_code_is_used() -> Non
                     func=ast.Attribute(attr="_complain"), args=[ast.Constant(value=str(code)), *_]
                 ):
                     used.add(code)
-    warnings = {"narrowband_audio", "late"}
+    warnings = {"narrowband_audio", "late", "other_tracks"}
     assert used - warnings == set(problems.CODES)
 
 
