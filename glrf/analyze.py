@@ -8,6 +8,7 @@ import typer
 
 from glrf.engine import Device, ModelDir, settings_with
 from glrf.failure import told
+from glrf.names import shown
 
 if TYPE_CHECKING:
     from glrf.progress import Report
@@ -170,7 +171,9 @@ async def _analyze_all(
                     result = await _analyze(path, analysis, progress)
                 write(path, result)
                 if report is not None:
-                    page = render("html", result, title=path.name, waveform=analysis.waveform)
+                    page = render(
+                        "html", result, title=shown(path.name), waveform=analysis.waveform
+                    )
                     _write_page(report, page)
                 if plot is not None:
                     draw(path, parsed(result), plot)
@@ -195,8 +198,7 @@ async def _analyze(path: Path, analysis: "FileAnalysis", report: "Report") -> "F
 
 
 def _write_page(out: Path, page: str) -> None:
-    # A file's name may hold bytes that are no text; what cannot be written is shown as such.
-    out.write_text(page, encoding="utf-8", errors="replace")
+    out.write_text(page, encoding="utf-8")
 
 
 def _duration_s(path: Path) -> int | None:
@@ -204,6 +206,7 @@ def _duration_s(path: Path) -> int | None:
     import soundfile
 
     try:
-        return int(soundfile.info(str(path)).duration)
-    except soundfile.SoundFileError:
+        with path.open("rb") as file:  # a path it would encode, which not all names bear
+            return int(soundfile.info(file).duration)
+    except (OSError, soundfile.SoundFileError):
         return None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from glrf.failure import needed
+from glrf.names import shown
 from ser_core.containers import open_audio
 from ser_core.decode import sanitize
 from ser_core.errors import BadParameter
@@ -67,7 +68,7 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
         wave, scores = axes[2 * row][0], axes[2 * row + 1][0]
         _draw_wave(wave, envelopes[channel.channel], result.duration_ms / 1000, channel)
         _draw_scores(scores, channel, result.model.labels)
-    axes[0][0].set_title(audio.name, loc="left")
+    axes[0][0].set_title(shown(audio.name), loc="left")
     axes[-1][0].set_xlabel("time (s)")
     axes[-1][0].set_xlim(0, max(result.duration_ms, 1) / 1000)
     try:

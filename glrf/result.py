@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 
 from glrf.live import score_bars, utterance_table
+from glrf.names import shown
 from glrf_client import FileResult
 from service import wire
 from service.formats import render
@@ -38,7 +39,7 @@ def parsed(result: wire.FileResult) -> FileResult:
 
 
 def _write_json(path: Path, result: wire.FileResult) -> None:
-    print(json.dumps({"file": str(path), **result.model_dump(mode="json")}))
+    print(json.dumps({"file": shown(path), **result.model_dump(mode="json")}))
 
 
 class _CsvTable:
@@ -53,7 +54,7 @@ class _CsvTable:
         if not self._has_header:
             table.writerow(["file", *header])
             self._has_header = True
-        table.writerows([plain(str(path)), *row] for row in rows)
+        table.writerows([plain(shown(path)), *row] for row in rows)
 
 
 def _write_captions(_: Path, result: wire.FileResult) -> None:
@@ -67,7 +68,8 @@ def _write_text(path: Path, result: wire.FileResult) -> None:
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    say(f"{path}: {told.duration_ms / 1000:.1f} s, model {told.model.name}@{told.model.version}")
+    model = f"{told.model.name}@{told.model.version}"
+    say(f"{shown(path)}: {told.duration_ms / 1000:.1f} s, model {model}")
     for channel in told.channels:
         name = channel.role or f"channel {channel.channel}"
         if channel.summary is None:

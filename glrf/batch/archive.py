@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from glrf.names import shown
 from ser_core.errors import BadParameter
 
 #: What a folder is searched for; a manifest may name anything.
@@ -19,7 +20,7 @@ CHUNK_BYTES: Final = 128 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One recording: `name` as the archive has it, `roles` one a channel where it says so."""
+    """One recording: `name` as text, `roles` one a channel where the archive says so."""
 
     name: str
     path: Path
@@ -103,4 +104,4 @@ def _item(name: str, path: Path, roles: str | None) -> Item:
         n_bytes = path.stat().st_size
     except OSError:
         n_bytes = 0  # scoring it says what is wrong
-    return Item(name, path, n_bytes, roles)
+    return Item(shown(name), path, n_bytes, roles)

@@ -2,6 +2,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,24 @@ def test_a_report(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
     page = out.read_text(encoding="utf-8")
     assert "<h1>&lt;b&gt;&amp;.wav</h1>" in page
     assert page.count('class="wave"') == 2
+
+
+def test_a_name_that_is_no_text(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
+    named = tmp_path / os.fsdecode(b"call\xff.wav")
+    named.write_bytes(stereo.read_bytes())
+    shown = str(tmp_path / r"call\xff.wav")
+    for option in ("--csv", "--json", "--vtt", "--partial"):
+        done = cli.invoke(app, ["analyze", str(named), option])
+        assert done.exit_code == 0, done.output
+        if option == "--json":
+            assert json.loads(done.stdout)["file"] == shown
+        elif option != "--vtt":
+            assert shown in done.stdout
+    out, plot = tmp_path / "out.html", tmp_path / "out.svg"
+    done = cli.invoke(app, ["analyze", str(named), "--report", str(out), "--plot", str(plot)])
+    assert done.exit_code == 0, done.output
+    assert r"<h1>call\xff.wav</h1>" in out.read_text(encoding="utf-8")
+    assert plot.stat().st_size
 
 
 def test_a_file_named_like_a_formula(cli: CliRunner, stereo: Path, tmp_path, monkeypatch) -> None:

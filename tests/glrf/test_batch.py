@@ -115,6 +115,19 @@ def test_a_manifest_names_recordings_and_roles(
     assert rows["gone.wav"][0]["error"] == "unreadable"
 
 
+def test_a_name_that_is_no_text(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    (folder / os.fsdecode(b"call\xff.flac")).write_bytes((recordings / "b.flac").read_bytes())
+    (folder / os.fsdecode(b"cut\xff.wav")).write_bytes(b"RIFF")
+    out = tmp_path / "results.parquet"
+    assert run(cli, folder, "--out", out, "--jobs", 1) == 1
+    rows = by_file(pq.read_table(out))
+    assert list(rows) == [r"call\xff.flac", r"cut\xff.wav"]
+    assert rows[r"call\xff.flac"][0]["label"]
+    assert rows[r"cut\xff.wav"][0]["error"]
+
+
 def test_the_table_says_how_it_was_made(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.parquet"
     run(cli, recordings, "--out", out, "--jobs", 1)
