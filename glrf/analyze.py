@@ -205,6 +205,8 @@ def _duration_s(path: Path) -> int | None:
     """For the progress bar only; `None` where the file does not say."""
     import soundfile
 
+    if not path.is_file():  # a pipe is read once
+        return None
     try:
         with path.open("rb") as file:  # a path it would encode, which not all names bear
             return int(soundfile.info(file).duration)

@@ -212,6 +212,10 @@ def open_audio(
     """
     own_file = source.open("rb") if isinstance(source, Path) else None
     try:
+        if own_file is not None and not own_file.seekable():
+            raise BadAudio(
+                "a pipe cannot be read as a file", remedy="write the audio to a file, and give that"
+            )
         body = Body(own_file or cast(BinaryIO, source))
         container = sniff(body)
         limits = Limits(max_channels, min_rate_hz, max_rate_hz)

@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -345,6 +347,17 @@ def test_tags_before_a_file(name: str) -> None:
     expected_audio, expected = decode(data)
     assert audio.container == expected_audio.container
     np.testing.assert_array_equal(samples, expected)
+
+
+def test_a_pipe_is_no_file() -> None:
+    end, other_end = os.pipe()
+    try:
+        with pytest.raises(BadAudio, match="pipe") as caught:
+            open_audio(Path(f"/dev/fd/{end}"))
+        assert "to a file" in caught.value.remedy
+    finally:
+        os.close(end)
+        os.close(other_end)
 
 
 def test_tags_around_an_mp3() -> None:
