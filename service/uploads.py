@@ -50,7 +50,8 @@ async def receive_body(
     limited = Request(request.scope, _limited(request.receive, max_bytes))
     try:
         async with asyncio.timeout(timeout_s):
-            if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            content_type = request.headers.get("content-type", "").lower()
+            if not content_type.startswith("multipart/form-data"):
                 return await _raw_file(limited, stack, sink)
             file = await _form_file(limited, stack)
             if sink is None:

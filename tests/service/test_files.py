@@ -69,6 +69,14 @@ def test_multipart_and_raw_bodies_are_the_same(server: RunningServer) -> None:
     raw["request_id"] = form["request_id"]
     assert_same_document(raw, form)
 
+
+def test_a_content_type_in_any_case(server: RunningServer) -> None:
+    form = httpx.Request("POST", "http://x", files={"file": wav(voice(8_000))})
+    kind = form.headers["Content-Type"].replace("multipart/form-data", "Multipart/Form-Data")
+    answer = server.http.post("/v1/files", content=form.read(), headers={"Content-Type": kind})
+    assert answer.status_code == 200
+
+
 def test_another_track_is_told(server: RunningServer) -> None:
     two, one = (by_pyav("mp4", "aac", 44_100, n_tracks=n) for n in (2, 1))
     answer = server.http.post("/v1/files?roles=customer:off,agent", content=two)
