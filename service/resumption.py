@@ -14,6 +14,7 @@ from ser_core.model_file import ModelSpec
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
 from service import problems, wire
+from service.auth import SUBPROTOCOL
 from service.checkpoint import StreamState
 from service.clock import Clock
 from service.inference.batcher import Batcher
@@ -150,6 +151,8 @@ async def reject(
     fields = wire.error_fields(error, request_id, fatal=True)
     message = wire.ErrorMessage(seq=0, session_id=uuid.uuid4().hex, **fields)
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        await socket.accept(headers=[(b"x-request-id", request_id.encode())])
+        # A browser that offers subprotocols closes a connection that answers with none of them.
+        spoken = SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None
+        await socket.accept(spoken, headers=[(b"x-request-id", request_id.encode())])
         await socket.send_text(message.model_dump_json())
         await socket.close(problems.problem_of(error).close_code, error.code)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from ser_core.features import Float32
+from service.auth import SUBPROTOCOL
 from service.checkpoint import CheckpointSeal, StreamState
 from service.settings import Settings
 from tests.service.resuming import OpusRecording, Recording, ResumingClient, without_session
@@ -276,6 +278,23 @@ def test_a_forged_token(replicas: tuple[RunningServer, RunningServer], token: st
     code = "checkpoint_other_version" if len(token) == 200 else "checkpoint_forged"
     _assert_rejected(_resume(replicas[0].stream_url, resume=token), code)
     assert replicas[0].metric("glrf_refusals_total", code=code) >= 1
+
+
+def test_a_browser_can_read_why_it_cannot_go_on(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    """It fails a connection that takes none of the subprotocols it offered (WHATWG WebSockets)."""
+    token = replicas[0].http.post("/v1/tokens").json()["token"]
+    offered = [Subprotocol(SUBPROTOCOL), Subprotocol(f"glrf.token.{token}")]
+
+    async def run() -> tuple[Subprotocol | None, Transcript]:
+        url = f"{replicas[0].stream_url}?resume=x"
+        async with asyncio.timeout(TIMEOUT_S), connect(url, subprotocols=offered) as connection:
+            return connection.subprotocol, await listen(connection)
+
+    spoken, transcript = asyncio.run(run())
+    assert spoken == SUBPROTOCOL
+    _assert_rejected(transcript, "checkpoint_forged")
 
 
 def test_another_key_and_another_model(
