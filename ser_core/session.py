@@ -168,6 +168,11 @@ class StreamSession:
         return len(self._outbox) - self._n_marks
 
     @property
+    def has_news(self) -> bool:
+        """Whether anything waits to be told, a checkpoint too."""
+        return bool(self._outbox)
+
+    @property
     def received_samples(self) -> int:
         """Samples a channel received, at the rate of the input."""
         return self._n_received

@@ -92,7 +92,7 @@ class Pump:
             self._n_cut += n_new
             self._marks.append(_Mark(self._n_cut, received_s, features_s / n_new))
             self._queue(self._session.segments_to_score())
-        if self._session.n_untold:
+        if self._session.has_news:
             self._has_more.set()
 
     def _queue(self, requests: list[SegmentRequest]) -> None:

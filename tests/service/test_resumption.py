@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,8 +20,18 @@ from ser_core.features import Float32
 from service.auth import SUBPROTOCOL
 from service.checkpoint import CheckpointSeal, StreamState
 from service.settings import Settings
+from tests.service.asgi_stream import Application, AsgiStream
 from tests.service.resuming import OpusRecording, Recording, ResumingClient, without_session
-from tests.service.running import TIMEOUT_S, RunningServer, Transcript, converse, listen, pcm
+from tests.service.running import (
+    TIMEOUT_S,
+    RunningServer,
+    Transcript,
+    chunks,
+    converse,
+    listen,
+    pcm,
+    until,
+)
 from tests.synthetic import opus_packets, voice, write_model
 
 KEY = "one key for all replicas of 32 bytes and more"
@@ -156,6 +167,42 @@ def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
     assert len({event["session_id"] for event in shy.told}) == 1
 
 
+@pytest.mark.parametrize("query", ["", "partial=false", "partial=false&channels=2"])
+def test_a_second_of_audio_never_goes_by_without_a_checkpoint(
+    shared: Settings, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """Also while there is nothing else to tell, as where an utterance has just begun."""
+    chunk_s, now_s = 0.125, 0.0  # the clock is the audio that was sent
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now_s)
+    monkeypatch.setattr("service.resumption.time", clock)
+    pauses = [np.zeros(12_000 + n * 1_100, np.float32) for n in range(10)]
+    samples = np.concatenate([part for pause in pauses for part in (pause, voice(9_600))])
+    n_channels = 2 if "channels=2" in query else 1
+    data = pcm(np.stack([np.roll(samples, n * 9_000) for n in range(n_channels)], axis=1))
+
+    def n_checkpoints(stream: AsgiStream) -> int:
+        return sum(message["type"] == "checkpoint" for message in stream.messages)
+
+    async def hear(application: Application) -> None:
+        nonlocal now_s
+        stream = AsgiStream(application.app, query)
+        await stream.greeted()
+        n_told, told_s = 0, 0.0
+        for chunk in chunks(data, round(chunk_s * 32_000) * n_channels):
+            now_s += chunk_s
+            stream.send(chunk)
+            await until(lambda: not stream.n_untaken)
+            if now_s >= told_s + 1:  # it comes now, without more audio
+                await until(lambda n=n_told: n_checkpoints(stream) > n)
+            if n_checkpoints(stream) > n_told:
+                n_told, told_s = n_checkpoints(stream), now_s
+        stream.leave()
+        await stream.ended()
+
+    with Application(shared) as application:
+        application.run(hear(application))
+
+
 @pytest.mark.parametrize("name", ["a call", "Opus"])
 def test_checkpoints_come_once_a_second_and_are_small(
     replicas: tuple[RunningServer, RunningServer], name: str
@@ -163,7 +210,7 @@ def test_checkpoints_come_once_a_second_and_are_small(
     transcript = asyncio.run(_in_real_time(replicas[0].stream_url, RECORDINGS[name]))
     checkpoints = transcript.of("checkpoint")
     assert len(checkpoints) >= 4
-    assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_600
+    assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_800
     ends = [message["type"] for message in transcript.messages]
     assert ends.index("checkpoint") < ends.index("segment") + 4
 
