@@ -329,6 +329,35 @@ def test_an_utterances_end_is_the_shortest_way_back() -> None:
     assert last.resume_from == 48_000
 
 
+def test_commands_exactly_where_it_goes_on_are_sent_again() -> None:
+    """A client cannot tell whether the checkpoint knows of them; left out, they may be lost."""
+    config = StreamConfig(endpointing="manual")
+    audio = _audio(config, 3)
+
+    def told(session: StreamSession, place: int, *, commands: bool = True) -> list[Event]:
+        for at, kind in ((0, "ema"), (48_000, "mean"))[place // 48_000 :]:
+            if commands or at > place:
+                session.update({"angry": 0.9}, kind=kind)
+                session.flush()
+            session.receive_audio(audio)
+        session.close()
+        return list(_told(session))
+
+    def after(checkpoint: Event, *, commands: bool = True) -> list[Event]:
+        assert isinstance(checkpoint, Checkpoint)
+        place = checkpoint.resume_from
+        session = StreamSession.resumed(whole_spec(), config, checkpoint.state, place)
+        return _without_checkpoints(told(session, place, commands=commands))
+
+    whole = told(StreamSession(whole_spec(), config, checkpoints=True), 0)
+    assert after(whole[0]) == _without_checkpoints(whole)
+    assert after(whole[0], commands=False) != _without_checkpoints(whole)
+    ends = [e for e in whole if isinstance(e, Checkpoint) and e.resume_from == 48_000]
+    assert ends
+    for end in ends:  # it knows them, and they change nothing
+        assert after(end) == _without_checkpoints(whole[whole.index(end) :])
+
+
 def test_a_chain_of_cuts() -> None:
     """Each session goes on from the first checkpoint of the one before it."""
     config = StreamConfig(sample_rate_hz=44_100)

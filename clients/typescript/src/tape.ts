@@ -171,7 +171,8 @@ export class Tape {
 
   /**
    * Whether there is something at or after a time in an item. A command there itself is sent
-   * again: the contract has it make no difference. A packet that starts within the millisecond is
+   * again: whether the checkpoint knows of it cannot be told, and the server takes it twice
+   * without harm. A packet that starts within the millisecond is
    * what a checkpoint means by it, and the one before it ends there.
    */
   #isFrom(item: Item, ms: number): boolean {
