@@ -70,7 +70,7 @@ def render(
         case "ndjson":
             return "".join(line.model_dump_json() + "\n" for line in _lines(result))
         case "csv":
-            return segment_table(result.model.labels, segments_of(result))
+            return segment_table(result.model.labels, _segments(result))
         case "vtt":
             return captions(result)
         case "html":
@@ -82,15 +82,10 @@ def headers_of(kind: Kind) -> dict[str, str] | None:
     return {"Content-Security-Policy": policy()} if kind == "html" else None
 
 
-def segments_of(result: wire.FileResult) -> list[wire.SegmentFields]:
-    """Of all channels in the order of time, as they are told."""
-    segments = [
-        segment
-        for channel in result.channels
-        if isinstance(channel, wire.ScoredChannel)
-        for segment in channel.segments
-    ]
-    return sorted(segments, key=lambda segment: (segment.end_ms, segment.channel))
+def _segments(result: wire.FileResult) -> Iterator[wire.SegmentFields]:
+    for channel in result.channels:
+        if isinstance(channel, wire.ScoredChannel):
+            yield from channel.segments
 
 
 def _lines(result: wire.FileResult) -> Iterator[wire.Line | wire.SummaryLine]:

@@ -44,6 +44,12 @@ from tests.service.telephony.platforms import (
 from tests.synthetic import voice
 
 STEREO = wav(np.stack([voice(16_000 * 7), voice(16_000 * 7, seed=2)], axis=1))
+#: An utterance of less than 0.8 s is told when it has ended, after later segments of the other.
+SHORT = wav(
+    np.stack(
+        [voice(16_000 * 7), np.pad(voice(4_800, seed=2), (16_000, 16_000 * 6 - 4_800))], axis=1
+    )
+)
 #: The start of the worker's process is in it, on a machine that may do much else.
 PATIENCE_S = 100.0
 
@@ -72,16 +78,22 @@ def unnamed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestResult:
-    @pytest.mark.parametrize("query", [{}, {"roles": "a,b:off", "rules": "angry>=0.1:1s"}])
-    def test_a_job_tells_what_files_tells(self, service: RunningServer, query: dict[str, str]):
-        job = finished(service.http, submitted(service.http, STEREO, **query)["id"])
+    @pytest.mark.parametrize(
+        ("body", "query"),
+        [(STEREO, {}), (STEREO, {"roles": "a,b:off", "rules": "angry>=0.1:1s"}), (SHORT, {})],
+        ids=["two", "one is off", "one says little"],
+    )
+    def test_a_job_tells_what_files_tells(
+        self, service: RunningServer, body: bytes, query: dict[str, str]
+    ):
+        job = finished(service.http, submitted(service.http, body, **query)["id"])
         assert job["status"] == "succeeded"
         assert job["progress"] == 1
         assert job["duration_ms"] == 7000
         for accept in ("application/json", "text/csv", "text/vtt", "application/x-ndjson"):
             headers = {"Accept": accept}
             ours = service.http.get(f"/v1/jobs/{job['id']}/result", headers=headers)
-            theirs = service.http.post("/v1/files", params=query, content=STEREO, headers=headers)
+            theirs = service.http.post("/v1/files", params=query, content=body, headers=headers)
             assert ours.headers["content-type"] == theirs.headers["content-type"]
             if accept.startswith("text/"):
                 assert ours.text == theirs.text
