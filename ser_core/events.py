@@ -105,7 +105,9 @@ Event = Segment | Utterance | Warning | Alert | Checkpoint
 class Summary:
     """One channel from the stream's start: mean scores and the share of segments by label.
 
-    `baseline_end` is where its speaker's neutral voice was known, if it was asked for and heard.
+    Both are of the segments that its utterances are the mean of, each counted for its largest
+    score. `baseline_end` is where its speaker's neutral voice was known, if it was asked for and
+    heard.
     """
 
     channel: int

@@ -111,7 +111,7 @@ class ChannelTotals:
         self._predicted += utterance.predicted
 
     def summary(self, channel: int, baseline_end: int | None = None) -> Summary:
-        """Mean scores, the largest's label, and the share of scored segments by label."""
+        """Mean scores, the largest's label, and the share of the means' segments by label."""
         n_segments = self._predicted.total()
         decision = _decide(self._total, n_segments, self._labels)
         share = {label: self._predicted[label] / max(1, n_segments) for label in self._labels}

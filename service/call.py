@@ -58,8 +58,9 @@ class Silence(Record):
 class ArcChannel(Record):
     """One scored channel in one part of the call.
 
-    Mean scores of the segments there and the largest's label; `valence` (unpleasant -1 to pleasant
-    1) and `arousal` (calm -1 to excited 1) are the scores' centre (`ser_core.labels.affect_of`).
+    Mean scores of the segments there that count in `time_share`, and the largest's label; `valence`
+    (unpleasant -1 to pleasant 1) and `arousal` (calm -1 to excited 1) are the scores' centre
+    (`ser_core.labels.affect_of`).
     """
 
     channel: int
