@@ -5,14 +5,14 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
@@ -145,10 +145,12 @@ async def _tell_error(request: Request, error: Exception) -> Response:
     known = _known(error)
     runtime.metrics.refused(known.code)
     # Starlette's own refusals (404, 405, a form that cannot be parsed) have their status and
-    # headers (`Allow`).
+    # headers.
     status, headers = None, None
     if isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers
+        if status == 405 and (methods := _allowed(request.scope)):
+            headers = {"Allow": ", ".join(methods)}
     return problems.response(known, request.state.request_id, status=status, headers=headers)
 
 
@@ -224,10 +226,20 @@ def _route_of(scope: Scope) -> str:
     """Only known routes are told and become label values: paths are the client's to invent."""
     route = scope.get("route")
     if route is None:  # it was answered before it came to a route
-        ours = (one for module in _MODULES for one in module.router.routes)
-        route = next((one for one in ours if one.matches(scope)[0] is not Match.NONE), None)
+        route = next(_routes_at(scope), None)
     path: str = getattr(route, "path", "other")
     return "other" if path == _ANY_PATH else path
+
+
+def _routes_at(scope: Scope) -> Iterator[BaseRoute]:
+    """Those of the request's path, whatever its method."""
+    ours = (one for module in _MODULES for one in module.router.routes)
+    return (one for one in ours if one.matches(scope)[0] is not Match.NONE)
+
+
+def _allowed(scope: Scope) -> list[str]:
+    """All methods of a path (RFC 9110, Section 15.5.6); the router names its first route's."""
+    return sorted({method for one in _routes_at(scope) for method in getattr(one, "methods", ())})
 
 
 def _log_answer(method: str, status: int, scope: Scope, how: str, request_id: str) -> None:

@@ -99,8 +99,22 @@ def test_unknown_paths_methods_and_parameters(server: RunningServer) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_wrong_method_is_told_the_right_ones(server: RunningServer) -> None:
-    assert server.http.get("/v1/files").headers["Allow"] == "POST"
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/files", "POST"),
+        ("/v1/jobs", "GET, POST"),
+        (f"/v1/jobs/{'0' * 32}", "DELETE, GET"),
+        ("/livez", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    server: RunningServer, path: str, allowed: str
+) -> None:
+    answer = server.http.put(path)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert ", ".join(sorted(answer.headers["Allow"].split(", "))) == allowed
 
 
 def test_probes_by_head(server: RunningServer) -> None:
