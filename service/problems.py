@@ -159,7 +159,7 @@ CODES: dict[str, str] = {
     "webhook_not_found": "there is no such webhook of this API key; it is deleted with its job",
     "upgrade_required": "the path is a WebSocket, not an HTTP resource",
     "unsupported_container": "not an audio file of a kind that is read here",
-    "unsupported_encoding": "an encoding or container that is not spoken here",
+    "unsupported_encoding": "an encoding, container or `Content-Encoding` that is not spoken here",
 }
 
 

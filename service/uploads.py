@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.types import Message, Receive
 
-from ser_core.errors import BadAudio, BadParameter, SlowClient, TooLarge
+from ser_core.errors import BadAudio, BadParameter, SlowClient, TooLarge, UnsupportedEncoding
 
 #: A body up to this size stays in memory, a larger one goes to a temporary file.
 SPOOL_BYTES = 2**20
@@ -42,8 +42,10 @@ async def receive_body(
     """The audio as a seekable file at its start: in `sink`, or in memory or on disk.
 
     `stack` closes what is opened here. Raises `TooLarge`, `SlowClient`, `BadParameter` for
-    another form field, `BadAudio` for a form without a file, and `ClientDisconnect`.
+    another form field, `UnsupportedEncoding` for a body that is compressed besides, `BadAudio` for
+    a form without a file, and `ClientDisconnect`.
     """
+    _check_coding(request)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -64,6 +66,16 @@ async def receive_body(
             f"the body did not arrive within {timeout_s:g} s",
             remedy="send a smaller file, or over a faster line",
         ) from error
+
+
+def _check_coding(request: Request) -> None:
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    for coding in map(str.strip, codings):
+        if coding not in ("", "identity"):
+            raise UnsupportedEncoding(
+                f"the body has the content coding {coding[:64]!r}",
+                remedy="send the bytes as they are, without Content-Encoding",
+            )
 
 
 async def _raw_file(

@@ -78,7 +78,7 @@ class JobPage(BaseModel):
     summary="Accept one recording, and score it whatever happens",
     status_code=202,
     response_model=JobState,
-    responses=problems.described(400, 401, 403, 408, 409, 413, 422, 429, 503),
+    responses=problems.described(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
     openapi_extra={
         "requestBody": BODY,
         "parameters": [

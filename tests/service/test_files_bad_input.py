@@ -102,6 +102,24 @@ def test_a_file_that_breaks_off_late_ends_its_lines_with_an_error(server: Runnin
     assert not [line for line in lines if line["type"] == "summary"]
 
 
+@pytest.mark.parametrize("coding", ["gzip", "BR", "identity, deflate"])
+def test_a_content_coding_is_refused_by_name(server: RunningServer, coding: str) -> None:
+    headers = {"Content-Encoding": coding}
+    for answer in (
+        server.http.post("/v1/files", headers=headers, content=GOOD),
+        server.http.post("/v1/files", headers=headers, files={"file": GOOD}),
+    ):
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (415, "unsupported_encoding")
+        assert coding.lower().split(", ")[-1] in problem["detail"]
+        assert "as they are" in problem["remedy"]
+
+
+def test_identity_is_no_coding(server: RunningServer) -> None:
+    headers = {"Content-Encoding": "identity"}
+    assert server.http.post("/v1/files", content=GOOD, headers=headers).status_code == 200
+
+
 def test_nan_samples(server: RunningServer) -> None:
     audio = voice(32_000)
     audio[5000:5100] = np.nan

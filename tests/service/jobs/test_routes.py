@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import signal
@@ -119,6 +120,11 @@ class TestResult:
     def test_multipart_is_the_same(self, service: RunningServer):
         answer = service.http.post("/v1/jobs", files={"file": STEREO})
         assert finished(service.http, answer.json()["id"])["status"] == "succeeded"
+
+    def test_what_is_compressed_besides_is_not_accepted(self, service: RunningServer):
+        headers = {"Content-Encoding": "gzip"}
+        answer = service.http.post("/v1/jobs", content=gzip.compress(STEREO), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
 
     def test_what_is_no_audio_fails_with_its_cause(self, service: RunningServer):
         job = finished(service.http, submitted(service.http, b"not audio at all")["id"])
