@@ -111,8 +111,9 @@ class ErrorFields(_Object):
 
 
 class ChannelSummary(_Object):
-    """One scored channel as a whole; `time_share` is the share of scored segments by label.
+    """One scored channel as a whole, over the segments that its utterances are the mean of.
 
+    `time_share` is their share by label, each counted for its largest score.
     `baseline_end_ms`: what came after it was scored relative to the speaker's baseline; `null`
     where none was asked for, or not enough was said.
     """
