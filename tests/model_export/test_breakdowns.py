@@ -86,6 +86,14 @@ def test_a_baseline_takes_off_what_is_the_speakers_own(tmp_path):
     assert row(text, "4")[7] == "3 of 3 folds"
 
 
+def test_a_baseline_of_more_neutral_recordings_than_anybody_has(tmp_path, monkeypatch):
+    write_experiment(tmp_path, "glrf-bands", 0.7)
+    monkeypatch.setattr(breakdowns, "N_NEUTRAL", (1, 5))
+    text = breakdowns.baseline(read_ledger(tmp_path))
+    assert "–" not in row(text, "1")
+    assert row(text, "5")[1:7] == ["–"] * 6
+
+
 def test_a_baseline_needs_logits_of_two_folds(tmp_path):
     write_experiment(tmp_path, "glrf-bands", 0.7, folds=(0,))
     assert breakdowns.baseline(read_ledger(tmp_path)).startswith("*missing*")

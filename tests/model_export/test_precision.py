@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from model_export import precision
+from model_export.calibration import Decisive
 from model_export.corpora import read_manifest
 from model_export.export import export, features_of
 from model_export.onnx_model import Network, OnnxModel
@@ -114,7 +115,7 @@ def test_without_development_speakers_it_is_the_rest_of_train(root, inputs, monk
     trained = train(config, out=root / "all", **inputs | {"split": everyone})
     monkeypatch.setattr(
         "model_export.export.from_cells",
-        lambda *_: (OnnxModel(root / "plain.onnx").spec.calibration, 0.2),
+        lambda *_: Decisive(OnnxModel(root / "plain.onnx").spec.calibration, 0.2, None),
     )
     monkeypatch.setattr("model_export.export.read_ledger", lambda _: None)
     how = inputs | {"split": everyone, "version": "1", "license": "x", "cells": root}

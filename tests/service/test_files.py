@@ -42,7 +42,7 @@ def test_the_answer(server: RunningServer) -> None:
     assert list(channel["segments"][0]) == list(wire.SegmentFields.model_fields)
     assert list(channel["utterances"][0]) == list(wire.UtteranceFields.model_fields)
     assert channel["utterances"][0]["is_final"]
-    assert list(channel["summary"]) == ["label", "scores", "time_share"]
+    assert list(channel["summary"]) == ["label", "scores", "time_share", "baseline_end_ms"]
     assert sum(channel["summary"]["time_share"].values()) == pytest.approx(1)
 
 
