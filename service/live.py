@@ -413,7 +413,7 @@ class LiveSession(abc.ABC):
 
     async def _keep(self, checkpoint: Checkpoint) -> None:
         """Where another session could go on, for a front end that tells checkpoints."""
-        raise NotImplementedError
+        raise NotImplementedError  # the others' sessions make none, so it is never called there
 
     async def _send(self, kind: type[wire.Message], **fields: Any) -> None:
         """Tells one message in its turn.
