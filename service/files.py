@@ -51,15 +51,19 @@ async def files(request: Request) -> Response:
     batcher = runtime.batcher(query.model)
     kind = chosen(request.headers.get("accept", ""))
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(runtime.file_admitted())
+        place = stack.enter_context(runtime.file_admitted())
         try:
+            body = await receive_body(
+                request,
+                stack,
+                max_bytes=runtime.settings.max_file_bytes,
+                timeout_s=runtime.settings.upload_timeout_s,
+            )
+            await place.turn()
+            if await request.is_disconnected():
+                raise ClientDisconnect
             analysis = FileAnalysis(
-                await receive_body(
-                    request,
-                    stack,
-                    max_bytes=runtime.settings.max_file_bytes,
-                    timeout_s=runtime.settings.upload_timeout_s,
-                ),
+                body,
                 batcher,
                 query,
                 decode=runtime.decoding.open,

@@ -136,6 +136,9 @@ class Metrics:
             "glrf_sessions_resumed", "Streams that went on from a checkpoint"
         )
         self.files = gauge("glrf_files", "Files under analysis")
+        self.files_waiting = gauge(
+            "glrf_files_waiting", "Files that come in, or wait to be analysed"
+        )
         self.decode_cpu_s = histogram(
             "glrf_decode_cpu_seconds", "CPU time of one file's decoder", _DECODE_BUCKETS_S
         )

@@ -22,6 +22,7 @@ from service.capacity import Capacity, CpuClocks, n_cpus
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
 from service.event_loop import StallMeter
+from service.file_line import FileLine, Place
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.loading import load_models
@@ -114,6 +115,9 @@ class Runtime:
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
+        self._files = FileLine(
+            settings.max_files, settings.max_files_waiting, settings.max_file_wait_s, self.metrics
+        )
         self._stalls = StallMeter(self._looked)
         self.webhooks = settings.webhook_sender()
         self._where_else = (
@@ -129,7 +133,6 @@ class Runtime:
         #: Where live sessions may be told to webhooks.
         self.teller: Teller | None = None
         self._streams: dict[Live, None] = {}  # in the order of their beginning
-        self._n_files = 0
         self._is_draining = False
 
     async def start(self) -> None:
@@ -321,28 +324,17 @@ class Runtime:
         self.teller.check(url)
         return Relay(self.teller, url, caller.name, self.settings.send_timeout_s)
 
-    @contextlib.contextmanager
-    def file_admitted(self) -> Iterator[None]:
-        """Holds one of the places for files; raises `Overloaded` and as `check_ready`."""
+    def file_admitted(self) -> Place:
+        """A place for a file; raises `Overloaded` and as `check_ready`."""
         self.check_ready()
-        if self._n_files >= self.settings.max_files:
-            raise Overloaded(
-                f"{self.settings.max_files} files are being analysed already",
-                remedy="try again later, or elsewhere",
-            )
-        self._n_files += 1
-        self.metrics.files.inc()
-        try:
-            yield
-        finally:
-            self._n_files -= 1
-            self.metrics.files.dec()
+        return self._files.join()
 
     async def drain(self, timeout_s: float) -> None:
         """Admits nobody any more, and asks all streams to end; waits for them so long."""
         self._is_draining = True
         streams = list(self._streams)
-        log.info("draining %d streams, %d files", len(streams), self._n_files)
+        n_files = self._files.n_waiting + self._files.n_analysed
+        log.info("draining %d streams, %d files", len(streams), n_files)
         for stream in streams:
             stream.stop()
         with contextlib.suppress(TimeoutError):

@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Processes that serve behind the one port, each with its share of "
-        "`max_sessions` and `max_files`.",
+        "`max_sessions`, `max_files` and `max_files_waiting`.",
     )
     n_threads: int = Field(
         default=1,
@@ -249,7 +249,18 @@ class Settings(BaseSettings):
     max_files: int = Field(
         default=4,
         ge=1,
-        description="Files received and analysed at a time; one more is refused with 503.",
+        description="Files of `POST /v1/files` analysed at a time; more wait for their turn.",
+    )
+    max_files_waiting: int = Field(
+        default=32,
+        ge=1,
+        description="Files that may come in or wait for their turn; one more is refused with 503.",
+    )
+    max_file_wait_s: float = Field(
+        default=45.0,
+        gt=0,
+        description="How long a file that is there waits for its turn, in seconds; then it is "
+        "refused with 503. Below what proxies wait for an answer, mostly 60.",
     )
     decode_memory_bytes: int = Field(
         default=128 * 2**20,

@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import csv
 import io
 import json
+import socket
 from pathlib import Path
 
 import httpx
@@ -213,11 +215,38 @@ def test_a_file_keeps_to_its_share_of_the_queue() -> None:
     asyncio.run(run())
 
 
-def test_files_are_limited_and_come_free_again(settings: Settings) -> None:
+def test_files_are_analysed_in_turn(settings: Settings) -> None:
+    """One more than may be analysed waits; one more than may wait is refused."""
     backend = GatedBackend()
-    with RunningServer(
-        settings.model_copy(update={"max_files": 1}), ModelRegistry([backend])
-    ) as server:
+    narrow = settings.model_copy(update={"max_files": 1, "max_files_waiting": 1})
+    body = wav(voice(32_000))
+    with RunningServer(narrow, ModelRegistry([backend])) as server:
+
+        async def run() -> list[httpx.Response]:
+            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+                first = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files"))
+                second = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files_waiting"))
+                third = await http.post("/v1/files", content=body)
+                assert not second.done()
+                backend.gate.set()
+                return [await first, await second, third]
+
+        first, second, third = asyncio.run(run())
+        assert first.status_code == second.status_code == 200
+        assert first.json()["channels"] == second.json()["channels"]
+        assert (third.status_code, third.json()["code"]) == (503, "overloaded")
+        assert third.headers["Retry-After"] == "1"
+        server.wait_until(lambda: server.metric("glrf_files") == 0)
+        assert server.metric("glrf_files_waiting") == 0
+        assert server.http.post("/v1/files", content=wav(voice(16_000))).status_code == 200
+
+
+def test_a_file_that_waits_too_long_is_refused(settings: Settings) -> None:
+    backend = GatedBackend()
+    hasty = settings.model_copy(update={"max_files": 1, "max_file_wait_s": 0.2})
+    with RunningServer(hasty, ModelRegistry([backend])) as server:
 
         async def run() -> tuple[httpx.Response, httpx.Response]:
             async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
@@ -230,6 +259,45 @@ def test_files_are_limited_and_come_free_again(settings: Settings) -> None:
         first, second = asyncio.run(run())
         assert first.status_code == 200
         assert (second.status_code, second.json()["code"]) == (503, "overloaded")
-        assert second.headers["Retry-After"] == "1"
+        assert "0.2 s" in second.json()["detail"]
         server.wait_until(lambda: server.metric("glrf_files") == 0)
+        assert server.metric("glrf_files_waiting") == 0
+
+
+def test_slow_uploads_take_no_turn(settings: Settings) -> None:
+    narrow = settings.model_copy(update={"max_files": 1})
+    backend = GatedBackend()
+    backend.gate.set()
+    begun = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nRIFF"
+    with RunningServer(narrow, ModelRegistry([backend])) as server, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            client.sendall(begun)
+        server.wait_until(lambda: server.metric("glrf_files_waiting") == 3)
         assert server.http.post("/v1/files", content=wav(voice(16_000))).status_code == 200
+        assert server.metric("glrf_files") == 0
+
+
+def test_a_client_that_leaves_while_its_file_waits_is_not_analysed(settings: Settings) -> None:
+    backend = GatedBackend()
+    narrow = settings.model_copy(update={"max_files": 1})
+    body = wav(voice(32_000))
+    with RunningServer(narrow, ModelRegistry([backend])) as server:
+
+        async def run() -> httpx.Response:
+            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+                first = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files"))
+                second = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files_waiting"))
+                second.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await second
+                await asyncio.sleep(0.1)  # the server hears of it
+                backend.gate.set()
+                return await first
+
+        (channel,) = asyncio.run(run()).json()["channels"]
+        server.wait_until(lambda: server.metric("glrf_files_waiting") == 0)
+        server.wait_until(lambda: server.metric("glrf_files") == 0)
+        assert sum(backend.batch_sizes) == len(channel["segments"])

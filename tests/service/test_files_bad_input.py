@@ -222,7 +222,7 @@ def test_a_body_that_never_arrives(small_server: RunningServer) -> None:
         client.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nRIFF")
         answer = client.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    small_server.wait_until(lambda: small_server.metric("glrf_files") == 0)
+    small_server.wait_until(lambda: small_server.metric("glrf_files_waiting") == 0)
     assert small_server.metric("glrf_refusals_total", code="slow_client") == 1
 
 
@@ -231,8 +231,8 @@ def test_a_client_that_leaves_during_its_upload(
 ) -> None:
     with caplog.at_level(logging.ERROR), socket.create_connection(("127.0.0.1", server.port)) as c:
         c.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nRIFF")
-        server.wait_until(lambda: server.metric("glrf_files") == 1)
-    server.wait_until(lambda: server.metric("glrf_files") == 0)
+        server.wait_until(lambda: server.metric("glrf_files_waiting") == 1)
+    server.wait_until(lambda: server.metric("glrf_files_waiting") == 0)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

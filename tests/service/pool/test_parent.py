@@ -240,6 +240,7 @@ def test_workers_have_their_shares_and_the_same_keys() -> None:
     environment = worker_environment(Settings(workers=3, max_sessions=100, max_files=4))
     assert environment["GLRF_MAX_SESSIONS"] == "34"
     assert environment["GLRF_MAX_FILES"] == "2"
+    assert environment["GLRF_MAX_FILES_WAITING"] == "11"
     assert environment["GLRF_WORKERS"] == "1"
     assert environment["GLRF_JOBS_WORKERS"] == "0"
     assert len(environment["GLRF_CHECKPOINT_KEYS"]) >= 32
