@@ -9,6 +9,17 @@ import typer
 from glrf.engine import Device, ModelDir, settings_with
 from glrf.failure import told
 from glrf.names import shown
+from glrf.query import (
+    Baseline,
+    Endpointing,
+    EndpointSilence,
+    Hysteresis,
+    MinDwell,
+    Model,
+    Partial,
+    Smoothing,
+    query_of,
+)
 
 if TYPE_CHECKING:
     from glrf.progress import Report
@@ -42,40 +53,17 @@ def analyze(
         str | None,
         typer.Option(help="One name a channel, as customer,agent; agent:off is not scored."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="`name` or `name@version`, of the models in the folder.")
-    ] = None,
-    endpointing: Annotated[
-        Literal["vad", "manual", "off"],
-        typer.Option(help="vad: cut where speech ends. manual, off: the file is one utterance."),
-    ] = "vad",
-    endpoint_silence_ms: Annotated[
-        int | None, typer.Option(help="With vad: silence that ends an utterance. Default: 700.")
-    ] = None,
-    smoothing: Annotated[
-        str | None, typer.Option(help="mean, ema or viterbi. Default: viterbi.")
-    ] = None,
-    hysteresis: Annotated[
-        float | None,
-        typer.Option(help="Lead that another label needs, 0 to 1. Default: the smoothing's own."),
-    ] = None,
-    min_dwell_ms: Annotated[
-        int | None,
-        typer.Option(help="Least time between two labels. Default: the smoothing's own."),
-    ] = None,
-    baseline_ms: Annotated[
-        int | None,
-        typer.Option(
-            help="So much speech at first is each speaker's neutral voice, and what follows is "
-            "scored relative to it. Default: none."
-        ),
-    ] = None,
+    model: Model = None,
+    endpointing: Endpointing = "vad",
+    endpoint_silence_ms: EndpointSilence = None,
+    smoothing: Smoothing = None,
+    hysteresis: Hysteresis = None,
+    min_dwell_ms: MinDwell = None,
+    baseline_ms: Baseline = None,
     rules: Annotated[
         str | None, typer.Option(help="Alerts, as angry>=0.7:10s, with commas between several.")
     ] = None,
-    partial: Annotated[
-        bool, typer.Option(help="Tell segments shorter than 2 s while an utterance starts.")
-    ] = True,
+    partial: Partial = True,
     model_dir: ModelDir = None,
     device: Device = None,
 ) -> None:
@@ -85,7 +73,6 @@ def analyze(
     others go on, and the exit status is not 0.
     """
     from ser_core.errors import BadParameter
-    from service.requests import FileQuery
 
     forms: list[Form] = []
     for form, is_asked in zip(_FORMS, (as_json, as_csv, as_vtt), strict=True):
@@ -98,20 +85,18 @@ def analyze(
         if is_given and len(files) > 1:
             raise BadParameter(f"{option} is of one file", remedy="give the files one by one")
     _check_outputs(report, plot)
-    asked = {
-        "roles": roles,
-        "model": model,
-        "endpointing": endpointing,
-        "endpoint_silence_ms": endpoint_silence_ms,
-        "smoothing": smoothing,
-        "hysteresis": hysteresis,
-        "min_dwell_ms": min_dwell_ms,
-        "baseline_ms": baseline_ms,
-        "rules": rules,
-        "partial": partial,
-    }
-    query = FileQuery(**{name: value for name, value in asked.items() if value is not None})
-    query.check()
+    query = query_of(
+        roles=roles,
+        model=model,
+        endpointing=endpointing,
+        endpoint_silence_ms=endpoint_silence_ms,
+        smoothing=smoothing,
+        hysteresis=hysteresis,
+        min_dwell_ms=min_dwell_ms,
+        baseline_ms=baseline_ms,
+        rules=rules,
+        partial=partial,
+    )
     settings = settings_with(model_dir=model_dir, device=device)
     form = forms[0] if forms else "text"
     status = asyncio.run(_analyze_all(files, settings, query, form, report, plot))

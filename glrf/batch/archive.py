@@ -1,6 +1,7 @@
 """What is to be scored: the recordings of a folder or of a manifest, in an order that stays."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,18 @@ def items_of(source: Path, data: Path | None = None) -> list[Item]:
             remedy=f"give a folder with {', '.join(sorted(SUFFIXES))}, or a CSV with a column path",
         )
     return items
+
+
+def others_of(source: Path) -> Counter[str]:
+    """How many files of a folder are passed over for their suffix, which says what they are."""
+    if not source.is_dir():
+        return Counter()
+    suffixes = (
+        path.suffix.lower()
+        for path in source.rglob("*")
+        if path.suffix.lower() not in SUFFIXES and path.is_file()
+    )
+    return Counter(shown(suffix) if suffix else "without a suffix" for suffix in suffixes)
 
 
 def chunks_of(items: list[Item]) -> list[Chunk]:

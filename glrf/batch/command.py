@@ -9,10 +9,22 @@ import typer
 
 from glrf.engine import Device, ModelDir, settings_with
 from glrf.failure import EXIT_FAILED, needed
+from glrf.query import (
+    Baseline,
+    Endpointing,
+    EndpointSilence,
+    Hysteresis,
+    MinDwell,
+    Model,
+    Partial,
+    Smoothing,
+    query_of,
+)
 
 if TYPE_CHECKING:
     from glrf.batch.archive import Item
     from service.inference.backend import Backend
+    from service.requests import FileQuery
     from service.settings import Settings
 
 
@@ -45,6 +57,14 @@ def batch(
             help="Work on a Ray cluster (auto, ray://host:10001), or on a local one (local).",
         ),
     ] = None,
+    model: Model = None,
+    endpointing: Endpointing = "vad",
+    endpoint_silence_ms: EndpointSilence = None,
+    smoothing: Smoothing = None,
+    hysteresis: Hysteresis = None,
+    min_dwell_ms: MinDwell = None,
+    baseline_ms: Baseline = None,
+    partial: Partial = True,
     model_dir: ModelDir = None,
     device: Device = None,
 ) -> None:
@@ -60,7 +80,7 @@ def batch(
         raise BadParameter(
             f"{out} would hold Parquet", remedy="name the table with the suffix .parquet"
         )
-    from glrf.batch.archive import chunks_of, items_of
+    from glrf.batch.archive import chunks_of, items_of, others_of
     from glrf.batch.engines import on_ray, on_this_machine
     from glrf.batch.parts import Parts
     from glrf.batch.rows import schema_of
@@ -68,13 +88,27 @@ def batch(
     from glrf.progress import bar
     from service.loading import load_models
 
+    query = query_of(
+        roles=roles,
+        model=model,
+        endpointing=endpointing,
+        endpoint_silence_ms=endpoint_silence_ms,
+        smoothing=smoothing,
+        hysteresis=hysteresis,
+        min_dwell_ms=min_dwell_ms,
+        baseline_ms=baseline_ms,
+        partial=partial,
+    )
     settings = settings_with(model_dir=model_dir, device=device)
     items = items_of(source, data)
+    if others := others_of(source):
+        kinds = ", ".join(f"{n_files} {suffix}" for suffix, n_files in others.most_common(8))
+        typer.echo(f"left out, by their names no recordings: {kinds}", err=True)
     chunks = chunks_of(items)
-    backend = load_models(settings).default
-    plan = _plan(items, backend, settings, roles, rows)
+    backend = load_models(settings).find(query.model)
+    plan = _plan(items, backend, settings, query, rows)
     parts = Parts(out, schema_of(rows, backend.spec.labels), plan)
-    work = Work(settings, roles, rows)
+    work = Work(settings, query, rows)
     todo = [chunk for chunk in chunks if not parts.is_done(chunk)]
     n_done = len(items) - sum(len(chunk.items) for chunk in todo)
     if n_done:
@@ -102,7 +136,7 @@ def batch(
 
 
 def _plan(
-    items: "list[Item]", backend: "Backend", settings: "Settings", roles: str | None, rows: str
+    items: "list[Item]", backend: "Backend", settings: "Settings", query: "FileQuery", rows: str
 ) -> dict[str, Any]:
     """What the numbers depend on; it travels in the table's metadata, under `glrf`."""
     from service.manifest import SCHEMA_VERSION, code, model_card
@@ -114,7 +148,7 @@ def _plan(
         "schema_version": SCHEMA_VERSION,
         "model": model_card(backend.spec, backend.sha256).model_dump(mode="json"),
         "code": code().model_dump(mode="json"),
-        "config": {"roles": roles, "detector": settings.vad, "rows": rows},
+        "config": {**query.model_dump(), "detector": settings.vad, "rows": rows},
         "n_recordings": len(items),
         "archive_sha256": archive.hexdigest(),
     }

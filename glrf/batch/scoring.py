@@ -23,7 +23,7 @@ class Work:
     """How an archive is scored: the same for every process that has a part in it."""
 
     settings: Settings
-    roles: str | None
+    query: FileQuery
     kind: Kind
 
 
@@ -36,8 +36,8 @@ class Scorer:
 
     @classmethod
     def loaded(cls, work: Work) -> Self:
-        """With the default model of the settings."""
-        return cls(work, load_models(work.settings).default)
+        """With the model that is asked for, of those of the settings."""
+        return cls(work, load_models(work.settings).find(work.query.model))
 
     def score(self, chunk: Chunk) -> list[Row]:
         """The rows of all its recordings. One that cannot be scored has a row that says why."""
@@ -52,7 +52,9 @@ class Scorer:
         return rows
 
     async def _rows(self, item: Item, batcher: Batcher) -> list[Row]:
-        query = FileQuery.model_validate({"roles": item.roles or self._work.roles})
+        query = self._work.query
+        if item.roles:
+            query = query.model_copy(update={"roles": item.roles})
         try:
             analysis = FileAnalysis(
                 item.path,

@@ -25,6 +25,7 @@ from glrf.batch.scoring import Work
 from glrf.main import app
 from glrf_client import FileResult
 from ser_core.errors import BadParameter
+from service.requests import FileQuery
 from service.settings import Settings
 from tests.synthetic import voice
 
@@ -95,6 +96,46 @@ def test_the_numbers_are_those_of_analyze(
         assert row["role"] == "agent"
         for label, score in one.scores.items():
             assert row[f"score_{label}"] == pytest.approx(score, abs=1e-6)
+
+
+def test_it_is_scored_as_asked(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.parquet"
+    asked = ["--endpointing", "manual", "--smoothing", "mean", "--no-partial"]
+    asked += ["--baseline-ms", "1000"]
+    run(cli, recordings, "--out", out, "--rows", "segments", "--jobs", 1, *asked)
+    table = pq.read_table(out)
+    done = cli.invoke(app, ["analyze", str(recordings / "b.flac"), "--json", *asked])
+    (channel,) = FileResult.parse(json.loads(done.stdout)).channels
+    rows = by_file(table)["b.flac"]
+    assert [row["start_ms"] for row in rows] == [one.start_ms for one in channel.segments]
+    for row, one in zip(rows, channel.segments, strict=True):
+        assert row["smoothed_label"] == one.smoothed.label
+        for label, score in one.scores.items():
+            assert row[f"score_{label}"] == pytest.approx(score, abs=1e-6)
+    config = json.loads(table.schema.metadata[b"glrf"])["config"]
+    assert (config["smoothing"], config["baseline_ms"], config["partial"]) == ("mean", 1000, False)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--smoothing", "median"),
+        ("--model", "other"),
+        ("--roles", "a,b,c,"),
+        ("--endpointing", "off", "--endpoint-silence-ms", "500"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_scored(
+    cli: CliRunner, recordings: Path, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    assert run(cli, recordings, "--out", tmp_path / "results.parquet", *asked) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_out_is_told(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.parquet"
+    done = cli.invoke(app, ["batch", str(recordings), "--out", str(out), "--jobs", "1"])
+    assert "left out, by their names no recordings: 1 .txt" in done.stderr
 
 
 def test_a_manifest_names_recordings_and_roles(
@@ -230,7 +271,7 @@ def test_another_archive_is_not_mixed_in(cli: CliRunner, recordings: Path, tmp_p
 
 def test_a_recording_that_kills_its_process_is_told_of(cli: CliRunner, recordings: Path) -> None:
     items = items_of(recordings)
-    work = Work(Settings.from_environment(), None, "channels")
+    work = Work(Settings.from_environment(), FileQuery(), "channels")
     ((_, rows),) = on_this_machine(work, [Chunk(0, tuple(items))], 1, score=_dies_at_b)
     assert [row["file"] for row in rows if row.get("error") == "process_died"] == ["b.flac"]
     assert {row["file"] for row in rows} == {item.name for item in items}
