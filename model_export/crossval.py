@@ -1,6 +1,7 @@
 """Cross-validation: an experiment trained and assessed on every fold, a result cell each."""
 
 import datetime as dt
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,10 +19,12 @@ from model_export.evaluation import logits_of, metrics_by_corpus, report, score_
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
-from model_export.splits import read_folds
+from model_export.splits import Folds, read_folds
 from model_export.teacher import prepare, read_embeddings
 from ser_core.errors import BadParameter
 from ser_core.events import Segment
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def cross_validate(
         if on_cell is not None:
             on_cell(n_done, len(wanted))
 
+    if missing:
+        _warn_of_others(split, read_manifest(manifest, data, experiment.labels))
     tell()
     if n_jobs == 1 or len(missing) < 2:
         for seed, fold in missing:
@@ -99,6 +104,12 @@ def cross_validate(
             n_done += 1
             tell()
     return paths
+
+
+def _warn_of_others(split: Folds, recordings: list[Recording]) -> None:
+    if others := split.others(recordings):
+        names = ", ".join(" ".join(unit) for unit in others[:8])
+        log.warning("left out, as the folds do not have it: %d (%s)", len(others), names)
 
 
 def _check_same(cell: Cell, config: str, split: str, conditions: Sequence[str]) -> None:
@@ -127,7 +138,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     split = read_folds(job.folds)
     recordings = read_manifest(job.manifest, job.data, experiment.labels)
     train, test = split.select(recordings, fold)
-    corpora = labels_by_corpus(recordings, experiment.labels)
+    corpora = labels_by_corpus(train + test, experiment.labels)
     if isinstance(experiment.network, MachineConfig):
         found = _with_machine(job, experiment, experiment.network, train, test, corpora)
     else:

@@ -130,31 +130,34 @@ class Folds:
     ) -> tuple[list[Recording], list[Recording]]:
         """Train and test recordings of a fold (0-based), in order.
 
-        Raises `BadParameter` for a fold that is not there, a recording that the file does not
-        know (it would be trained on in every fold, unseen by whoever compares results), or a
-        part that stays empty.
+        Recordings that the file does not know have no part in it (`others`): trained on in every
+        fold, they would not be seen by whoever compares results. Raises `BadParameter` for a fold
+        that is not there, or a part that stays empty.
         """
         if not 0 <= fold < self.n_folds:
             raise BadParameter(
                 f"there is no fold {fold}", remedy=f"the file has 0 to {self.n_folds - 1}"
             )
-        known = self.always_train.union(*self.test)
+        known = self._known()
         train: list[Recording] = []
         test: list[Recording] = []
         for recording in recordings:
             unit = unit_of(recording, self.by)
-            if unit not in known:
-                raise BadParameter(
-                    f"the folds do not know the {self.by} {unit[1]!r} of {unit[0]}",
-                    remedy="make them from this manifest: glrf corpus split",
-                )
-            (test if unit in self.test[fold] else train).append(recording)
+            if unit in known:
+                (test if unit in self.test[fold] else train).append(recording)
         if not train or not test:
             raise BadParameter(
                 f"fold {fold} has no recordings to {'test on' if train else 'learn from'}",
                 remedy="give the manifest that the folds were made from",
             )
         return train, test
+
+    def others(self, recordings: list[Recording]) -> list[Unit]:
+        """The speakers, or recordings, that the file does not know."""
+        return sorted({unit_of(recording, self.by) for recording in recordings} - self._known())
+
+    def _known(self) -> frozenset[Unit]:
+        return self.always_train.union(*self.test)
 
 
 def read_folds(path: Path) -> Folds:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +38,22 @@ class Recording:
 def read_manifest(manifest: Path, data: Path, labels: tuple[str, ...]) -> list[Recording]:
     """Rows of `manifest`, whose paths are relative to `data`.
 
-    Raises `BadParameter`, naming the line, for a missing column or file, an unknown label, or a
-    duration that is not a positive number.
+    Raises `BadParameter`, naming the line, for a missing column or file, an unknown label, a
+    duration that is not a positive number, or a recording that stands there twice: of two speakers
+    it could be learned from and tested on.
     """
-    return [read_row(row, data, labels, where) for where, row in rows(manifest)]
+    recordings: list[Recording] = []
+    seen: dict[str, str] = {}
+    for where, row in rows(manifest):
+        recording = read_row(row, data, labels, where)
+        first = seen.setdefault(os.path.normpath(recording.name), where)
+        if first != where:
+            raise BadParameter(
+                f"{where}: {recording.name} stands there twice, first at {first}",
+                remedy="keep one of them; glrf corpus check tells all",
+            )
+        recordings.append(recording)
+    return recordings
 
 
 def rows(manifest: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -28,6 +28,7 @@ def test_reads_what_the_manifest_lists(tmp_path):
         ("angry,angry,1.2", "angry,angry,nan", ":2: duration_s='nan'"),
         ("angry,angry,1.2", "angry,angry", ":2: duration_s=None"),
         ("speaker,gender", "who,gender", "lacks the columns speaker"),
+        ("toy-s1-angry-0", "./toy-s1-angry-1", ":3: .*s1-angry-1.flac stands there twice, .*:2"),
     ],
 )
 def test_malformed_rows_are_refused_by_line(tmp_path, old, new, said):

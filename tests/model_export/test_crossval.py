@@ -53,6 +53,20 @@ def test_a_cell_a_seed_and_fold_and_only_those_that_are_missing(job):
     assert paths[3].is_file()
 
 
+def test_speakers_that_the_folds_do_not_know_are_told_and_change_nothing(job, caplog):
+    cross_validate(**job, only=[0])
+    (before,) = read_cells(job["results"])
+    more = job["manifest"].read_text().replace("toy-s1-angry-0", "new").replace("toy,s1", "toy,new")
+    (job["data"] / "new.flac").write_bytes((job["data"] / "toy-s1-angry-0.flac").read_bytes())
+    row = more.splitlines()[1]
+    with job["manifest"].open("a") as file:
+        file.write(row + "\n")
+    cross_validate(**job | {"results": job["data"] / "again"}, only=[0])
+    assert "left out, as the folds do not have it: 1 (toy new)" in caplog.text
+    (after,) = read_cells(job["data"] / "again")
+    assert after.metrics == before.metrics
+
+
 def test_a_cell_that_answers_another_question_is_refused(job, tmp_path):
     cross_validate(**job, only=[0])
     with pytest.raises(BadParameter, match="made with other conditions"):
