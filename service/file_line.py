@@ -1,38 +1,74 @@
 """The line of `POST /v1/files`: recordings that come in or wait, and the few that are analysed."""
 
 import asyncio
+import contextlib
+from collections import deque
 from types import TracebackType
 from typing import Self
 
-from ser_core.errors import Overloaded
+from ser_core.errors import Overloaded, Restarting
 from service.metrics import Metrics
+
+_REMEDY = "try again later, or elsewhere; /v1/jobs takes what can wait"
 
 
 class FileLine:
-    """At most `n_analysed` at a time, first come, first served, with `n_waiting` before them.
+    """At most `max_analysed` at a time, first come, first served, with `max_waiting` before them.
 
     An upload takes no turn of those that are whole, however slow its line is.
     """
 
     def __init__(
-        self, n_analysed: int, n_waiting: int, max_wait_s: float, metrics: Metrics
+        self, max_analysed: int, max_waiting: int, max_wait_s: float, metrics: Metrics
     ) -> None:
         self.n_waiting = 0
         self.n_analysed = 0
-        self.max_waiting = n_waiting
-        self.max_wait_s = max_wait_s
-        self.turns = asyncio.Semaphore(n_analysed)
+        self._max_analysed = max_analysed
+        self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
+        self._queue: deque[tuple[Place, asyncio.Future[None]]] = deque()
+        self._is_closed = False
         metrics.files.set_function(lambda: self.n_analysed)
         metrics.files_waiting.set_function(lambda: self.n_waiting)
 
     def join(self) -> "Place":
         """A place at the end; raises `Overloaded` where that is too far back."""
-        if self.n_waiting >= self.max_waiting:
-            raise Overloaded(
-                f"{self.max_waiting} files come in or wait already",
-                remedy="try again later, or elsewhere; /v1/jobs takes what can wait",
-            )
+        if self.n_waiting >= self._max_waiting:
+            raise Overloaded(f"{self._max_waiting} files come in or wait already", remedy=_REMEDY)
         return Place(self)
+
+    def close(self) -> None:
+        """Nobody is called any more; those that wait are told so."""
+        self._is_closed = True
+        for _, call in self._queue:
+            if not call.done():
+                call.set_exception(_restarting())
+
+    async def wait_for(self, place: "Place") -> None:
+        """Waits until `place` is called; raises as `Place.turn`."""
+        if self._is_closed:
+            raise _restarting()
+        call = asyncio.get_running_loop().create_future()
+        self._queue.append((place, call))
+        self.call()
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await call
+        except TimeoutError as error:
+            raise Overloaded(
+                f"other files were analysed for {self._max_wait_s:g} s", remedy=_REMEDY
+            ) from error
+        finally:
+            with contextlib.suppress(ValueError):  # it was called
+                self._queue.remove((place, call))
+
+    def call(self) -> None:
+        """Calls whom there is room for."""
+        while self._queue and self.n_analysed < self._max_analysed:
+            place, call = self._queue.popleft()
+            if not call.done():
+                place.begin()
+                call.set_result(None)
 
 
 class Place:
@@ -40,26 +76,24 @@ class Place:
 
     def __init__(self, line: FileLine) -> None:
         self._line = line
-        self._has_turn = False
+        self._is_analysed = False
 
     def __enter__(self) -> Self:
         self._line.n_waiting += 1
         return self
 
     async def turn(self) -> None:
-        """Waits to be analysed; raises `Overloaded` where that takes too long."""
-        line = self._line
-        try:
-            async with asyncio.timeout(line.max_wait_s):
-                await line.turns.acquire()
-        except TimeoutError as error:
-            raise Overloaded(
-                f"other files were analysed for {line.max_wait_s:g} s",
-                remedy="try again later, or elsewhere; /v1/jobs takes what can wait",
-            ) from error
-        self._has_turn = True
-        line.n_waiting -= 1
-        line.n_analysed += 1
+        """Waits to be analysed.
+
+        Raises `Overloaded` where that takes too long, and `Restarting` where it will not be.
+        """
+        await self._line.wait_for(self)
+
+    def begin(self) -> None:
+        """From here on it is analysed, until the context ends."""
+        self._is_analysed = True
+        self._line.n_waiting -= 1
+        self._line.n_analysed += 1
 
     def __exit__(
         self,
@@ -67,8 +101,12 @@ class Place:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._has_turn:
+        if self._is_analysed:
             self._line.n_analysed -= 1
-            self._line.turns.release()
+            self._line.call()
         else:
             self._line.n_waiting -= 1
+
+
+def _restarting() -> Restarting:
+    return Restarting("the service is shutting down", remedy="send the file again")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,7 @@ from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
 from service.auth import caller_of
 from service.file_json import result_parts, segment_json
+from service.file_line import Place
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
@@ -23,6 +25,8 @@ from service.uploads import BODY, receive_body
 
 #: nginx's word for a client that left before its answer; nobody reads it, but metrics count it.
 CLIENT_LEFT_STATUS = 499
+#: How many times `send_timeout_s` all lines of a file may wait to be read, where one may once.
+SLOW_READER = 10
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["files"])
@@ -59,9 +63,7 @@ async def files(request: Request) -> Response:
                 max_bytes=runtime.settings.max_file_bytes,
                 timeout_s=runtime.settings.upload_timeout_s,
             )
-            await place.turn()
-            if await request.is_disconnected():
-                raise ClientDisconnect
+            await _turn(request, place)
             analysis = FileAnalysis(
                 body,
                 batcher,
@@ -81,8 +83,9 @@ async def files(request: Request) -> Response:
                 first = await anext(lines, None)
                 resources = stack.pop_all()
                 return LinesResponse(
-                    _ndjson(request, analysis, first, lines, resources),
+                    _ndjson(request, analysis, first, lines),
                     runtime.settings.send_timeout_s,
+                    resources,
                 )
             told = _while_connected(request, lines)
             if kind == "json":
@@ -90,6 +93,26 @@ async def files(request: Request) -> Response:
             return await _rendered(kind, analysis, [line async for line in told])
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT_STATUS)
+
+
+async def _turn(request: Request, place: Place) -> None:
+    """Waits to be analysed; raises as `Place.turn`, and `ClientDisconnect` for one that leaves."""
+    turn = asyncio.ensure_future(place.turn())
+    left = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((turn, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        turn.cancel()
+        left.cancel()
+        await asyncio.gather(turn, left, return_exceptions=True)
+    if not left.cancelled():
+        raise ClientDisconnect
+    turn.result()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> AsyncIterator[Line]:
@@ -126,25 +149,39 @@ async def _json(analysis: FileAnalysis, lines: AsyncIterator[Line]) -> bytes:
 class LinesResponse(StreamingResponse):
     """Lines as they come, for a client that reads them: one that does not is left.
 
-    It would hold its place among the files for as long as it likes.
+    It would hold its place among the files for as long as it likes, and so would one that reads a
+    little now and then: of all its lines it may keep us waiting `SLOW_READER` times as long as of
+    one. `resources` are freed at the end, also where no line was ever asked for.
     """
 
-    def __init__(self, lines: AsyncGenerator[bytes], send_timeout_s: float) -> None:
+    def __init__(
+        self,
+        lines: AsyncGenerator[bytes],
+        send_timeout_s: float,
+        resources: contextlib.AsyncExitStack,
+    ) -> None:
         super().__init__(lines, media_type=MEDIA_TYPES["ndjson"])
         self._lines = lines
         self._send_timeout_s = send_timeout_s
+        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        patience_s = SLOW_READER * self._send_timeout_s
+
         async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._send_timeout_s):
+            nonlocal patience_s
+            began_s = time.monotonic()
+            async with asyncio.timeout(min(patience_s, self._send_timeout_s)):
                 await send(message)
+            patience_s -= time.monotonic() - began_s
 
         try:
             await super().__call__(scope, receive, send_in_time)
         except TimeoutError:
-            log.warning("a client did not read its lines for %g s", self._send_timeout_s)
+            log.warning("a client did not read its lines in time")
         finally:
-            await self._lines.aclose()  # frees the place now, not when it is garbage
+            await self._lines.aclose()
+            await self._resources.aclose()
 
 
 async def _ndjson(
@@ -152,17 +189,15 @@ async def _ndjson(
     analysis: FileAnalysis,
     first: Line | None,
     lines: AsyncIterator[Line],
-    resources: contextlib.AsyncExitStack,
 ) -> AsyncGenerator[bytes]:
-    async with resources:
-        try:
-            if first is not None:
-                yield _line(first)
-            async for line in lines:
-                yield _line(line)
-            yield _line(analysis.summary())
-        except Exception as error:
-            yield error_line(request, error)
+    try:
+        if first is not None:
+            yield _line(first)
+        async for line in lines:
+            yield _line(line)
+        yield _line(analysis.summary())
+    except Exception as error:
+        yield error_line(request, error)
 
 
 def error_line(request: Request, error: Exception) -> bytes:

@@ -334,6 +334,7 @@ class Runtime:
         self._is_draining = True
         streams = list(self._streams)
         n_files = self._files.n_waiting + self._files.n_analysed
+        self._files.close()
         log.info("draining %d streams, %d files", len(streams), n_files)
         for stream in streams:
             stream.stop()

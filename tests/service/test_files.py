@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import socket
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +15,7 @@ import soundfile as sf
 
 from service import wire
 from service.analysis import FileAnalysis, FileLimits, analyze
+from service.files import LinesResponse
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
 from service.registry import ModelRegistry
@@ -278,7 +281,7 @@ def test_slow_uploads_take_no_turn(settings: Settings) -> None:
         assert server.metric("glrf_files") == 0
 
 
-def test_a_client_that_leaves_while_its_file_waits_is_not_analysed(settings: Settings) -> None:
+def test_a_client_that_leaves_while_its_file_waits_leaves_its_place(settings: Settings) -> None:
     backend = GatedBackend()
     narrow = settings.model_copy(update={"max_files": 1})
     body = wav(voice(32_000))
@@ -293,11 +296,91 @@ def test_a_client_that_leaves_while_its_file_waits_is_not_analysed(settings: Set
                 second.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await second
-                await asyncio.sleep(0.1)  # the server hears of it
+                await until(lambda: not server.metric("glrf_files_waiting"))
+                assert server.metric("glrf_files") == 1
                 backend.gate.set()
                 return await first
 
         (channel,) = asyncio.run(run()).json()["channels"]
-        server.wait_until(lambda: server.metric("glrf_files_waiting") == 0)
         server.wait_until(lambda: server.metric("glrf_files") == 0)
         assert sum(backend.batch_sizes) == len(channel["segments"])
+
+
+def test_files_that_wait_are_told_of_a_restart(settings: Settings) -> None:
+    """At once, that they may go elsewhere; the one under way gets its answer."""
+    backend = GatedBackend()
+    narrow = settings.model_copy(update={"max_files": 1})
+    body = wav(voice(32_000))
+    with RunningServer(narrow, ModelRegistry([backend])) as server:
+
+        async def run() -> tuple[httpx.Response, httpx.Response]:
+            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+                first = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files"))
+                second = asyncio.create_task(http.post("/v1/files", content=body))
+                await until(lambda: server.metric("glrf_files_waiting"))
+                server.begin_stop()
+                told = await second
+                assert not first.done()
+                backend.gate.set()
+                return await first, told
+
+        first, second = asyncio.run(run())
+        assert first.status_code == 200
+        assert (second.status_code, second.json()["code"]) == (503, "restarting")
+
+
+@pytest.mark.parametrize("n_sent", [0, 3])
+def test_a_place_comes_free_whenever_a_client_stops_reading(n_sent: int) -> None:
+    """Also before the answer's head was sent, when no line was asked for yet."""
+
+    async def run() -> bool:
+        is_free = False
+
+        async def freed() -> None:
+            nonlocal is_free
+            is_free = True
+
+        resources = contextlib.AsyncExitStack()
+        resources.push_async_callback(freed)
+        n_left = n_sent
+
+        async def send(_message: Any) -> None:
+            nonlocal n_left
+            n_left -= 1
+            if n_left < 0:
+                await asyncio.sleep(60)
+
+        async def lines() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"{}\n"
+
+        answer = LinesResponse(lines(), 0.05, resources)
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+        async with asyncio.timeout(10):
+            await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        return is_free
+
+    assert asyncio.run(run())
+
+
+def test_a_client_that_reads_a_little_now_and_then_is_left() -> None:
+    async def run() -> int:
+        n_sent = 0
+
+        async def send(_message: Any) -> None:
+            nonlocal n_sent
+            n_sent += 1
+            await asyncio.sleep(0.04)
+
+        async def lines() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"{}\n"
+
+        answer = LinesResponse(lines(), 0.05, contextlib.AsyncExitStack())
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+        async with asyncio.timeout(10):
+            await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        return n_sent
+
+    assert asyncio.run(run()) <= 13  # half a second in all
