@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ser_core.errors import BadParameter, NotAllowed, SerError, Unauthenticated
+from ser_core.errors import BadParameter, NotAllowed, NotFound, SerError, Unauthenticated
 from service.keys import ApiKey, KeyLimits, KeyRing, parse_keys
 from service.settings import Settings
 from service.shared import Shared
@@ -124,10 +124,12 @@ class Access:
     def admit(self, scope: Scope) -> Caller | None:
         """Who asks, or `None` where nobody needs to say; credentials leave the scope.
 
-        Raises `NotAllowed`, `Unauthenticated` and `LimitReached`.
+        Raises `NotFound`, `NotAllowed`, `Unauthenticated` and `LimitReached`.
         """
         path, headers = scope["path"], Headers(scope=scope)
-        self._check_peer(scope, path)
+        if not path.isprintable():  # routes match before a newline at the end, rules here do not
+            raise NotFound("no such path", remedy="see /docs")
+        self._check_peer(scope, path, headers)
         is_guarded = path == "/v1" or path.startswith("/v1/")
         is_metrics = path == "/metrics" and not self._metrics_open
         if scope["type"] == "http" and not is_guarded and not is_metrics:
@@ -140,15 +142,30 @@ class Access:
         scope["headers"] = [h for h in scope["headers"] if h[0].lower() not in _SECRET_HEADERS]
         return caller
 
-    def _check_peer(self, scope: Scope, path: str) -> None:
+    def _check_peer(self, scope: Scope, path: str, headers: Headers) -> None:
         # A Unix socket has no peer address: its permissions say who may use it.
         peer = scope.get("client")
-        if self.keys.is_open and path not in PROBES and peer and not is_loopback(peer[0]):
+        if not self.keys.is_open or path in PROBES or not peer:
+            return
+        if not is_loopback(peer[0]):
             raise NotAllowed(
                 "without API keys only this machine is served",
                 remedy="the operator makes keys with `glrf keys create`",
                 code="not_loopback",
             )
+        # A page whose own name was made to point here (DNS rebinding) sends no Origin with a GET.
+        host = headers.get("host", "").lower()
+        if scope.get("method") in ("GET", "HEAD") and not self._is_known(host):
+            raise NotAllowed(
+                f"without API keys this service has no name {host[:80]!r}",
+                remedy="ask 127.0.0.1 or localhost; the operator makes keys, or adds the name's "
+                "origin to GLRF_ALLOWED_ORIGINS",
+                code="origin_not_allowed",
+            )
+
+    def _is_known(self, host: str) -> bool:
+        named = {origin.partition("://")[2] for origin in self.origins}
+        return not host or _host_of(host) in _LOCAL_NAMES or host in named
 
     def _check_origin(self, headers: Headers) -> None:
         origins = headers.getlist("origin")

@@ -10,6 +10,7 @@ from ser_core.errors import (
     BadParameter,
     InputError,
     NotAllowed,
+    NotFound,
     SerError,
     Unauthenticated,
 )
@@ -33,9 +34,11 @@ def scope(
     kind: str = "http",
     peer: str | None = "127.0.0.1",
     offered: tuple[str, ...] = (),
+    method: str = "POST",
 ) -> Scope:
     return {
         "type": kind,
+        "method": method,
         "path": path,
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
         "client": None if peer is None else (peer, 1234),
@@ -91,6 +94,32 @@ def test_with_keys_data_is_for_their_holders(path: str) -> None:
     assert caller.name == "kiosk"
     with pytest.raises(Unauthenticated, match="no API key"):
         LOCKED.admit(scope(path))
+
+
+@pytest.mark.parametrize("path", ["/metrics\n", "/v1/twilio\n", "/v1/models\r\n", "/docs\0"])
+def test_a_path_with_what_cannot_be_printed_is_nobodys(path: str) -> None:
+    """A route's pattern matches before a newline at the end."""
+    for access in (LOCKED, OPEN):
+        with pytest.raises(NotFound):
+            access.admit(scope(path))
+
+
+@pytest.mark.parametrize("host", ["evil.example:8000", "evil.example", "localhost.evil.example"])
+def test_without_keys_a_name_that_was_made_to_point_here_is_not_served(host: str) -> None:
+    """A browser sends no Origin with a GET of the page's own host."""
+    for path in ("/v1/jobs", "/metrics", "/"):
+        with pytest.raises(NotAllowed) as refused:
+            OPEN.admit(scope(path, ("Host", host), method="GET"))
+        assert refused.value.code == "origin_not_allowed"
+    assert OPEN.admit(scope("/readyz", ("Host", host), method="GET")) is None
+    assert LOCKED.admit(scope("/v1/jobs", bearer(), ("Host", host), method="GET"))
+    allowing = Access(Settings(allowed_origins=f"http://{host}"))
+    assert allowing.admit(scope("/v1/jobs", ("Host", host), method="GET")) == LOCAL
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8000", "LocalHost:1"])
+def test_without_keys_this_machines_names_are_served(host: str) -> None:
+    assert OPEN.admit(scope("/v1/jobs", ("Host", host), method="GET")) == LOCAL
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/openapi.json", "/"])

@@ -180,6 +180,14 @@ def test_what_is_no_signature_is_refused(text: str) -> None:
         verified(signed() | {"signature": text})
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["a" * 2**20, " " * 2**20, "a=:b" * 2**18, "a," * 2**19])
+def test_a_long_header_is_read_once(text: str) -> None:
+    """Anybody may send it: a search from each of its places would take hours."""
+    with pytest.raises(Unauthenticated, match="AudioHook client's"):
+        documented().check(scope(DOCUMENTED | {"Signature": text}, DOCUMENTED_TARGET))
+
+
 def test_a_covered_header_may_not_be_added_to() -> None:
     headers = [*signed().items(), ("audiohook-session-id", "another")]
     with pytest.raises(Unauthenticated):
