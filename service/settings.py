@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Processes that serve behind the one port, each with its share of "
-        "`max_sessions`, `max_files` and `max_files_waiting`.",
+        "`max_sessions`, `max_files`, `max_files_waiting` and `jobs_max_uploads`.",
     )
     n_threads: int = Field(
         default=1,
@@ -194,7 +194,8 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         default=10.0,
         gt=0,
-        description="A client that does not take a message for this long is disconnected (1013).",
+        description="A client that does not take a message for this long is disconnected (1013); "
+        "all lines of a file may take ten times as long.",
     )
 
     checkpoint_keys: SecretStr | None = Field(
@@ -307,6 +308,11 @@ class Settings(BaseSettings):
     )
     jobs_max_s: float = Field(
         default=43_200.0, gt=0, description="Longest audio of a job, in seconds after decoding."
+    )
+    jobs_max_uploads: int = Field(
+        default=64,
+        ge=1,
+        description="Recordings of jobs that may come in at a time; one more is refused with 503.",
     )
     jobs_upload_s: float = Field(
         default=3600.0, gt=0, description="Time for the whole body of `POST /v1/jobs` to arrive."

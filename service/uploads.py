@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import shutil
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -10,7 +11,14 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.types import Message, Receive
 
-from ser_core.errors import BadAudio, BadParameter, SlowClient, TooLarge, UnsupportedEncoding
+from ser_core.errors import (
+    BadAudio,
+    BadParameter,
+    Overloaded,
+    SlowClient,
+    TooLarge,
+    UnsupportedEncoding,
+)
 
 #: A body up to this size stays in memory, a larger one goes to a temporary file.
 SPOOL_BYTES = 2**20
@@ -43,7 +51,7 @@ async def receive_body(
 
     `stack` closes what is opened here. Raises `TooLarge`, `SlowClient`, `BadParameter` for
     another form field, `UnsupportedEncoding` for a body that is compressed besides, `BadAudio` for
-    a form without a file, and `ClientDisconnect`.
+    a form without a file, `Overloaded` for a full disk, and `ClientDisconnect`.
     """
     _check_coding(request)
     announced = request.headers.get("content-length", "")
@@ -61,7 +69,15 @@ async def receive_body(
             await asyncio.to_thread(shutil.copyfileobj, file, sink, SPOOL_BYTES)
             sink.seek(0)
             return sink
-    except TimeoutError as error:
+    except OSError as error:
+        if sink is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Overloaded(
+                "the temporary folder has no room for the body",
+                remedy="try again later, or elsewhere; operators: make TMPDIR larger, or "
+                "GLRF_MAX_FILES_WAITING smaller",
+            ) from error
+        if not isinstance(error, TimeoutError):
+            raise
         raise SlowClient(
             f"the body did not arrive within {timeout_s:g} s",
             remedy="send a smaller file, or over a faster line",

@@ -53,6 +53,7 @@ class JobDesk:
         self._threads = Threads("the store of jobs", _N_THREADS)
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
+        self._n_uploads = 0
         self.audio = AudioFolder(settings.jobs_dir / "audio")
 
     async def ask(self, work: Callable[..., T], *args: Any) -> T:
@@ -68,13 +69,25 @@ class JobDesk:
 
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[Upload]:
-        """A temporary file of the folder of audio, gone at the end unless it was kept."""
-        temporary = self.audio.receiving()
-        upload = await self.ask(temporary.__enter__)
+        """A temporary file of the folder of audio, gone at the end unless it was kept.
+
+        Raises `Overloaded` where as many as may be come in already.
+        """
+        limit = self._settings.jobs_max_uploads
+        if self._n_uploads >= limit:
+            raise Overloaded(
+                f"{limit} recordings come in already", remedy="try again when some have arrived"
+            )
+        self._n_uploads += 1
         try:
-            yield upload
+            temporary = self.audio.receiving()
+            upload = await self.ask(temporary.__enter__)
+            try:
+                yield upload
+            finally:
+                await self.ask_for(None, temporary.__exit__, None, None, None)
         finally:
-            await self.ask_for(None, temporary.__exit__, None, None, None)
+            self._n_uploads -= 1
 
     @property
     def store(self) -> "JobStore":
@@ -343,11 +356,11 @@ def _cursor(job: Job) -> str:
 
 def _parse_cursor(cursor: str) -> tuple[int, str]:
     parsed: Any = None
-    with suppress(ValueError, binascii.Error):
+    with suppress(ValueError, binascii.Error, RecursionError):
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         parsed = json.loads(base64.b64decode(padded, b"-_", validate=True))
     match parsed:
-        case [int(created_ms), str(job_id)] if abs(created_ms) < 2**53:
+        case [int(created_ms), str(job_id)] if abs(created_ms) < 2**53 and job_id.isascii():
             return created_ms, job_id
         case _:
             raise BadParameter(

@@ -18,6 +18,8 @@ from service.jobs.job import FINISHED, STATUSES, UNFINISHED, Job, JobGone, Overt
 
 #: From this status on it is the service that failed, and not the recording.
 _OUR_FAULT = 500
+#: Parameters of one statement; databases bound them.
+NAMES_AT_A_TIME = 1_000
 
 
 class JobStore:
@@ -351,11 +353,15 @@ class JobStore:
 
     def with_audio(self, names: list[str], *, finished_too: bool) -> set[str]:
         """Those of the ids whose recording is still needed."""
-        query = sa.select(jobs.c.id).where(jobs.c.id.in_(names))
-        if not finished_too:
-            query = query.where(jobs.c.status.in_(UNFINISHED))
+        kept: set[str] = set()
         with self.engine.connect() as connection:
-            return set(connection.execute(query).scalars())
+            for first in range(0, len(names), NAMES_AT_A_TIME):
+                some = names[first : first + NAMES_AT_A_TIME]
+                query = sa.select(jobs.c.id).where(jobs.c.id.in_(some))
+                if not finished_too:
+                    query = query.where(jobs.c.status.in_(UNFINISHED))
+                kept.update(connection.execute(query).scalars())
+        return kept
 
     def _one(self, query: sa.Select[Any]) -> Job | None:
         with self.engine.connect() as connection:

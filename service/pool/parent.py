@@ -309,6 +309,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "max_sessions": -(-settings.max_sessions // n),
         "max_files": -(-settings.max_files // n),
         "max_files_waiting": -(-settings.max_files_waiting // n),
+        "jobs_max_uploads": -(-settings.jobs_max_uploads // n),
         "n_threads": min(settings.n_threads, max(1, int(n_cores / n))),
         "cpus": n_cores / n,
     }

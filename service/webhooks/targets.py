@@ -6,7 +6,6 @@ is resolved once for an attempt, all its addresses are checked, and the connecti
 of those.
 """
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -15,10 +14,13 @@ from dataclasses import dataclass
 import httpx
 
 from ser_core.errors import BadParameter
+from service.threads import Threads
 
 MAX_URL_CHARS = 2_000
 #: Addresses of one name that are tried.
 MAX_ADDRESSES = 4
+#: Names that are looked up at a time.
+N_RESOLVERS = 8
 _PORTS = {"https": 443, "http": 80}
 #: IPv6 addresses that carry IPv4 ones (RFC 6052), and lead where those lead.
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
@@ -43,12 +45,15 @@ class Targets:
 
     def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        # A resolver may hang for longer than anybody waits, and nothing else is to wait for it.
+        self._resolving = Threads("resolver", N_RESOLVERS)
 
     def check(self, url: str) -> httpx.URL:
         """Looks at an address without resolving it; raises `BadParameter` with the cause."""
         try:
             parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
+            _ = parsed.host  # an international name is only read here
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise _refused(f"is no address ({error})") from error
         if len(url) > MAX_URL_CHARS:
             raise _refused(f"is longer than {MAX_URL_CHARS} characters")
@@ -71,8 +76,8 @@ class Targets:
         parsed = self.check(url)
         host = parsed.raw_host.decode("ascii")  # an international name in its ASCII form
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                host, port_of(parsed), type=socket.SOCK_STREAM
+            found = await self._resolving.run(
+                socket.getaddrinfo, host, port_of(parsed), 0, socket.SOCK_STREAM
             )
         except UnicodeError as error:  # a label is too long
             raise _refused(f"names no host that can be looked up ({error})") from error
@@ -110,7 +115,11 @@ def is_public(address: IpAddress) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return True
     carries_ipv4 = address.ipv4_mapped or address.sixtofour or address.teredo
-    return not carries_ipv4 and not any(address in network for network in _NAT64)
+    return (
+        not address.is_site_local
+        and not carries_ipv4
+        and not any(address in network for network in _NAT64)
+    )
 
 
 def _refused(cause: str) -> BadParameter:

@@ -1,6 +1,7 @@
 """What can be wrong with a file. Each is refused by name, and a stream beside it never notices."""
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -224,6 +226,24 @@ def test_a_body_that_never_arrives(small_server: RunningServer) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
     small_server.wait_until(lambda: small_server.metric("glrf_files_waiting") == 0)
     assert small_server.metric("glrf_refusals_total", code="slow_client") == 1
+
+
+def test_a_temporary_folder_that_is_full(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        _rolled = True
+
+        def __init__(self, max_size: int) -> None:
+            del max_size
+
+        def write(self, _data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("service.uploads.SpooledTemporaryFile", Full)
+    answer = server.http.post("/v1/files", content=wav(voice(16_000)))
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert "TMPDIR" in answer.json()["remedy"]
 
 
 def test_a_client_that_leaves_during_its_upload(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_core.errors import LimitReached, Unauthenticated
+from ser_core.errors import LimitReached, Unauthenticated, Unavailable
 from service.auth import Caller
 from service.keys import KeyLimits
 from service.quotas import Quotas
@@ -25,6 +25,16 @@ def test_a_name_is_claimed_once_by_all(tmp_path: Path) -> None:
     one.forget("../a")
     assert other.claim("../a")
     assert not (tmp_path.parent / "a").exists()
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    shared = Shared(tmp_path)
+    shared._database.execute("PRAGMA query_only = ON")  # as on a full disk
+    with pytest.raises(Unavailable, match="cannot be written"):
+        shared.add("key", 1, 60.0)
+    (tmp_path / "claims").rename(tmp_path / "gone")
+    with pytest.raises(Unavailable, match="cannot be written"):
+        shared.claim("a")
 
 
 def test_places_are_counted_in_all_and_free_when_who_held_them_is_gone(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from ser_core.errors import Unavailable
+from ser_core.errors import Overloaded, Unavailable
 from service.app import create_app
-from service.jobs.desk import open_store
+from service.jobs.desk import JobDesk, open_store
 from service.jobs.job import SQLITE_NAME
 from service.runtime import Runtime
 from service.settings import Settings
@@ -100,3 +100,16 @@ def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog)
     assert "127.0.0.1:1/jobs" in caplog.text
     assert "refused" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
+    async def run() -> None:
+        desk = JobDesk(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
+        async with desk.receiving(), desk.receiving():
+            with pytest.raises(Overloaded, match="2 recordings come in already"):
+                async with desk.receiving():
+                    pass
+        async with desk.receiving():
+            pass
+
+    asyncio.run(run())

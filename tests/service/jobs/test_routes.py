@@ -201,7 +201,9 @@ class TestListAndDelete:
         assert {each["status"] for each in page["jobs"]} == {"failed"}
         assert job["id"] in [each["id"] for each in page["jobs"]]
 
-    @pytest.mark.parametrize("cursor", ["x", "W10", "WzEsMl0", "é"])
+    @pytest.mark.parametrize(
+        "cursor", ["x", "W10", "WzEsMl0", "é", "W1tb" * 1700, "WzEsIlx1ZDgwMCJd"]
+    )
     def test_a_cursor_of_nobody_is_refused(self, service: RunningServer, cursor: str):
         answer = service.http.get("/v1/jobs", params={"cursor": cursor})
         assert answer.status_code == 400

@@ -137,12 +137,16 @@ class TestEnd:
         assert store.expired(now_ms() - 1000) == []
         assert store.expired(now_ms() + 1000) == ["two"]
 
-    def test_recordings_are_needed_while_jobs_are_unfinished(self, store: JobStore):
+    def test_recordings_are_needed_while_jobs_are_unfinished(
+        self, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    ):
         added(store)
         added(store, "two")
         store.fail("two", {"status": 422})
         names = ["one", "two", "receiving-x"]
         assert store.with_audio(names, finished_too=False) == {"one"}
+        assert store.with_audio(names, finished_too=True) == {"one", "two"}
+        monkeypatch.setattr("service.jobs.store.NAMES_AT_A_TIME", 2)
         assert store.with_audio(names, finished_too=True) == {"one", "two"}
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import ipaddress
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ def resolve(targets: Targets, url: str) -> Target:
         ("https://[::1/", "is no address"),
         ("https://hooks.example:99999/", "port that is none"),
         ("https://a\0b/", "is no address"),
+        ("https://xn--ls8h.la/", "is no address"),
     ],
 )
 def test_an_address_that_is_none(url: str, cause: str) -> None:
@@ -68,7 +70,7 @@ def test_an_address_that_is_one(url: str) -> None:
         "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "240.0.0.1",
         "198.18.0.1", "192.0.2.1", "203.0.113.1", "::", "::1", "fe80::1", "fc00::1", "fd00::1",
         "ff02::1", "2001:db8::1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "64:ff9b::a00:1",
-        "2002:0a00:0001::1", "2001:0:1::1",
+        "2002:0a00:0001::1", "2001:0:1::1", "fec0::1",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +107,30 @@ def test_a_name_that_cannot_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> Non
     names(monkeypatch)
     with pytest.raises(OSError, match="not known"):
         resolve(Targets(), "https://none.example/")
+
+
+def test_a_resolver_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        answer.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def run() -> str:
+        targets = Targets()
+        looking = [
+            asyncio.ensure_future(targets.resolve("https://tarpit.example/")) for _ in range(100)
+        ]
+        await asyncio.sleep(0.05)
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(str, "done"), 10)
+        finally:
+            answer.set()
+            await asyncio.gather(*looking, return_exceptions=True)
+
+    assert asyncio.run(run()) == "done"
 
 
 def test_a_name_with_a_label_too_long() -> None:
