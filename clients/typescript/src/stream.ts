@@ -292,7 +292,8 @@ class Run {
       case "alert":
       case "warning": {
         const isNew = this.#history?.isNew(event) ?? true;
-        if (event.type !== "warning") this.#isSound();
+        // What is told again, up to where the last connection failed, is no progress.
+        if (isNew && event.type !== "warning") this.#isSound();
         const toldMs = this.#history?.toldMs ?? null;
         if (this.#token === null && toldMs !== null) {
           this.#fromMs = Math.max(this.#fromMs, toldMs);

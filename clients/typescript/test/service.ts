@@ -39,7 +39,8 @@ interface State {
 
 export class Service {
   readonly faults: Fault[];
-  readonly checkpoints: boolean;
+  /** None; the first alone, which comes before any audio; or those after segments too. */
+  readonly checkpoints: boolean | "first";
   /** The query of each connection, in turn. */
   readonly queries: URLSearchParams[] = [];
   readonly protocols: string[] = [];
@@ -54,7 +55,10 @@ export class Service {
   readonly #http: Server = createServer((_, response) => response.writeHead(404).end());
   readonly #sockets = new Set<Duplex>();
 
-  constructor(faults: Fault[] = [], { checkpoints = true } = {}) {
+  constructor(
+    faults: Fault[] = [],
+    { checkpoints = true }: { checkpoints?: boolean | "first" } = {},
+  ) {
     this.faults = faults;
     this.checkpoints = checkpoints;
     const websockets = new WebSocketServer({
@@ -167,6 +171,7 @@ export class Service {
     };
     this.nBytes[number] = 0;
     say(created(query));
+    if (this.checkpoints) checkpoint();
     strike();
     websocket.on("message", (data: Buffer, isBinary) => {
       if (!isBinary) {
@@ -187,7 +192,7 @@ export class Service {
       while (held.length >= SEGMENT_MS * BYTES_OF_MS && websocket.readyState === 1 && !isSilent) {
         segment(SEGMENT_MS * BYTES_OF_MS);
         // A checkpoint is older than the last results, as the contract allows.
-        if (this.checkpoints && nSegments % 3 === 1) checkpoint();
+        if (this.checkpoints === true && nSegments % 3 === 1) checkpoint();
         strike();
       }
     });

@@ -189,6 +189,13 @@ test("a server that greets and fails, again and again, is given up", async () =>
   assert.ok(service.queries.length > 2);
 });
 
+test("a server that fails at one place of the audio, again and again, is given up", async () => {
+  const always = Array.from({ length: 500 }, () => ({ after: 4, then: "reset" }) as Fault);
+  const [service, url] = await serve(always, { checkpoints: "first" });
+  await assert.rejects(listen(url, audio(61), { retry: { ...RETRY, giveUpMs: 1000 } }), StreamClosed);
+  assert.ok(service.queries.length > 2 && service.queries.length < 500);
+});
+
 test("a fresh token goes with each connection, as a subprotocol", async () => {
   const [service, url] = await serve([{ after: 3, then: "reset" }]);
   let n = 0;

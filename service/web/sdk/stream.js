@@ -284,7 +284,8 @@ class Run {
             case "alert":
             case "warning": {
                 const isNew = this.#history?.isNew(event) ?? true;
-                if (event.type !== "warning")
+                // What is told again, up to where the last connection failed, is no progress.
+                if (isNew && event.type !== "warning")
                     this.#isSound();
                 const toldMs = this.#history?.toldMs ?? null;
                 if (this.#token === null && toldMs !== null) {
