@@ -272,8 +272,8 @@ class Run {
         this.#error = event;
         return false;
       case "checkpoint":
-        // One that is only renewed tells nothing of what was sent.
-        if (event.resume_from_ms > this.#fromMs || this.#token === null) this.#isSound();
+        // One from before any audio, or only renewed, tells nothing of what was sent.
+        if (event.resume_from_ms > this.#fromMs) this.#isSound();
         this.#token = event.token;
         this.#fromMs = event.resume_from_ms;
         this.#tape.forget(event.resume_from_ms);

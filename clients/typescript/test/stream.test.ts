@@ -196,6 +196,14 @@ test("a server that fails at one place of the audio, again and again, is given u
   assert.ok(service.queries.length > 2 && service.queries.length < 500);
 });
 
+test("a server that forgets its checkpoints and fails, again and again, is given up", async () => {
+  const always = Array.from({ length: 500 }, () => ({ after: 0, then: "reset" }) as Fault);
+  const [service, url] = await serve(always, { checkpoints: "first" });
+  service.knowsTokens = false;
+  await assert.rejects(listen(url, audio(61), { retry: { ...RETRY, giveUpMs: 1000 } }), StreamClosed);
+  assert.ok(service.queries.length > 2 && service.queries.length < 500);
+});
+
 test("a fresh token goes with each connection, as a subprotocol", async () => {
   const [service, url] = await serve([{ after: 3, then: "reset" }]);
   let n = 0;

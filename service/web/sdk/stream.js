@@ -265,8 +265,8 @@ class Run {
                 this.#error = event;
                 return false;
             case "checkpoint":
-                // One that is only renewed tells nothing of what was sent.
-                if (event.resume_from_ms > this.#fromMs || this.#token === null)
+                // One from before any audio, or only renewed, tells nothing of what was sent.
+                if (event.resume_from_ms > this.#fromMs)
                     this.#isSound();
                 this.#token = event.token;
                 this.#fromMs = event.resume_from_ms;
