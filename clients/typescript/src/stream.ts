@@ -98,7 +98,7 @@ class Run {
   #isStalled = false;
   #leaving: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
-  #quietSinceMs = performance.now();
+  #outageSinceMs = performance.now();
 
   constructor(url: string | URL, options: StreamOptions) {
     checkOptions(options);
@@ -161,8 +161,10 @@ class Run {
         clearTimeout(this.#leaving);
         connection.drop();
       }
-      // What lived for a while was well; what failed at once is one failure with the last.
-      if (performance.now() - openedMs > SOUND_MS && !this.#isStalled) this.#isSound();
+      // What lived for a while was well; what failed at once is one failure with the last. A line
+      // that stalled was well until something was owed.
+      const wellUntilMs = this.#isStalled ? this.#owedSinceMs : performance.now();
+      if ((wellUntilMs ?? openedMs) - openedMs > SOUND_MS) this.#isSound();
       await this.#recover(connection.closed);
     }
   }
@@ -309,7 +311,6 @@ class Run {
   /** The session works: the next trouble begins with short waits and full patience. */
   #isSound(): void {
     this.#attempt = 0;
-    this.#quietSinceMs = performance.now();
   }
 
   /** Drops a connection over which nothing comes though something is owed; keeps idle ones. */
@@ -332,6 +333,7 @@ class Run {
   /** After a connection ended without `session.closed`: waits for the next one, or throws. */
   async #recover(closed: Closed | null): Promise<void> {
     this.#check();
+    if (this.#attempt === 0) this.#outageSinceMs = performance.now();
     const { code, reason } = closed ?? { code: 1006, reason: "" };
     const error = this.#error;
     const cause = error
@@ -359,7 +361,7 @@ class Run {
     const isFirst = this.#history === null;
     const ms = delayMs(this.#attempt, this.#retry, remedy, retryAfterMs);
     const patienceMs = isFirst ? this.#retry.giveUpFirstMs : this.#retry.giveUpMs;
-    if (performance.now() - this.#quietSinceMs + ms > patienceMs) throw cause;
+    if (performance.now() - this.#outageSinceMs + ms > patienceMs) throw cause;
     this.#tell({ state: "waiting", attempt: this.#attempt, delayMs: Math.round(ms), cause });
     this.#attempt++;
     await sleep(ms, this.#ending.signal);

@@ -90,6 +90,29 @@ test("a server that owes results and is silent counts as lost", async () => {
   assert.equal(service.queries.length, 2);
 });
 
+const mutes: [string, Fault[]][] = [
+  ["the first", [{ after: 3, then: "silence" }]],
+  ["a resumed", [{ after: 3, then: "reset" }, { after: 0, then: "silence" }]],
+];
+for (const [which, faults] of mutes) {
+  test(`an outage begins when it is noticed, not when ${which} connection was muted`, async (t) => {
+    const [service, url] = await serve(faults);
+    let aheadMs = 0;
+    const now = performance.now.bind(performance);
+    t.mock.method(performance, "now", () => now() + aheadMs);
+    async function* muted(): AsyncGenerator<Chunk> {
+      const chunks = [...audio(61)];
+      yield* chunks.splice(0, 12);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      aheadMs += 2 * RETRY.giveUpMs;
+      yield* chunks;
+    }
+    const told = await listen(url, muted(), { stallMs: 100 });
+    assert.equal(service.queries.length, faults.length + 1);
+    assert.deepEqual(timeline(told), await unbroken(61));
+  });
+}
+
 /** A line on which what the server says takes 400 ms. */
 class FarWebSocket extends WebSocket {
   override set onmessage(hear: ((message: MessageEvent) => void) | null) {
