@@ -44,7 +44,8 @@ export class Connection {
             socket.onopen = () => {
                 clearTimeout(timer);
                 signal.removeEventListener("abort", onAbort);
-                socket.onerror = null; // `onclose` follows and tells more
+                // `onclose` follows and tells more; that of the package `ws` throws what nobody listens to.
+                socket.onerror = () => { };
                 resolve();
             };
         });
