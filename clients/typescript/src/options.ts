@@ -2,7 +2,7 @@
 
 import type { Parameters } from "./address.ts";
 import type { WebSocketFactory } from "./connection.ts";
-import type { ClientError } from "./errors.ts";
+import { ClientError } from "./errors.ts";
 import type { SessionCreated } from "./events.ts";
 import { checkNames } from "./names.ts";
 import { RETRY_DEFAULTS, type RetryOptions } from "./retrying.ts";
@@ -39,7 +39,10 @@ export interface StreamOptions extends ScoringOptions {
   start_offset_ms?: number;
   token?: Token;
   retry?: RetryOptions;
-  /** Audio kept for sending again; a source is not drawn from while it is full. Default 60 000. */
+  /**
+   * Audio kept for sending again, 10 000 at least; a source is not drawn from while it is full.
+   * Default 60 000.
+   */
   maxBufferMs?: number;
   /** Time for a connection to open, and for its `token` before that. Default 10 000. */
   openTimeoutMs?: number;
@@ -78,10 +81,20 @@ const OPTIONS: Record<keyof StreamOptions, "server" | "client"> = {
   webSocket: "client",
 };
 
-/** Throws `ClientError` for a name that is not known. */
+/** A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever. */
+const LEAST_BUFFER_MS = 10_000;
+
+/** Throws `ClientError` for a name that is not known, and a buffer that is too small. */
 export function checkOptions(options: StreamOptions): void {
   checkNames("stream", options, OPTIONS);
   checkNames("retry", options.retry ?? {}, RETRY_DEFAULTS);
+  const { maxBufferMs = LEAST_BUFFER_MS } = options;
+  if (!(maxBufferMs >= LEAST_BUFFER_MS)) {
+    throw new ClientError(
+      `maxBufferMs=${maxBufferMs} is too little: checkpoints lie up to 7 s behind what was sent; ` +
+        `give ${LEAST_BUFFER_MS} or more`,
+    );
+  }
 }
 
 /** What the server is told. */

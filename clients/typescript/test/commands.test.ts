@@ -43,7 +43,7 @@ test("a new session begins with the updates of the one that was lost", async () 
   const second = { thresholds: { angry: 0.6 } };
   const third = { smoothing: "mean", hysteresis: 0 };
   const changes = { 3: first, 5: second, 9: third, 40: { min_dwell_ms: 0 } };
-  await listen(url, updated(60, changes), { maxBufferMs: 1000 });
+  await listen(url, updated(60, changes));
   assert.equal(service.queries[1]!.get("start_offset_ms"), "2800");
   const sent = service.commands.filter(([, { type }]) => type === "update");
   assert.deepEqual(sent, [

@@ -39,6 +39,17 @@ for (const [name, options, expected] of misspelt) {
   });
 }
 
+for (const maxBufferMs of [9_999, 0, NaN]) {
+  test(`a buffer of ${maxBufferMs} ms is too small for checkpoints, and refused`, async () => {
+    const [service, url] = await serve();
+    await assert.rejects(
+      listen(url, audio(1), { maxBufferMs }),
+      (error) => error instanceof ClientError && /maxBufferMs.*10000 or more/.test(error.message),
+    );
+    assert.equal(service.queries.length, 0);
+  });
+}
+
 test("an option that the microphone does not know is refused", async () => {
   await assert.rejects(
     microphone({ deviceID: "1" } as MicrophoneOptions),

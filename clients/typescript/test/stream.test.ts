@@ -289,7 +289,7 @@ test("while nothing is confirmed, the source is drawn from up to the buffer's si
       yield chunk;
     }
   }
-  const options = { stallMs: 200, maxBufferMs: 3000 };
+  const options = { stallMs: 200, maxBufferMs: 10_000 };
   const states: ConnectionState[] = [];
   let nAtLoss = 0;
   const onConnection = (state: ConnectionState) => {
@@ -299,13 +299,13 @@ test("while nothing is confirmed, the source is drawn from up to the buffer's si
   for await (const event of stream(url, counted(), { retry: RETRY, onConnection, ...options })) {
     void event;
   }
-  assert.ok(nAtLoss <= 50, `${nAtLoss} chunks were drawn while the server said nothing`);
+  assert.ok(nAtLoss <= 120, `${nAtLoss} chunks were drawn while the server said nothing`);
   assert.ok(nDrawn >= 1000);
 });
 
 test("a server without checkpoints never stops a long source", async () => {
   const [service, url] = await serve([], { checkpoints: false });
-  await listen(url, audio(300), { maxBufferMs: 1000 });
+  await listen(url, audio(300), { maxBufferMs: 10_000 });
   assert.deepEqual(service.nBytes, [300 * 3200]);
 });
 

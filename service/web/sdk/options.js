@@ -1,4 +1,5 @@
 /** What a stream may be asked for. @module */
+import { ClientError } from "./errors.js";
 import { checkNames } from "./names.js";
 import { RETRY_DEFAULTS } from "./retrying.js";
 /** Who each is for; the server is told its own in the address. */
@@ -27,10 +28,17 @@ const OPTIONS = {
     onConnection: "client",
     webSocket: "client",
 };
-/** Throws `ClientError` for a name that is not known. */
+/** A checkpoint lies up to 7 s behind what was sent: a smaller buffer would wait for ever. */
+const LEAST_BUFFER_MS = 10_000;
+/** Throws `ClientError` for a name that is not known, and a buffer that is too small. */
 export function checkOptions(options) {
     checkNames("stream", options, OPTIONS);
     checkNames("retry", options.retry ?? {}, RETRY_DEFAULTS);
+    const { maxBufferMs = LEAST_BUFFER_MS } = options;
+    if (!(maxBufferMs >= LEAST_BUFFER_MS)) {
+        throw new ClientError(`maxBufferMs=${maxBufferMs} is too little: checkpoints lie up to 7 s behind what was sent; ` +
+            `give ${LEAST_BUFFER_MS} or more`);
+    }
 }
 /** What the server is told. */
 export function parametersOf(options) {
