@@ -64,19 +64,18 @@ export class Tape {
     return this.#isFinished;
   }
 
-  /** The oldest time that can still be sent. */
-  get beginMs(): number {
-    return this.#msOf(this.#items[0]?.atFrame ?? this.#endFrame);
-  }
-
   /** The time up to which audio was recorded. */
   get endMs(): number {
     return this.#msOf(this.#endFrame);
   }
 
   get isFull(): boolean {
-    const begin = this.#items[0]?.atFrame ?? this.#endFrame;
-    return this.#endFrame - begin >= this.#maxFrames;
+    return this.#endFrame - this.#beginFrame >= this.#maxFrames;
+  }
+
+  /** Whether all from a time on is still here; of packets, from the first that starts then. */
+  hasFrom(ms: number): boolean {
+    return this.#beginFrame < this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs : 1);
   }
 
   /**
@@ -145,12 +144,12 @@ export class Tape {
 
   /** Lets go of what lies before a time. */
   forget(beforeMs: number): void {
-    this.#drop(() => !this.#isFrom(this.#items[0]!, beforeMs));
-  }
-
-  /** Lets go of the oldest, as long as the tape is full, of the items before `number`. */
-  shorten(number: number): void {
-    this.#drop(() => this.isFull && this.#nForgotten < number);
+    const before = this.#nForgotten;
+    while (this.#items.length && !this.#isFrom(this.#items[0]!, beforeMs)) {
+      this.#updates = noted(this.#updates, this.#items.shift()!);
+      this.#nForgotten++;
+    }
+    if (this.#nForgotten !== before) this.wake();
   }
 
   /** Resolves at the next change: something was recorded, forgotten, or somebody called `wake`. */
@@ -180,13 +179,8 @@ export class Tape {
     return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
   }
 
-  #drop(isDroppable: () => boolean): void {
-    const before = this.#nForgotten;
-    while (this.#items.length && isDroppable()) {
-      this.#updates = noted(this.#updates, this.#items.shift()!);
-      this.#nForgotten++;
-    }
-    if (this.#nForgotten !== before) this.wake();
+  get #beginFrame(): number {
+    return this.#items[0]?.atFrame ?? this.#endFrame;
   }
 
   #frameOf(ms: number): number {

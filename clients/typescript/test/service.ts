@@ -39,8 +39,11 @@ interface State {
 
 export class Service {
   readonly faults: Fault[];
-  /** None; the first alone, which comes before any audio; or those after segments too. */
-  readonly checkpoints: boolean | "first";
+  /**
+   * None; the first alone, which comes before any audio; those after segments too; or, against the
+   * contract, no first one, and each lies before the segment that was told last.
+   */
+  readonly checkpoints: boolean | "first" | "behind";
   /** The query of each connection, in turn. */
   readonly queries: URLSearchParams[] = [];
   readonly protocols: string[] = [];
@@ -57,7 +60,7 @@ export class Service {
 
   constructor(
     faults: Fault[] = [],
-    { checkpoints = true }: { checkpoints?: boolean | "first" } = {},
+    { checkpoints = true }: { checkpoints?: Service["checkpoints"] } = {},
   ) {
     this.faults = faults;
     this.checkpoints = checkpoints;
@@ -111,9 +114,9 @@ export class Service {
     const say = (message: object) => {
       if (!isSilent) websocket.send(JSON.stringify({ seq: seq++, session_id, ...message }));
     };
-    const checkpoint = () => {
-      const token = Buffer.from(JSON.stringify(state)).toString("base64url");
-      say({ type: "checkpoint", token, resume_from_ms: state.fromMs });
+    const checkpoint = (at = state) => {
+      const token = Buffer.from(JSON.stringify(at)).toString("base64url");
+      say({ type: "checkpoint", token, resume_from_ms: at.fromMs });
     };
     const segment = (nBytes: number) => {
       const scores = { sum: checksum(held.subarray(0, nBytes)) };
@@ -171,7 +174,7 @@ export class Service {
     };
     this.nBytes[number] = 0;
     say(created(query));
-    if (this.checkpoints) checkpoint();
+    if (this.checkpoints && this.checkpoints !== "behind") checkpoint();
     strike();
     websocket.on("message", (data: Buffer, isBinary) => {
       if (!isBinary) {
@@ -190,9 +193,11 @@ export class Service {
       this.sizes.add(data.length);
       held = Buffer.concat([held, data]);
       while (held.length >= SEGMENT_MS * BYTES_OF_MS && websocket.readyState === 1 && !isSilent) {
+        const before = { ...state };
         segment(SEGMENT_MS * BYTES_OF_MS);
         // A checkpoint is older than the last results, as the contract allows.
         if (this.checkpoints === true && nSegments % 3 === 1) checkpoint();
+        if (this.checkpoints === "behind") checkpoint(before);
         strike();
       }
     });

@@ -137,23 +137,34 @@ test("what comes at once after a pause is not owed since the pause began", async
   assert.equal(service.queries.length, 1);
 });
 
-test("without checkpoints a new session goes on after the last segment", async () => {
-  const [service, url] = await serve([{ after: 4, then: "reset" }], { checkpoints: false });
-  const told = await listen(url, live(50));
-  assert.deepEqual(
-    service.queries.map((query) => query.get("start_offset_ms")),
-    [null, "1600"],
-  );
-  assert.equal(typesOf(told, "session.created"), 2);
-  const segments = told.events.filter((event) => event.type === "segment");
-  const whole = (await unbroken(50)).filter((event) => "index" in event);
-  // Same times and same audio; only the count begins anew.
-  const [got, expected] = [segments, whole as typeof segments].map((list) =>
-    list.map(({ start_ms, end_ms, scores }) => ({ start_ms, end_ms, scores })),
-  );
-  assert.deepEqual(got, expected);
-  assert.equal(segments[4]!.index, 0);
+test("audio that was sent before the greeting is kept for the checkpoint that comes then", async () => {
+  const [service, url] = await serve([{ after: 2, then: "silence" }]);
+  const webSocket = (address: string, protocols: string[]) => new FarWebSocket(address, protocols);
+  const told = await listen(url, audio(250), { stallMs: 900, maxBufferMs: 10_000, webSocket });
+  assert.ok(service.queries[1]!.has("resume"));
+  assert.deepEqual(timeline(told), await unbroken(250));
 });
+
+const useless = { "without checkpoints": false, "with those of audio that was let go": "behind" } as const;
+for (const [which, checkpoints] of Object.entries(useless)) {
+  test(`${which} a new session goes on after the last segment`, async () => {
+    const [service, url] = await serve([{ after: 4, then: "reset" }], { checkpoints });
+    const told = await listen(url, live(50));
+    assert.deepEqual(
+      service.queries.map((query) => query.get("start_offset_ms")),
+      [null, "1600"],
+    );
+    assert.equal(typesOf(told, "session.created"), 2);
+    const segments = told.events.filter((event) => event.type === "segment");
+    const whole = (await unbroken(50)).filter((event) => "index" in event);
+    // Same times and same audio; only the count begins anew.
+    const [got, expected] = [segments, whole as typeof segments].map((list) =>
+      list.map(({ start_ms, end_ms, scores }) => ({ start_ms, end_ms, scores })),
+    );
+    assert.deepEqual(got, expected);
+    assert.equal(segments[4]!.index, 0);
+  });
+}
 
 test("a checkpoint that nobody knows any more leads to a new session", async () => {
   const [service, url] = await serve([{ after: 5, then: "reset" }]);

@@ -12,7 +12,7 @@ import { iteratorOf } from "./chunks.js";
 import { FLUSH, isUpdate } from "./commands.js";
 import { Connection, openedSoon } from "./connection.js";
 import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
-import { parseEvent } from "./events.js";
+import { parseEvent, } from "./events.js";
 import { History } from "./history.js";
 import { checkOptions, parametersOf, } from "./options.js";
 import { OPUS_RATE_HZ } from "./opus.js";
@@ -237,9 +237,6 @@ class Run {
                 }
                 number++;
                 connection.send(this.#tape.messageFrom(item, fromMs));
-                // Where nothing is ever confirmed, the oldest that was sent makes room.
-                if (this.#token === null)
-                    this.#tape.shorten(number);
             }
             else if (this.#tape.isFinished) {
                 return connection.send(command("close"));
@@ -267,13 +264,7 @@ class Run {
                 this.#error = event;
                 return false;
             case "checkpoint":
-                // One from before any audio, or only renewed, tells nothing of what was sent.
-                if (event.resume_from_ms > this.#fromMs)
-                    this.#isSound();
-                this.#token = event.token;
-                this.#fromMs = event.resume_from_ms;
-                this.#tape.forget(event.resume_from_ms);
-                this.#history?.forget(event.resume_from_ms);
+                this.#keep(event);
                 if (this.#isDraining)
                     connection.drop({ code: 1012, reason: "draining" });
                 return true;
@@ -299,6 +290,19 @@ class Run {
             default:
                 return true;
         }
+    }
+    #keep({ token, resume_from_ms }) {
+        // Results that came before any checkpoint have let go of their audio: what follows it would be
+        // heard in its place. A new session goes on with the right times.
+        if (!this.#tape.hasFrom(resume_from_ms))
+            return;
+        // One from before any audio, or only renewed, tells nothing of what was sent.
+        if (resume_from_ms > this.#fromMs)
+            this.#isSound();
+        this.#token = token;
+        this.#fromMs = resume_from_ms;
+        this.#tape.forget(resume_from_ms);
+        this.#history?.forget(resume_from_ms);
     }
     /** The session works: the next trouble begins with short waits and full patience. */
     #isSound() {
@@ -344,9 +348,6 @@ class Run {
             this.#token = null;
             this.#fromMs = Math.max(this.#fromMs, this.#history?.toldMs ?? this.#fromMs);
         }
-        // Audio that the tape could not keep is gone; times stay true.
-        if (this.#token === null)
-            this.#fromMs = Math.max(this.#fromMs, this.#tape.beginMs);
         // A server that ends in order has told its clients to go elsewhere at once.
         if (this.#isDraining && this.#attempt === 0)
             return void this.#attempt++;

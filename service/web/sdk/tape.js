@@ -44,17 +44,16 @@ export class Tape {
     get isFinished() {
         return this.#isFinished;
     }
-    /** The oldest time that can still be sent. */
-    get beginMs() {
-        return this.#msOf(this.#items[0]?.atFrame ?? this.#endFrame);
-    }
     /** The time up to which audio was recorded. */
     get endMs() {
         return this.#msOf(this.#endFrame);
     }
     get isFull() {
-        const begin = this.#items[0]?.atFrame ?? this.#endFrame;
-        return this.#endFrame - begin >= this.#maxFrames;
+        return this.#endFrame - this.#beginFrame >= this.#maxFrames;
+    }
+    /** Whether all from a time on is still here; of packets, from the first that starts then. */
+    hasFrom(ms) {
+        return this.#beginFrame < this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs : 1);
     }
     /**
      * Adds raw audio, of which part of a frame waits for the rest, or one packet; it is copied.
@@ -117,11 +116,13 @@ export class Tape {
     }
     /** Lets go of what lies before a time. */
     forget(beforeMs) {
-        this.#drop(() => !this.#isFrom(this.#items[0], beforeMs));
-    }
-    /** Lets go of the oldest, as long as the tape is full, of the items before `number`. */
-    shorten(number) {
-        this.#drop(() => this.isFull && this.#nForgotten < number);
+        const before = this.#nForgotten;
+        while (this.#items.length && !this.#isFrom(this.#items[0], beforeMs)) {
+            this.#updates = noted(this.#updates, this.#items.shift());
+            this.#nForgotten++;
+        }
+        if (this.#nForgotten !== before)
+            this.wake();
     }
     /** Resolves at the next change: something was recorded, forgotten, or somebody called `wake`. */
     changed() {
@@ -148,14 +149,8 @@ export class Tape {
             return item.atFrame >= this.#frameOf(ms);
         return item.endFrame > this.#frameOf(ms) + (this.#isPackets ? this.#framesPerMs - 1 : 0);
     }
-    #drop(isDroppable) {
-        const before = this.#nForgotten;
-        while (this.#items.length && isDroppable()) {
-            this.#updates = noted(this.#updates, this.#items.shift());
-            this.#nForgotten++;
-        }
-        if (this.#nForgotten !== before)
-            this.wake();
+    get #beginFrame() {
+        return this.#items[0]?.atFrame ?? this.#endFrame;
     }
     #frameOf(ms) {
         return Math.round((ms - this.#startMs) * this.#framesPerMs);
