@@ -111,7 +111,7 @@ export interface FileOptions extends ScoringOptions {
  * Scores one recording: a `File` of a browser, a `Blob`, or bytes.
  *
  * @throws {Refused} with the server's problem
- * @throws {Unreachable} when there is no server
+ * @throws {Unreachable} when there is no server, or its answer breaks off
  */
 export async function analyzeFile(
   url: string | URL,
@@ -143,13 +143,14 @@ export async function models(
 
 async function request(method: string, url: string, init: RequestInit): Promise<unknown> {
   let response: Response;
+  let text: string;
   try {
     response = await fetch(url, { ...init, method });
+    text = await response.text();
   } catch (error) {
     init.signal?.throwIfAborted();
-    throw new Unreachable(`no answer from ${url}`, { cause: error });
+    throw new Unreachable(`no answer from ${url}, or not all of it`, { cause: error });
   }
-  const text = await response.text();
   if (!response.ok) throw refusal(response, text);
   try {
     return JSON.parse(text);

@@ -83,3 +83,20 @@ test("files and models over REST, and refusals with the server's problem", async
   }
   await assert.rejects(models("http://127.0.0.1:9"), Unreachable);
 });
+
+test("an answer that breaks off is none", async () => {
+  const server = createServer((request, response) => {
+    request.resume().on("end", () => {
+      response.writeHead(200, { "Content-Length": 1000 });
+      response.write('{"channels": [', () => response.destroy());
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    await assert.rejects(models(url), Unreachable);
+    await assert.rejects(analyzeFile(url, new Uint8Array(4)), Unreachable);
+  } finally {
+    server.close();
+  }
+});

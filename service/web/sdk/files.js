@@ -6,7 +6,7 @@ import { isObject, } from "./events.js";
  * Scores one recording: a `File` of a browser, a `Blob`, or bytes.
  *
  * @throws {Refused} with the server's problem
- * @throws {Unreachable} when there is no server
+ * @throws {Unreachable} when there is no server, or its answer breaks off
  */
 export async function analyzeFile(url, audio, { headers, signal, ...parameters } = {}) {
     const answer = await request("POST", httpUrl(url, "/v1/files", parameters), {
@@ -29,14 +29,15 @@ export async function models(url, options = {}) {
 }
 async function request(method, url, init) {
     let response;
+    let text;
     try {
         response = await fetch(url, { ...init, method });
+        text = await response.text();
     }
     catch (error) {
         init.signal?.throwIfAborted();
-        throw new Unreachable(`no answer from ${url}`, { cause: error });
+        throw new Unreachable(`no answer from ${url}, or not all of it`, { cause: error });
     }
-    const text = await response.text();
     if (!response.ok)
         throw refusal(response, text);
     try {
