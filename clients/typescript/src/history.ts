@@ -5,6 +5,12 @@ import type { Event } from "./events.ts";
 /** An utterance or alert may be told again up to this long after the checkpoint passed its end. */
 const KEPT_MS = 60_000;
 
+/** An update that was refused, by the server's words; `number` is its item's, or a later one. */
+interface Refusal {
+  message: string;
+  number: number;
+}
+
 /** The events of one session, over all its connections. */
 export class History {
   readonly #nChannels: number;
@@ -13,6 +19,9 @@ export class History {
   /** Utterances and alerts that were had, with their ends. */
   #told = new Map<string, number>();
   #warnings = new Set<string>();
+  /** What is sent again is refused again: so many are left out as were told. */
+  #refused: Refusal[] = [];
+  #refusedAgain: Refusal[] = [];
 
   /** Of a session in which `nChannels` channels are scored. */
   constructor(nChannels: number) {
@@ -47,17 +56,36 @@ export class History {
     }
   }
 
+  /** Whether a refusal is new; `number` is that of the last update that was sent. */
+  isNewRefusal(message: string, number: number): boolean {
+    const known = this.#refusedAgain.findIndex((refusal) => refusal.message === message);
+    if (known < 0) this.#refused.push({ message, number });
+    else this.#refusedAgain.splice(known, 1);
+    return known < 0;
+  }
+
+  /** The session goes on over another connection: what no checkpoint covers is sent again. */
+  rewind(): void {
+    this.#refusedAgain = [...this.#refused];
+  }
+
   /** The time up to which every channel has been told; `null` before each had a segment. */
   get toldMs(): number | null {
     if (this.#endMsOf.size < this.#nChannels) return null;
     return Math.min(...this.#endMsOf.values());
   }
 
-  /** Nothing from before this time will be told again: lets go of what is long past. */
-  forget(beforeMs: number): void {
+  /**
+   * Nothing from before a time will be told again, and no item before `number` be sent: lets go of
+   * what is long past.
+   */
+  forget(beforeMs: number, number: number): void {
     for (const [key, endMs] of this.#told) {
       if (endMs < beforeMs - KEPT_MS) this.#told.delete(key);
     }
+    const isSentAgain = (refusal: Refusal) => refusal.number >= number;
+    this.#refused = this.#refused.filter(isSentAgain);
+    this.#refusedAgain = this.#refusedAgain.filter(isSentAgain);
   }
 
   #add(key: string, endMs: number): boolean {

@@ -98,6 +98,8 @@ class Run {
   #fromMs: number;
   #error: ErrorFrame | null = null;
   #pace: Pace | null = null;
+  /** Number of the last update that was sent. */
+  #lastUpdate = 0;
   #isDraining = false;
   /** Since when the server has had something to tell; it counts as lost when that lasts. */
   #owedSinceMs: number | null = null;
@@ -251,6 +253,7 @@ class Run {
           await sleep(POLL_MS, this.#ending.signal);
           continue;
         }
+        if (isUpdate(item.content)) this.#lastUpdate = Math.max(this.#lastUpdate, number);
         number++;
         connection.send(this.#tape.messageFrom(item, fromMs));
       } else if (this.#tape.isFinished) {
@@ -269,14 +272,18 @@ class Run {
       case "session.created": {
         const resumed = this.#token !== null && this.#history !== null;
         this.#pace = Pace.of(event.limits, performance.now());
-        if (!resumed) this.#history = new History(nScored(event));
+        if (resumed) this.#history?.rewind();
+        else this.#history = new History(nScored(event));
         this.#tell({ state: "live", resumed, session: event });
         return !resumed;
       }
       case "error":
-        if (!event.fatal) return true;
-        this.#error = event;
-        return false;
+        if (event.fatal) {
+          this.#error = event;
+          return false;
+        }
+        if (event.code !== "bad_parameter") return true; // what refuses an update
+        return this.#history?.isNewRefusal(event.message, this.#lastUpdate) ?? true;
       case "checkpoint":
         this.#keep(event);
         if (this.#isDraining) connection.drop({ code: 1012, reason: "draining" });
@@ -316,7 +323,7 @@ class Run {
     this.#token = token;
     this.#fromMs = resume_from_ms;
     this.#tape.forget(resume_from_ms);
-    this.#history?.forget(resume_from_ms);
+    this.#history?.forget(resume_from_ms, this.#tape.find(resume_from_ms));
   }
 
   /** The session works: the next trouble begins with short waits and full patience. */

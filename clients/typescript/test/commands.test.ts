@@ -57,6 +57,16 @@ test("a new session begins with the updates of the one that was lost", async () 
   ]);
 });
 
+test("an update that is refused is told of once, also when it is sent again", async () => {
+  const then = { close: 1011, error: { code: "internal_error", retryable: true } };
+  const [service, url] = await serve([{ after: 5, then }, { after: 4, then }]);
+  const [two, three] = [{ hysteresis: 2 }, { hysteresis: 3 }];
+  const told = await listen(url, updated(60, { 2: two, 17: three, 18: two, 19: two, 50: two }));
+  const refusals = told.events.flatMap((event) => (event.type === "error" ? [event.message] : []));
+  assert.deepEqual(refusals.map((message) => Number(/[\d]+/.exec(message))), [2, 3, 2, 2, 2]);
+  assert.ok(service.commands.filter(([, { hysteresis }]) => hysteresis).length > refusals.length);
+});
+
 test("an update of what cannot be changed is refused by name", () => {
   assert.throws(
     () => update({ hystersis: 0.1 } as UpdateOptions),

@@ -181,6 +181,7 @@ export class Service {
         const command = JSON.parse(String(data));
         const heardMs = state.fromMs + held.length / BYTES_OF_MS;
         if (command.type !== "close") this.commands.push([heardMs, command]);
+        if (command.hysteresis > 1) say(refusal(`hysteresis: ${command.hysteresis} is above 1`));
         if (command.type === "flush") flush();
         if (command.type === "close") {
           flush();
@@ -213,6 +214,11 @@ function checksum(audio: Buffer): number {
 function errorFrame(code: string, retryable: boolean, retry_after_ms: number | null = null) {
   const message = "as the test wants it";
   return { type: "error", code, message, fatal: true, retryable, retry_after_ms, request_id: "r" };
+}
+
+/** Of an update; the stream goes on. */
+function refusal(message: string) {
+  return { ...errorFrame("bad_parameter", false), message, fatal: false };
 }
 
 function created(query: URLSearchParams) {

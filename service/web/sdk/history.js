@@ -9,6 +9,9 @@ export class History {
     /** Utterances and alerts that were had, with their ends. */
     #told = new Map();
     #warnings = new Set();
+    /** What is sent again is refused again: so many are left out as were told. */
+    #refused = [];
+    #refusedAgain = [];
     /** Of a session in which `nChannels` channels are scored. */
     constructor(nChannels) {
         this.#nChannels = nChannels;
@@ -42,18 +45,37 @@ export class History {
                 return true;
         }
     }
+    /** Whether a refusal is new; `number` is that of the last update that was sent. */
+    isNewRefusal(message, number) {
+        const known = this.#refusedAgain.findIndex((refusal) => refusal.message === message);
+        if (known < 0)
+            this.#refused.push({ message, number });
+        else
+            this.#refusedAgain.splice(known, 1);
+        return known < 0;
+    }
+    /** The session goes on over another connection: what no checkpoint covers is sent again. */
+    rewind() {
+        this.#refusedAgain = [...this.#refused];
+    }
     /** The time up to which every channel has been told; `null` before each had a segment. */
     get toldMs() {
         if (this.#endMsOf.size < this.#nChannels)
             return null;
         return Math.min(...this.#endMsOf.values());
     }
-    /** Nothing from before this time will be told again: lets go of what is long past. */
-    forget(beforeMs) {
+    /**
+     * Nothing from before a time will be told again, and no item before `number` be sent: lets go of
+     * what is long past.
+     */
+    forget(beforeMs, number) {
         for (const [key, endMs] of this.#told) {
             if (endMs < beforeMs - KEPT_MS)
                 this.#told.delete(key);
         }
+        const isSentAgain = (refusal) => refusal.number >= number;
+        this.#refused = this.#refused.filter(isSentAgain);
+        this.#refusedAgain = this.#refusedAgain.filter(isSentAgain);
     }
     #add(key, endMs) {
         if (this.#told.has(key))

@@ -80,6 +80,8 @@ class Run {
     #fromMs;
     #error = null;
     #pace = null;
+    /** Number of the last update that was sent. */
+    #lastUpdate = 0;
     #isDraining = false;
     /** Since when the server has had something to tell; it counts as lost when that lasts. */
     #owedSinceMs = null;
@@ -235,6 +237,8 @@ class Run {
                     await sleep(POLL_MS, this.#ending.signal);
                     continue;
                 }
+                if (isUpdate(item.content))
+                    this.#lastUpdate = Math.max(this.#lastUpdate, number);
                 number++;
                 connection.send(this.#tape.messageFrom(item, fromMs));
             }
@@ -253,16 +257,21 @@ class Run {
             case "session.created": {
                 const resumed = this.#token !== null && this.#history !== null;
                 this.#pace = Pace.of(event.limits, performance.now());
-                if (!resumed)
+                if (resumed)
+                    this.#history?.rewind();
+                else
                     this.#history = new History(nScored(event));
                 this.#tell({ state: "live", resumed, session: event });
                 return !resumed;
             }
             case "error":
-                if (!event.fatal)
-                    return true;
-                this.#error = event;
-                return false;
+                if (event.fatal) {
+                    this.#error = event;
+                    return false;
+                }
+                if (event.code !== "bad_parameter")
+                    return true; // what refuses an update
+                return this.#history?.isNewRefusal(event.message, this.#lastUpdate) ?? true;
             case "checkpoint":
                 this.#keep(event);
                 if (this.#isDraining)
@@ -302,7 +311,7 @@ class Run {
         this.#token = token;
         this.#fromMs = resume_from_ms;
         this.#tape.forget(resume_from_ms);
-        this.#history?.forget(resume_from_ms);
+        this.#history?.forget(resume_from_ms, this.#tape.find(resume_from_ms));
     }
     /** The session works: the next trouble begins with short waits and full patience. */
     #isSound() {
