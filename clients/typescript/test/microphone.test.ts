@@ -11,6 +11,9 @@ interface Browser {
   resume?: () => Promise<void>;
   /** Set by the recording: takes what the audio thread posts. */
   post?: (samples: Int16Array) => void;
+  /** Set by the recording: its context comes into a state. */
+  become?: (state: string) => void;
+  nResumed: number;
   nTracksStopped: number;
   nContextsClosed: number;
 }
@@ -24,16 +27,24 @@ function put(name: string, value: unknown): void {
 }
 
 beforeEach(() => {
-  browser = { nTracksStopped: 0, nContextsClosed: 0 };
+  browser = { nResumed: 0, nTracksStopped: 0, nContextsClosed: 0 };
   const track = { stop: () => browser.nTracksStopped++, addEventListener() {} };
   const media = { getTracks: () => [track] };
   put("navigator", { mediaDevices: { getUserMedia: async () => media } });
   put("AudioContext", class {
     audioWorklet = { addModule: async () => {} };
+    state = "running";
     constructor() {
       browser.context?.();
     }
+    addEventListener(_type: "statechange", hear: () => void) {
+      browser.become = (state) => {
+        this.state = state;
+        hear();
+      };
+    }
     async resume() {
+      browser.nResumed++;
       await browser.resume?.();
     }
     async close() {
@@ -72,6 +83,52 @@ test("a microphone gives what was recorded, and lets go of the device", async ()
   for await (const chunk of source) samples.push(...chunk);
   assert.deepEqual(samples, [1, 2]);
   assert.ok(browser.nTracksStopped >= 1 && browser.nContextsClosed >= 1);
+});
+
+test("what the system interrupts is resumed, and the gap is silence", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"] });
+  const source = await microphone();
+  const record = (value: number) => {
+    t.mock.timers.tick(100);
+    browser.post!(new Int16Array(1600).fill(value));
+  };
+  record(1);
+  browser.resume = () => new Promise(() => {}); // until the system gives it back
+  browser.become!("interrupted");
+  record(2); // was under way
+  t.mock.timers.tick(60_000);
+  browser.become!("running");
+  [3, 4].forEach(record);
+  source.stop();
+  const samples: number[] = [];
+  for await (const chunk of source) for (const sample of chunk) samples.push(sample);
+  assert.equal(browser.nResumed, 2);
+  assert.equal(samples.length, 60_400 * 16);
+  const valuesAt = [50, 150, 250, 60_150, 60_250, 60_350].map((ms) => samples[ms * 16]);
+  assert.deepEqual(valuesAt, [1, 2, 0, 0, 3, 4]);
+  assert.equal(source.droppedMs, 0);
+});
+
+test("a recording that cannot be resumed ends, and lets go of the device", async () => {
+  const source = await microphone();
+  browser.post!(Int16Array.of(1, 2));
+  browser.resume = async () => {
+    throw new DOMException("the audio device is away", "InvalidStateError");
+  };
+  browser.become!("interrupted");
+  const samples: number[] = [];
+  for await (const chunk of source) samples.push(...chunk);
+  assert.deepEqual(samples, [1, 2]);
+  assert.ok(browser.nTracksStopped >= 1 && browser.nContextsClosed >= 1);
+});
+
+test("a microphone that gives no samples is let go when its reader leaves", async () => {
+  const source = await microphone();
+  const reader = source[Symbol.asyncIterator]();
+  const next = reader.next();
+  const left = reader.return!();
+  assert.equal(browser.nTracksStopped, 1);
+  assert.deepEqual([(await next).done, (await left).done], [true, true]);
 });
 
 test("a browser without 16 kHz is told of by name, and the device is let go", async () => {

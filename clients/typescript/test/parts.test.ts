@@ -179,6 +179,22 @@ test("a microphone that is not read keeps its times: what is lost becomes silenc
   assert.equal(queue.nDropped, 200);
 });
 
+test("silence among samples keeps its place, and takes no room", async () => {
+  const queue = new SampleQueue(300);
+  const add = (n: number) => queue.add(new Int16Array(100).fill(n));
+  [1, 2].forEach(add);
+  queue.addSilence(20_000);
+  [3, 4].forEach(add);
+  queue.finish();
+  const samples: number[] = [];
+  for await (const chunk of queue.chunks()) samples.push(...chunk);
+  assert.equal(samples.length, 20_400);
+  // The oldest was dropped.
+  const places = [99, 100, 199, 200, 20_199, 20_200, 20_399];
+  assert.deepEqual(places.map((place) => samples[place]), [0, 2, 2, 0, 0, 3, 4]);
+  assert.equal(queue.nDropped, 100);
+});
+
 test("an utterance so far may grow; what was had is not new", () => {
   const history = new History(2);
   const utterance = (end_ms: number, is_final: boolean) => ({

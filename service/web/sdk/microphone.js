@@ -3,6 +3,7 @@ import { NoMicrophone } from "./errors.js";
 import { within } from "./limit.js";
 import { checkNames } from "./names.js";
 export const MICROPHONE_RATE_HZ = 16_000;
+const SAMPLES_OF_MS = MICROPHONE_RATE_HZ / 1000;
 /** A recording that does not start for so long waits for something that nobody knows of. */
 const START_MS = 5_000;
 const HELD_BACK = "the browser holds it back; call microphone() when somebody clicks";
@@ -41,7 +42,7 @@ export async function microphone(options = {}) {
         throw noMicrophone("the microphone cannot be used", error);
     }
     let context;
-    const queue = new SampleQueue(maxWaitingMs * (MICROPHONE_RATE_HZ / 1000));
+    const queue = new SampleQueue(maxWaitingMs * SAMPLES_OF_MS);
     const stop = () => {
         for (const track of media.getTracks())
             track.stop();
@@ -50,14 +51,29 @@ export async function microphone(options = {}) {
     };
     try {
         // The context's rate makes the browser resample, whatever the device gives.
-        context = new AudioContext({ sampleRate: MICROPHONE_RATE_HZ });
+        const recording = (context = new AudioContext({ sampleRate: MICROPHONE_RATE_HZ }));
         await context.audioWorklet.addModule(new URL("./capture_worklet.js", import.meta.url));
         await within(START_MS, HELD_BACK, context.resume());
         const capture = new AudioWorkletNode(context, "glrf-capture", { numberOfOutputs: 0 });
+        let isInterrupted = false;
+        let heardMs = Date.now(); // performance.now() may stand still while a device sleeps
         capture.port.onmessage = ({ data }) => {
+            const nowMs = Date.now();
+            // What was under way when the interruption was told belongs before it.
+            if (isInterrupted && recording.state === "running") {
+                isInterrupted = false;
+                queue.addSilence((nowMs - heardMs) * SAMPLES_OF_MS - data.length);
+            }
+            heardMs = nowMs;
             queue.add(data);
             onLevel?.(data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0) / 32767);
         };
+        recording.addEventListener("statechange", () => {
+            if (recording.state === "running" || recording.state === "closed")
+                return;
+            isInterrupted = true;
+            recording.resume().catch(stop);
+        });
         context.createMediaStreamSource(media).connect(capture);
     }
     catch (error) {
@@ -70,15 +86,17 @@ export async function microphone(options = {}) {
     return {
         stop,
         get droppedMs() {
-            return queue.nDropped / (MICROPHONE_RATE_HZ / 1000);
+            return queue.nDropped / SAMPLES_OF_MS;
         },
-        async *[Symbol.asyncIterator]() {
-            try {
-                yield* queue.chunks();
-            }
-            finally {
-                stop();
-            }
+        [Symbol.asyncIterator]() {
+            const chunks = queue.chunks();
+            return {
+                next: () => chunks.next(),
+                return: () => {
+                    stop(); // first: what is returned waits behind a `next` that waits for samples
+                    return chunks.return();
+                },
+            };
         },
     };
 }
@@ -93,9 +111,10 @@ function noMicrophone(what, error) {
     const why = error instanceof DOMException ? REASONS[error.name] : undefined;
     return new NoMicrophone(why ?? `${what}: ${error}`, { cause: error });
 }
-/** A bounded queue of samples that never shifts time: what it must drop is given as silence. */
+/** A bounded queue of samples that never shifts time: what it must drop, or lacks, is silence. */
 export class SampleQueue {
     #maxSamples;
+    /** Samples, or how many of silence. */
     #chunks = [];
     #nWaiting = 0;
     #nSilent = 0;
@@ -113,10 +132,20 @@ export class SampleQueue {
         this.#nWaiting += chunk.length;
         while (this.#nWaiting > this.#maxSamples) {
             const oldest = this.#chunks.shift();
-            this.#nWaiting -= oldest.length;
-            this.#nSilent += oldest.length;
-            this.nDropped += oldest.length;
+            const nOldest = typeof oldest === "number" ? oldest : oldest.length;
+            this.#nSilent += nOldest;
+            if (typeof oldest === "number")
+                continue;
+            this.#nWaiting -= nOldest;
+            this.nDropped += nOldest;
         }
+        this.#wake();
+    }
+    /** Silence in place of samples that never came; none for less than one. */
+    addSilence(nSamples) {
+        if (this.#isFinished || nSamples < 1)
+            return;
+        this.#chunks.push(Math.round(nSamples));
         this.#wake();
     }
     finish() {
@@ -133,7 +162,10 @@ export class SampleQueue {
                 continue;
             }
             const chunk = this.#chunks.shift();
-            if (chunk) {
+            if (typeof chunk === "number") {
+                this.#nSilent = chunk;
+            }
+            else if (chunk) {
                 this.#nWaiting -= chunk.length;
                 yield chunk;
             }
