@@ -35,6 +35,8 @@ export interface ModelDetails extends Model {
   hop_ms: number;
   sample_rate: number;
   device: string;
+  /** ONNX Runtime's, in the order in which they are asked. */
+  providers: string[];
 }
 
 /** A label (`null`: nothing to decide on) and the scores that it rests on. */

@@ -68,7 +68,9 @@ test("files and models over REST, and refusals with the server's problem", async
     const result = await analyzeFile(url, new Uint8Array(4), { roles: ["a", "b:off"] });
     assert.deepEqual(result, JSON.parse(golden("rest.files.json")));
     assert.equal(asked[0], "POST /v1/files?roles=a%2Cb%3Aoff");
-    assert.deepEqual(await models(url), JSON.parse(golden("rest.models.json")).models);
+    const offered = await models(url);
+    assert.deepEqual(offered, JSON.parse(golden("rest.models.json")).models);
+    assert.deepEqual(offered[0]!.providers, ["CPUExecutionProvider"]);
     await assert.rejects(analyzeFile(url, new Uint8Array(1)), (error) => {
       assert.ok(error instanceof Refused);
       assert.equal(error.code, "bad_parameter");
