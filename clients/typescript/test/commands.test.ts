@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { ClientError, FLUSH, update, type Chunk, type UpdateOptions } from "glrf-client";
-import { listen, live, serve, timeline, unbroken } from "./listening.ts";
+import { CLOSED, listen, live, serve, timeline, unbroken } from "./listening.ts";
 import type { Service } from "./service.ts";
 
 /** `n` chunks, and a change of options before some of them. */
@@ -38,7 +38,7 @@ test("an update is sent at its place, also when it is sent again", async () => {
 });
 
 test("a new session begins with the updates of the one that was lost", async () => {
-  const [service, url] = await serve([{ after: 7, then: "reset" }], { checkpoints: false });
+  const [service, url] = await serve([{ after: 7, then: CLOSED }], { checkpoints: false });
   const first = { smoothing: "ema", hysteresis: 0.1 };
   const second = { thresholds: { angry: 0.6 } };
   const third = { smoothing: "mean", hysteresis: 0 };
@@ -58,8 +58,7 @@ test("a new session begins with the updates of the one that was lost", async () 
 });
 
 test("an update that is refused is told of once, also when it is sent again", async () => {
-  const then = { close: 1011, error: { code: "internal_error", retryable: true } };
-  const [service, url] = await serve([{ after: 5, then }, { after: 4, then }]);
+  const [service, url] = await serve([{ after: 5, then: CLOSED }, { after: 4, then: CLOSED }]);
   const [two, three] = [{ hysteresis: 2 }, { hysteresis: 3 }];
   const told = await listen(url, updated(60, { 2: two, 17: three, 18: two, 19: two, 50: two }));
   const refusals = told.events.flatMap((event) => (event.type === "error" ? [event.message] : []));

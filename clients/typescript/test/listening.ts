@@ -12,6 +12,8 @@ import {
 import { Service, type Fault } from "./service.ts";
 
 export const RETRY = { minDelayMs: 5, maxDelayMs: 20, giveUpMs: 60_000, giveUpFirstMs: 60_000 };
+/** An end before which all that was said arrives; a reset may overtake it. */
+export const CLOSED = { close: 1011 };
 const running: Service[] = [];
 
 afterEach(async () => {
