@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -32,6 +33,8 @@ from glrf_client import (
     connect,
     stream,
 )
+from glrf_client.recovery import is_mendable
+from tests.service.webhooks.receiver import certificate
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
 CREATED, SEGMENT, ERROR, CLOSED = (
@@ -218,6 +221,21 @@ def test_no_server() -> None:
 
         with pytest.raises(Unreachable, match=url):
             asyncio.run(run())
+
+
+def test_a_certificate_that_is_not_accepted(tmp_path: Path) -> None:
+    """That of a private CA, or of any while the clock is wrong, which may mend itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path))
+
+    async def run() -> None:
+        async with server(Echo(), ssl=context) as url, connect(url.replace("ws:", "wss:")):
+            pass
+
+    with pytest.raises(Unreachable, match="a certificate was not accepted") as error:
+        asyncio.run(run())
+    assert isinstance(error.value.__cause__, ssl.SSLCertVerificationError)
+    assert is_mendable(error.value)
 
 
 def scripted(*frames: str, code: int, reason: str = "") -> Handler:

@@ -1,6 +1,7 @@
 """One WebSocket to the server: its messages as events, its endings as this package's errors."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -68,6 +69,11 @@ class Connection:
             response = error.response
             raise StreamRefused(
                 *problem_from(response.status_code, response.headers, bytes(response.body or b""))
+            ) from error
+        except ssl.SSLCertVerificationError as error:  # a ValueError too, and passes like others
+            raise Unreachable(
+                f"no way to {address.partition('?')[0]}: a certificate was not accepted: {error}; "
+                "give a private CA's by SSL_CERT_FILE, and check this machine's clock"
             ) from error
         except (InvalidProxy, ImportError, ValueError) as error:
             raise unusable_proxy(address, error) from None
