@@ -3,6 +3,7 @@
 import math
 from typing import Final
 
+from glrf_client.backoff import Backoff
 from glrf_client.errors import (
     ClientError,
     StreamClosed,
@@ -47,6 +48,44 @@ def not_before_s(error: ClientError) -> float | None:
             return error.retry_after_s
         case _:
             return None
+
+
+class Outage:
+    """The time that a stream is without a connection of use, over all tries to get one.
+
+    Without I/O: times in seconds are those of the caller's clock.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._began_s = 0.0
+        self._opened_at_s: float | None = None
+        self._is_over = True
+        self.n_tries = 0
+
+    def opened(self, now_s: float) -> None:
+        """There is a connection, which may be of no use."""
+        self._opened_at_s = now_s
+
+    def over(self) -> None:
+        """The connection was of use: its end begins another outage."""
+        self._is_over = True
+
+    def next_try_s(self, error: ClientError, now_s: float, *, is_stalled: bool) -> float | None:
+        """Seconds to wait after `error` before another try; `None` when no try can help.
+
+        A connection that stood for long was of use, but for one that `is_stalled`.
+        """
+        opened_at_s, self._opened_at_s = self._opened_at_s, None
+        has_stood = opened_at_s is not None and now_s - opened_at_s > self._backoff.longest_s
+        if self._is_over or (has_stood and not is_stalled):
+            self._is_over, self.n_tries, self._began_s = False, 0, now_s
+        passed_s = now_s - self._began_s
+        wait_s = self._backoff.next_try_s(self.n_tries, passed_s, not_before_s(error))
+        if wait_s is None or not is_mendable(error):
+            return None
+        self.n_tries += 1
+        return wait_s
 
 
 class Watch:

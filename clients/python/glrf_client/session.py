@@ -38,7 +38,7 @@ from glrf_client.parameters import (
     query_parameters,
     request_headers,
 )
-from glrf_client.recovery import Watch, is_mendable, not_before_s
+from glrf_client.recovery import Outage, Watch
 from glrf_client.sources import Chunks, Flush, Source, drawn
 from glrf_client.timeline import Timeline
 
@@ -103,7 +103,6 @@ class Session:
         self._headers = request_headers(parameters.get("api_key"), parameters.get("headers"))
         self._open_timeout_s = parameters.get("open_timeout_s", _OPEN_TIMEOUT_S)
         self._stall_s = parameters.get("stall_s", _STALL_S)
-        self._backoff = parameters.get("backoff") or Backoff()
         self._tell = parameters.get("on_connection") or _to_nobody
         self._format = AudioFormat.told(
             parameters.get("encoding"), parameters.get("sample_rate"), parameters.get("channels")
@@ -125,9 +124,7 @@ class Session:
         self._was_created = self._is_closing = self._is_done = False
         self._is_reading = self._was_warned = False
         self._failure: ClientError | None = None
-        self._n_tries = 0
-        self._opened_at_s = self._outage_began_s = 0.0
-        self._made_progress = True
+        self._outage = Outage(parameters.get("backoff") or Backoff())
         self._pace = Pace(0.0)
         self._watch = Watch(self._stall_s)
         self._is_greeted = False
@@ -343,7 +340,8 @@ class Session:
             last_ms = self._start_offset_ms
             if self._checkpoint is not None:
                 last_ms = self._checkpoint.resume_from_ms
-            self._made_progress = self._made_progress or checkpoint.resume_from_ms > last_ms
+            if checkpoint.resume_from_ms > last_ms:
+                self._outage.over()
             self._checkpoint = checkpoint
             self._told_ms = max(self._told_ms, checkpoint.resume_from_ms)
         self._outbox.keep_from(position)
@@ -379,8 +377,9 @@ class Session:
         self._connection = await (opening() if is_first else opened_soon(opening, _PATIENCE_S))
         self._outbox.rewind(position)
         self._timeline.rewind()
-        self._opened_at_s = time.monotonic()
-        self._pace = Pace(self._opened_at_s)
+        now_s = time.monotonic()
+        self._outage.opened(now_s)
+        self._pace = Pace(now_s)
         self._watch, self._is_greeted = Watch(self._stall_s), False
         self._writer = asyncio.create_task(self._write(self._connection))
 
@@ -391,24 +390,18 @@ class Session:
             await connection.drop()
         if isinstance(error, TimelineLost) and self._checkpoint is not None:
             error.resume_from_ms = self._checkpoint.resume_from_ms
-        now_s = time.monotonic()
-        has_stood = connection is not None and (now_s - self._opened_at_s > self._backoff.longest_s)
-        has_stood = has_stood and not self._watch.is_stalled
-        if self._made_progress or has_stood:
-            self._made_progress, self._n_tries, self._outage_began_s = False, 0, now_s
-        passed_s = now_s - self._outage_began_s
-        wait_s = self._backoff.next_try_s(self._n_tries, passed_s, not_before_s(error))
-        if wait_s is None or not is_mendable(error) or not self._can_resume():
+        is_stalled = self._watch.is_stalled
+        wait_s = self._outage.next_try_s(error, time.monotonic(), is_stalled=is_stalled)
+        if wait_s is None or not self._can_resume():
             self._fail(error)
             raise error
         log.info("%s; trying again in %.2f s", error, wait_s)
         self._tell(ConnectionState(state="waiting", delay_s=wait_s, cause=error))
-        self._n_tries += 1
         await asyncio.sleep(wait_s)
 
     async def _reconnect(self) -> None:
         await self.open()
-        log.info("connected again after %d tries", self._n_tries)
+        log.info("connected again after %d tries", self._outage.n_tries)
 
     def _can_resume(self) -> bool:
         """Whether all that no checkpoint covers is still here."""
