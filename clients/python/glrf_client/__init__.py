@@ -66,8 +66,9 @@ from glrf_client.events import (
 from glrf_client.files import ChannelResult, FileResult, analyze_file, models
 from glrf_client.format import AudioFormat
 from glrf_client.parameters import ConnectionState
-from glrf_client.session import Session, connect, stream
+from glrf_client.session import Session, connect
 from glrf_client.sources import FLUSH, Flush, Source, file_source, microphone, reader_source
+from glrf_client.streaming import stream
 
 __all__ = [
     "FLUSH",

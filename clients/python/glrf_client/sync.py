@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Final, TypeVar, Unpack
 
-from glrf_client import durable, files, session
+from glrf_client import durable, files, session, streaming
 from glrf_client.backoff import Backoff
 from glrf_client.durable import Job, JobPage
 from glrf_client.events import Event, ModelDetails
@@ -33,7 +33,7 @@ def stream(
 ) -> Generator[Event, None, None]:
     """`glrf_client.stream`; leaving the loop early drops the stream."""
     with _EventLoop() as loop:
-        events = session.stream(url, source, **parameters)
+        events = streaming.stream(url, source, **parameters)
         try:
             yield from _all(loop, events)
         finally:
