@@ -89,7 +89,8 @@ class Session:
     nothing is lost and nothing comes twice. The iterator raises what could not be mended:
     `StreamError`, `StreamClosed`, `Unreachable`, `StreamRefused`, `TimelineLost`.
 
-    Connections are mended by whoever reads the events: read while you send. `send` waits while
+    Who reads the events finds a connection lost: read while you send. The next one is made even
+    if the reading is cancelled, as `asyncio.wait_for` does. `send` waits while
     `max_buffer_bytes` are not yet covered by a checkpoint: for ever, where nobody reads. Audio
     that comes faster than the server allows is held back here.
     """
@@ -118,6 +119,7 @@ class Session:
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._connection: Connection | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._mending: asyncio.Task[ClientError | None] | None = None
         self._was_created = self._is_closing = self._is_done = False
         self._is_reading = self._was_warned = False
         self._failure: ClientError | None = None
@@ -196,6 +198,9 @@ class Session:
         """Drops the stream without waiting for results."""
         self._is_done = True
         self._room.set()
+        if self._mending is not None:
+            self._mending.cancel()
+            await asyncio.wait((self._mending,))
         connection = await self._disconnect()
         if connection is not None:
             await connection.close()
@@ -266,11 +271,12 @@ class Session:
             self._is_reading = False
 
     async def _next(self) -> Event:
-        while not self._is_done:
+        while not self._is_done or self._mending is not None:
+            if self._mending is not None:
+                await self._mended(self._mending)
+                continue
+            assert self._connection is not None
             try:
-                if self._connection is None:
-                    await self._reconnect()
-                assert self._connection is not None
                 event = await self._receive(self._connection)
                 if event is not None and self._take(event):
                     return event
@@ -278,8 +284,21 @@ class Session:
                 self._fail(error)
                 raise
             except ClientError as error:
-                await self._lost(error)
+                if self._is_done:
+                    raise self._left() from error
+                self._mending = asyncio.create_task(self._mend(error))
         raise StopAsyncIteration
+
+    async def _mended(self, mending: "asyncio.Task[ClientError | None]") -> None:
+        """Waits for that task, which goes on when the reader is cancelled; raises its error."""
+        await asyncio.wait((mending,))
+        self._mending = None
+        if mending.cancelled():
+            raise self._left()
+        self._is_done = self._is_done or self._connection is None  # `on_connection` may raise
+        error = mending.result()
+        if error is not None:
+            raise error
 
     async def _receive(self, connection: "Connection") -> Event | None:
         """The next message; raises `StreamClosed` too for a server that owes one and is silent."""
@@ -380,8 +399,22 @@ class Session:
         self._watch, self._is_greeted = Watch(self._stall_s), False
         self._writer = asyncio.create_task(self._write(self._connection))
 
-    async def _lost(self, error: ClientError) -> None:
-        """Prepares another try; raises the error when none can help."""
+    async def _mend(self, error: ClientError) -> ClientError | None:
+        """Waits and connects anew until there is a connection; the error that no try can mend."""
+        while (wait_s := await self._lost(error)) is not None:
+            await asyncio.sleep(wait_s)
+            try:
+                await self.open()
+            except ClientError as again:
+                error = again
+            else:
+                log.info("connected again after %d tries", self._outage.n_tries)
+                return None
+        self._fail(error)
+        return error
+
+    async def _lost(self, error: ClientError) -> float | None:
+        """Drops the connection; seconds until another try, `None` when none can help."""
         connection = await self._disconnect()
         if connection is not None:
             await connection.drop()
@@ -390,15 +423,10 @@ class Session:
         is_stalled = self._watch.is_stalled
         wait_s = self._outage.next_try_s(error, time.monotonic(), is_stalled=is_stalled)
         if wait_s is None or not self._can_resume():
-            self._fail(error)
-            raise error
+            return None
         log.info("%s; trying again in %.2f s", error, wait_s)
         self._tell(ConnectionState(state="waiting", delay_s=wait_s, cause=error))
-        await asyncio.sleep(wait_s)
-
-    async def _reconnect(self) -> None:
-        await self.open()
-        log.info("connected again after %d tries", self._outage.n_tries)
+        return wait_s
 
     def _can_resume(self) -> bool:
         """Whether all that no checkpoint covers is still here."""
@@ -409,17 +437,23 @@ class Session:
         self._tell(ConnectionState(state="closed", cause=error))
         self._room.set()
 
+    def _left(self) -> ClientError:
+        error = StreamClosed(1000, "the session was left")
+        self._fail(error)
+        return error
+
     def _stop_writing(self) -> None:
         if self._writer is not None:
             self._writer.cancel()
 
     async def _disconnect(self) -> "Connection | None":
         """Stops writing; the connection that there was."""
-        connection, self._connection = self._connection, None
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+        # Not before: who is cancelled meanwhile leaves it to be closed by `abort`.
+        connection, self._connection = self._connection, None
         return connection
 
 
