@@ -1,14 +1,11 @@
 """One timeline over many connections: nothing lost, nothing twice, whatever breaks."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Iterator
 
 import pytest
-from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Request, Response
 
 from glrf_client import (
     FLUSH,
@@ -20,7 +17,6 @@ from glrf_client import (
     Event,
     Flush,
     Segment,
-    Session,
     SessionClosed,
     SessionCreated,
     StreamClosed,
@@ -220,6 +216,32 @@ def test_two_lines_that_open_at_once_are_one_too_many() -> None:
     assert sorted(connection.was_dropped for connection in asyncio.run(run())) == [False, True]
 
 
+def test_who_is_cancelled_while_the_other_line_ends_leaves_none() -> None:
+    async def run() -> list[OpenedConnection]:
+        opened: list[OpenedConnection] = []
+        waits_s = iter((10.0, 0.0))
+        is_ending = asyncio.Event()
+
+        async def open_one() -> Connection:
+            try:
+                await asyncio.sleep(next(waits_s))
+            except asyncio.CancelledError:
+                is_ending.set()
+                await asyncio.sleep(0.1)
+                raise
+            opened.append(OpenedConnection(len(opened)))
+            return opened[-1]
+
+        opening = asyncio.create_task(opened_soon(open_one, 0.01))
+        await is_ending.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        return opened
+
+    assert [connection.was_dropped for connection in asyncio.run(run())] == [True]
+
+
 def test_times_with_an_offset(unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(30, abort)], start_offset_ms=10_001)
     assert [row[2] - 10_001 for row in told(play(server))] == [row[2] for row in unbroken]
@@ -326,89 +348,6 @@ def test_a_wait_beyond_the_limit_is_not_begun() -> None:
     with pytest.raises(StreamError) as error:
         play(server)
     assert error.value.retry_after_ms == 60_000
-
-
-class SlowServer(ResumingServer):
-    """Takes its time for each handshake after the first, and counts them."""
-
-    n_asked = 0
-
-    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        self.n_asked += 1
-        if self.queries:
-            await asyncio.sleep(0.15)
-        return await super()._admit(connection, request)
-
-
-def test_a_reader_that_gives_up_now_and_then_does_not_end_the_tries(
-    unbroken: Timeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither the wait, however often it gives up, nor the connection that is being made."""
-    monkeypatch.setattr("glrf_client.session._PATIENCE_S", 10.0)
-    server = SlowServer(
-        breaks=[(20, abort), (1, abort)], refusals=[(503, {"Retry-After": "0.2"})] * 2
-    )
-
-    async def run() -> list[Event]:
-        events: list[Event] = []
-        async with server.running() as url, asyncio.timeout(10), connect(
-            url, sample_rate=RATE_HZ, backoff=FAST
-        ) as session:  # fmt: skip
-            sender = asyncio.create_task(send(session))
-            while not events or not isinstance(events[-1], SessionClosed):
-                with contextlib.suppress(TimeoutError):
-                    events.append(await asyncio.wait_for(anext(session), 0.02))
-            await sender
-        return events
-
-    async def send(session: Session) -> None:
-        for chunk in chunks():
-            await (session.flush() if isinstance(chunk, Flush) else session.send(chunk))
-        await session.close()
-
-    began_s = time.monotonic()
-    assert told(asyncio.run(run())) == unbroken
-    assert time.monotonic() - began_s > 2 * 0.2 + 4 * 0.15
-    assert server.n_asked == 1 + 2 + 2
-
-
-def test_what_could_not_be_mended_is_told_to_the_next_reader() -> None:
-    async def run() -> None:
-        server = SlowServer(breaks=[(1, abort)], refusals=[(401, {})])
-        async with server.running() as url, asyncio.timeout(20), connect(
-            url, sample_rate=RATE_HZ, backoff=FAST
-        ) as session:  # fmt: skip
-            await session.send(AUDIO)
-            await anext(session)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(session), 0.1)
-            await asyncio.sleep(0.3)
-            with pytest.raises(StreamRefused, match="401"):
-                await anext(session)
-            with pytest.raises(StopAsyncIteration):
-                await anext(session)
-
-    asyncio.run(run())
-
-
-def test_what_a_display_raises_ends_the_stream() -> None:
-    def fail(state: ConnectionState) -> None:
-        if state.state == "waiting":
-            raise RuntimeError("no display")
-
-    async def run() -> None:
-        server = ResumingServer(breaks=[(1, abort)])
-        async with server.running() as url, asyncio.timeout(20), connect(
-            url, sample_rate=RATE_HZ, on_connection=fail
-        ) as session:  # fmt: skip
-            await session.send(AUDIO)
-            await anext(session)
-            with pytest.raises(RuntimeError, match="no display"):
-                await anext(session)
-            with pytest.raises(StopAsyncIteration):
-                await anext(session)
-
-    asyncio.run(run())
 
 
 def test_reconnecting_can_be_turned_off() -> None:

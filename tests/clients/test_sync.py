@@ -3,13 +3,23 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import pytest
 
-from glrf_client import Backoff, Segment, SessionClosed, StreamRefused, Unreachable, Utterance
-from glrf_client.sync import connect, models, stream
-from tests.clients.resuming_server import RATE_HZ, ResumingServer, abort
+from glrf_client import (
+    Backoff,
+    ConnectionState,
+    Segment,
+    SessionClosed,
+    StreamClosed,
+    StreamRefused,
+    Unreachable,
+    Utterance,
+)
+from glrf_client.sync import Session, _EventLoop, connect, models, stream
+from tests.clients.resuming_server import RATE_HZ, Break, ResumingServer, abort
 
 FAST = Backoff(first_s=0.001, longest_s=0.002, give_up_after_s=5)
 
@@ -70,6 +80,53 @@ def test_leaving_early_ends_the_stream() -> None:
             if isinstance(event, Segment):
                 break
     assert "glrf_client" not in threads()
+
+
+@pytest.mark.parametrize("breaks", [[], [(5, abort)]], ids=["live", "waiting"])
+def test_leaving_ends_a_thread_that_reads(breaks: list[tuple[int, Break]]) -> None:
+    has_come = threading.Event()
+    ended_by: list[StreamClosed] = []
+
+    def watch(connection: ConnectionState) -> None:
+        if connection.state == ("waiting" if breaks else "live"):
+            has_come.set()
+
+    def read(session: Session) -> None:
+        with pytest.raises(StreamClosed, match="the session was left") as error:
+            list(session)
+        ended_by.append(error.value)
+
+    server = ResumingServer(breaks=breaks)
+    slow = Backoff(first_s=1000, longest_s=1000, give_up_after_s=1e6)
+    with served(server) as url:
+        with connect(url, sample_rate=RATE_HZ, backoff=slow, on_connection=watch) as session:
+            session.send(bytes(64_000))
+            reader = threading.Thread(target=read, args=(session,), daemon=True)
+            reader.start()
+            assert has_come.wait(10)
+        reader.join(10)
+    assert len(ended_by) == 1
+    with pytest.raises(StreamClosed, match="the session was left"):
+        session.flush()
+    assert "glrf_client" not in threads()
+
+
+def test_whatever_is_left_in_the_loop_ends_with_it() -> None:
+    has_begun, has_ended = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    def run() -> None:
+        with pytest.raises(CancelledError):
+            loop.run(wait())
+        has_ended.set()
+
+    with _EventLoop() as loop:
+        threading.Thread(target=run, daemon=True).start()
+        assert has_begun.wait(10)
+    assert has_ended.wait(10)
 
 
 def test_errors_are_those_of_the_asynchronous_client() -> None:

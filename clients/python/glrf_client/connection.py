@@ -155,7 +155,7 @@ async def opened_soon(
     one dropped. Raises what the last try raised when none opens.
     """
     tries = {asyncio.create_task(open_one())}
-    opened: asyncio.Task[Connection] | None = None
+    taken: set[asyncio.Task[Connection]] = set()
     try:
         done, waiting = await asyncio.wait(tries, timeout=patience_s)
         if not done:
@@ -164,14 +164,19 @@ async def opened_soon(
         while waiting and not any(one.exception() is None for one in done):
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         opened = min(done, key=lambda one: one.exception() is not None)
+        await _drop(tries - {opened})
+        taken = {opened}
         return opened.result()
     finally:
-        others = tries - {opened}
-        for one in others:
-            one.cancel()
-        for result in await asyncio.gather(*others, return_exceptions=True):
-            if isinstance(result, Connection):
-                await result.drop()
+        await _drop(tries - taken)  # all of them, where nobody waits any more
+
+
+async def _drop(tries: set[asyncio.Task[Connection]]) -> None:
+    for one in tries:
+        one.cancel()
+    for result in await asyncio.gather(*tries, return_exceptions=True):
+        if isinstance(result, Connection):
+            await result.drop()
 
 
 def _closed(error: ConnectionClosed) -> ClientError:

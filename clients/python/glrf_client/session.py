@@ -120,7 +120,7 @@ class Session:
         self._connection: Connection | None = None
         self._writer: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[ClientError | None] | None = None
-        self._was_created = self._is_closing = self._is_done = False
+        self._was_created = self._is_closing = self._is_done = self._was_left = False
         self._is_reading = self._was_warned = False
         self._failure: ClientError | None = None
         self._outage = Outage(parameters.get("backoff") or Backoff())
@@ -195,7 +195,8 @@ class Session:
             self._is_closing = True
 
     async def abort(self) -> None:
-        """Drops the stream without waiting for results."""
+        """Drops the stream without waiting for results; who reads or sends gets `StreamClosed`."""
+        self._was_left = self._was_left or not self._is_done
         self._is_done = True
         self._room.set()
         if self._mending is not None:
@@ -285,16 +286,18 @@ class Session:
                 raise
             except ClientError as error:
                 if self._is_done:
-                    raise self._left() from error
+                    break  # it was left meanwhile
                 self._mending = asyncio.create_task(self._mend(error))
+        if self._was_left:
+            raise StreamClosed(1000, "the session was left")
         raise StopAsyncIteration
 
     async def _mended(self, mending: "asyncio.Task[ClientError | None]") -> None:
         """Waits for that task, which goes on when the reader is cancelled; raises its error."""
         await asyncio.wait((mending,))
         self._mending = None
-        if mending.cancelled():
-            raise self._left()
+        if self._was_left:  # which cancelled it
+            return
         self._is_done = self._is_done or self._connection is None  # `on_connection` may raise
         error = mending.result()
         if error is not None:
@@ -436,11 +439,6 @@ class Session:
         self._failure, self._is_done = error, True
         self._tell(ConnectionState(state="closed", cause=error))
         self._room.set()
-
-    def _left(self) -> ClientError:
-        error = StreamClosed(1000, "the session was left")
-        self._fail(error)
-        return error
 
     def _stop_writing(self) -> None:
         if self._writer is not None:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, Unpack
 from glrf_client import durable, files, session, streaming
 from glrf_client.backoff import Backoff
 from glrf_client.durable import Job, JobPage
+from glrf_client.errors import StreamClosed
 from glrf_client.events import Event, ModelDetails
 from glrf_client.files import FileResult
 from glrf_client.parameters import FileParameters, RestOptions, StreamParameters
@@ -137,7 +138,8 @@ def cancel_job(url: str, job_id: str, **options: Unpack[RestOptions]) -> None:
 class Session:
     """`glrf_client.Session`, each call waiting until it is done.
 
-    One thread may send while another iterates the events.
+    One thread may send while another iterates the events; leaving the context ends both, by
+    `StreamClosed`.
     """
 
     def __init__(self, loop: "_EventLoop", opened: session.Session) -> None:
@@ -197,6 +199,7 @@ class _EventLoop:
 
     def __enter__(self) -> "_EventLoop":
         self._loop = asyncio.new_event_loop()
+        self._leaving, self._is_left = threading.Lock(), False
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="glrf_client", daemon=True
         )
@@ -204,7 +207,10 @@ class _EventLoop:
         return self
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`; an interrupt (Ctrl-C) cancels it, and waits for its end."""
+        """The result of `work`; an interrupt (Ctrl-C) cancels it, and waits for its end.
+
+        Raises `StreamClosed` once the context was left, for a thread that still has the session.
+        """
         has_ended = threading.Event()
 
         async def tracked() -> T:
@@ -213,7 +219,11 @@ class _EventLoop:
             finally:
                 has_ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
+        with self._leaving:
+            if self._is_left:
+                work.close()
+                raise StreamClosed(1000, "the session was left")
+            future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -222,8 +232,18 @@ class _EventLoop:
             raise
 
     def __exit__(self, *_: object) -> None:
-        self.run(self._loop.shutdown_asyncgens())
-        self.run(self._loop.shutdown_default_executor())
+        with self._leaving:
+            self._is_left = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        """Ends what is left, as `asyncio.run` does: another thread may wait for it."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
