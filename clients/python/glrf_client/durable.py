@@ -15,6 +15,7 @@ from glrf_client.errors import BadServerMessage, ClientError, Refused, Unreachab
 from glrf_client.events import Record
 from glrf_client.files import FileResult
 from glrf_client.parameters import FileParameters, query_parameters, request_headers
+from glrf_client.recovery import is_repeatable, not_before_s
 from glrf_client.rest import body_of, request
 
 
@@ -94,9 +95,8 @@ async def submit_job(
             )
             return Job.parse(answer)
         except (Unreachable, Refused) as error:
-            not_before_s = error.retry_after_s if isinstance(error, Refused) else 0.0
-            wait_s = backoff.next_try_s(n_tries, time.monotonic() - began_s, not_before_s)
-            if not_before_s is None or wait_s is None:
+            wait_s = backoff.next_try_s(n_tries, time.monotonic() - began_s, not_before_s(error))
+            if wait_s is None or not is_repeatable(error):
                 raise
         await asyncio.sleep(wait_s)
     raise AssertionError("counting does not end")
@@ -125,20 +125,21 @@ async def wait_for_job(
 ) -> Job:
     """Asks every `poll_s` until the job has succeeded or failed, also while the server is away.
 
-    Raises `TimeoutError` after `timeout_s`, and `Refused`.
+    A server that asks for a longer wait gets it. Raises `TimeoutError` after `timeout_s`, and
+    `Refused` where that does not pass.
     """
     async with asyncio.timeout(timeout_s):
         while True:
+            wait_s = poll_s
             try:
                 found = await job(url, job_id, api_key=api_key, headers=headers)
                 if found.is_finished:
                     return found
-            except Unreachable:
-                pass
-            except Refused as error:
-                if error.retry_after_s is None:
+            except (Unreachable, Refused) as error:
+                if not is_repeatable(error):
                     raise
-            await asyncio.sleep(poll_s)
+                wait_s = max(poll_s, not_before_s(error) or 0.0)
+            await asyncio.sleep(wait_s)
 
 
 async def job_result(

@@ -1,7 +1,10 @@
 """A refusal over HTTP: status and problem document (RFC 9457)."""
 
 import json
+import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 
@@ -18,8 +21,23 @@ def problem_from(
         problem = None
     if not isinstance(problem, dict):
         problem = {"title": body[:200].decode("utf-8", "replace").strip()}
+    return status, problem, _retry_after_s(headers)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds, or a date (RFC 9110, Section 10.2.3), which is one of the server's own clock."""
+    value = headers.get("Retry-After", "")
     try:
-        retry_after_s = float(headers.get("Retry-After", ""))
+        wait_s = float(value)
     except ValueError:
-        retry_after_s = None
-    return status, problem, retry_after_s
+        try:
+            now = _time(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+            wait_s = max(0.0, (_time(value) - now).total_seconds())
+        except ValueError:
+            return None
+    return wait_s if 0 <= wait_s < math.inf else None
+
+
+def _time(date: str) -> datetime:
+    time = parsedate_to_datetime(date)
+    return time.replace(tzinfo=time.tzinfo or UTC)

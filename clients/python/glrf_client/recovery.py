@@ -6,6 +6,7 @@ from typing import Final
 from glrf_client.backoff import Backoff
 from glrf_client.errors import (
     ClientError,
+    Refused,
     StreamClosed,
     StreamError,
     StreamRefused,
@@ -18,7 +19,7 @@ from glrf_client.errors import (
 _RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014, 4408, 4410, 4429})
 #: The checkpoint is unknown, forged or expired.
 LOST_CODE: Final = 4404
-#: Statuses of a refused handshake that pass by themselves.
+#: Statuses of a refusal that pass by themselves.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: A server that ends has told what it can by then; the rest is told elsewhere.
 _MAX_DRAIN_S: Final = 2.0
@@ -39,12 +40,19 @@ def is_mendable(error: ClientError) -> bool:
             return isinstance(error, Unreachable)
 
 
+def is_repeatable(error: Unreachable | Refused) -> bool:
+    """Whether to make a request over HTTP again: nobody answered, or the refusal passes."""
+    if isinstance(error, Unreachable):
+        return True
+    return error.retry_after_s is not None or error.status in _PASSING_STATUSES
+
+
 def not_before_s(error: ClientError) -> float | None:
     """Seconds that the server asked to wait (`retry_after_ms`, `Retry-After`)."""
     match error:
         case StreamError(retry_after_ms=int(wait_ms)):
             return wait_ms / 1000
-        case StreamRefused():
+        case Refused():
             return error.retry_after_s
         case _:
             return None
