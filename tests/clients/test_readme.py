@@ -32,12 +32,12 @@ class Microphone:
     def __init__(self, *, blocksize: int, callback, **_: object) -> None:
         self.n_samples, self.callback = blocksize, callback
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
         pcm = (voice(32_000) * 32_767).astype("<i2")
         for start in range(0, len(pcm), self.n_samples):
             self.callback(pcm[start : start + self.n_samples].tobytes(), 1, None, None)
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         pass
 
 

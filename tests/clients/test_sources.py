@@ -162,22 +162,38 @@ def fake_sounddevice(monkeypatch: pytest.MonkeyPatch, device: object) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", module)  # type: ignore[arg-type]
 
 
+class Microphone:
+    """Hears some chunks at once; then it is unplugged, if it is told so."""
+
+    n_chunks = 60  # ten more than are kept: the oldest go
+    is_unplugged = False
+    failure: Exception | None = None
+    is_closed = False
+
+    def __init__(
+        self, *, samplerate, channels, dtype, blocksize, callback, finished_callback
+    ) -> None:
+        assert (samplerate, channels, dtype, blocksize) == (8_000, 2, "int16", 800)
+        self.callback, self.finished_callback = callback, finished_callback
+
+    def start(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for n in range(self.n_chunks):
+            self.callback(bytes([n]) * 2, 1, None, None)
+        if self.is_unplugged:
+            self.finished_callback()
+
+    def close(self) -> None:
+        type(self).is_closed = True
+        self.finished_callback()
+
+
 def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    is_closed = threading.Event()
+    class Endless(Microphone):
+        pass
 
-    class Microphone:
-        def __init__(self, *, samplerate, channels, dtype, blocksize, callback) -> None:
-            assert (samplerate, channels, dtype, blocksize) == (8_000, 2, "int16", 800)
-            self.callback = callback
-
-        def __enter__(self) -> None:
-            for n in range(60):  # ten more than are kept: the oldest go
-                self.callback(bytes([n]) * 2, 1, None, None)
-
-        def __exit__(self, *_: object) -> None:
-            is_closed.set()
-
-    fake_sounddevice(monkeypatch, Microphone)
+    fake_sounddevice(monkeypatch, Endless)
     source = microphone(8_000, 2)
     assert source.format == AudioFormat("pcm_s16le", 8_000, 2)
 
@@ -186,7 +202,32 @@ def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> No
             return [await anext(chunks) for _ in range(50)]
 
     assert asyncio.run(run()) == [bytes([n]) * 2 for n in range(10, 60)]
-    assert is_closed.is_set()
+    assert Endless.is_closed
+
+
+@pytest.mark.parametrize("n_chunks", [0, 3, 60])
+def test_a_microphone_that_is_unplugged_ends_the_audio(
+    n_chunks: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unplugged(Microphone):
+        is_unplugged = True
+
+    Unplugged.n_chunks = n_chunks
+    fake_sounddevice(monkeypatch, Unplugged)
+    kept = range(max(0, n_chunks - 49), n_chunks)  # the end takes a place
+    assert collect(microphone(8_000, 2).chunks) == [bytes([n]) * 2 for n in kept]
+    assert Unplugged.is_closed
+    assert "the microphone is gone" in caplog.text
+
+
+def test_a_microphone_that_does_not_start_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(Microphone):
+        failure = OSError("device busy")
+
+    fake_sounddevice(monkeypatch, Busy)
+    with pytest.raises(SourceUnavailable, match="no microphone can be opened: device busy"):
+        collect(microphone(8_000, 2).chunks)
+    assert Busy.is_closed
 
 
 def test_a_microphone_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,15 +88,15 @@ def test_a_microphone(cli: CliRunner, server: LocalServer, monkeypatch: pytest.M
     class Microphone:
         """Hears two seconds at once, then the user presses Ctrl-C."""
 
-        def __init__(self, *, blocksize: int, callback, samplerate, channels, dtype) -> None:
+        def __init__(self, *, blocksize: int, callback, samplerate, channels, dtype, **_) -> None:
             assert (samplerate, channels, dtype) == (16_000, 1, "int16")
             self.n_bytes, self.callback = 2 * blocksize, callback
 
-        def __enter__(self) -> None:
+        def start(self) -> None:
             while data := sound.read(self.n_bytes):
                 self.callback(data, len(data) // 2, None, None)
 
-        def __exit__(self, *_: object) -> None:
+        def close(self) -> None:
             pass
 
     fake = SimpleNamespace(RawInputStream=Microphone, PortAudioError=OSError)

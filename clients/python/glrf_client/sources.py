@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import threading
 import time
 from collections.abc import (
@@ -13,7 +14,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,6 +26,8 @@ from glrf_client.format import CHUNK_MS, AudioFormat
 
 #: Microphone chunks kept while the stream does not take them; older sound is of no use.
 _MAX_WAITING: Final = 50
+
+log = logging.getLogger("glrf_client")
 
 
 @final
@@ -84,10 +87,10 @@ def reader_source(reader: BinaryIO, audio_format: AudioFormat) -> Source:
 
 
 def microphone(sample_rate: int = 16_000, channels: int = 1) -> Source:
-    """The default microphone, until the stream ends or `Source.until` stops it.
+    """The default microphone, until the stream ends, `Source.until` stops it, or it is unplugged.
 
     Needs the extra `microphone`. Raises `SourceUnavailable` when sounddevice is not installed;
-    a microphone that cannot be opened raises it when the stream begins.
+    a microphone that cannot be opened or started raises it when the stream begins.
     """
     sounddevice = _needed(
         "sounddevice",
@@ -192,9 +195,9 @@ async def _until(chunks: Chunks, stop: asyncio.Event) -> AsyncIterator[bytes | F
 
 async def _heard(sounddevice: ModuleType, audio_format: AudioFormat) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    waiting: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
+    waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_WAITING)
 
-    def keep(data: bytes) -> None:
+    def keep(data: bytes | None) -> None:
         if waiting.full():
             waiting.get_nowait()
         waiting.put_nowait(data)
@@ -203,21 +206,25 @@ async def _heard(sounddevice: ModuleType, audio_format: AudioFormat) -> AsyncIte
         del n_samples, when, status
         loop.call_soon_threadsafe(keep, bytes(data))  # type: ignore[call-overload]
 
-    try:
-        device = sounddevice.RawInputStream(
-            samplerate=audio_format.sample_rate,
-            channels=audio_format.channels,
-            dtype="int16",
-            blocksize=audio_format.sample_rate * CHUNK_MS // 1000,
-            callback=heard,
-        )
-    except sounddevice.PortAudioError as error:
-        raise SourceUnavailable(
-            f"no microphone can be opened: {error}; connect one, or stream a file"
-        ) from error
-    with device:
-        while True:
-            yield await waiting.get()
+    with ExitStack() as opened:
+        try:
+            device = sounddevice.RawInputStream(
+                samplerate=audio_format.sample_rate,
+                channels=audio_format.channels,
+                dtype="int16",
+                blocksize=audio_format.sample_rate * CHUNK_MS // 1000,
+                callback=heard,
+                finished_callback=lambda: loop.call_soon_threadsafe(keep, None),
+            )
+            opened.callback(device.close)
+            device.start()
+        except sounddevice.PortAudioError as error:
+            raise SourceUnavailable(
+                f"no microphone can be opened: {error}; connect one, or stream a file"
+            ) from error
+        while (data := await waiting.get()) is not None:
+            yield data
+        log.warning("the microphone is gone: the audio ends here")
 
 
 def _needed(module: str, remedy: str) -> ModuleType:
