@@ -47,6 +47,15 @@ def test_when() -> None:
     assert not_before_s(StreamError("overloaded", "")) is None
     assert not_before_s(StreamRefused(503, {}, 2.0)) == 2.0
     assert not_before_s(Unreachable("")) is None
+    assert not_before_s(StreamClosed(1013, "")) is None
+
+
+def test_too_fast_without_a_time_is_not_soon() -> None:
+    """As in the TypeScript client."""
+    assert not_before_s(StreamClosed(4429, "")) == 5.0
+    assert not_before_s(StreamError("too_fast", "", retryable=True, close_code=4429)) == 5.0
+    told = StreamError("too_fast", "", retryable=True, retry_after_ms=100, close_code=4429)
+    assert not_before_s(told) == 0.1
 
 
 class TestOutage:

@@ -21,6 +21,8 @@ _RESUMED_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014, 4408, 441
 LOST_CODE: Final = 4404
 #: Statuses of a refusal that pass by themselves.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: A server that says "later" without a time means at least this.
+_LATER_S: Final = 5.0
 #: A server that ends has told what it can by then; the rest is told elsewhere.
 _MAX_DRAIN_S: Final = 2.0
 
@@ -48,10 +50,12 @@ def is_repeatable(error: Unreachable | Refused) -> bool:
 
 
 def not_before_s(error: ClientError) -> float | None:
-    """Seconds that the server asked to wait (`retry_after_ms`, `Retry-After`)."""
+    """Seconds that the server asked to wait (`retry_after_ms`, `Retry-After`, or 4429 alone)."""
     match error:
         case StreamError(retry_after_ms=int(wait_ms)):
             return wait_ms / 1000
+        case StreamError(close_code=4429) | StreamClosed(code=4429):
+            return _LATER_S
         case Refused():
             return error.retry_after_s
         case _:
