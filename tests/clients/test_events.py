@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,11 @@ def test_rest_bodies_are_read() -> None:
     assert not off.scored
     assert off.segments == ()
     assert result.warnings[0].code == "clipping"
-    assert ModelDetails.parse(golden("rest.models")["models"][0]).segment_ms == 2000
+
+
+def test_each_field_of_a_model_is_read() -> None:
+    [model] = golden("rest.models")["models"]
+    assert asdict(ModelDetails.parse(model)) == model
 
 
 def test_a_problem_says_cause_and_remedy() -> None:

@@ -85,7 +85,10 @@ class Code(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDetails(Model):
-    """What else a server tells of a model that it offers."""
+    """What else a server tells of a model that it offers.
+
+    `providers` are the engine's execution providers, those that really run first.
+    """
 
     default: bool
     license: str
@@ -94,6 +97,7 @@ class ModelDetails(Model):
     hop_ms: int
     sample_rate: int
     device: str
+    providers: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
