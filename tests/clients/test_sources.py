@@ -149,6 +149,34 @@ def test_until_ends_the_audio_also_while_it_waits() -> None:
     assert asyncio.run(asyncio.wait_for(run(), 10)) == [b"ab"]
 
 
+def test_until_ends_a_source_that_waits_when_it_is_cancelled() -> None:
+    is_waiting, is_closed = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            is_waiting.set()
+            yield await asyncio.Future()
+        finally:
+            await asyncio.sleep(0)
+            is_closed.set()
+
+    async def draw(source: Source) -> None:
+        async with aclosing(drawn(source.chunks)) as chunks:
+            async for _ in chunks:
+                pass
+
+    async def run() -> None:
+        drawing = asyncio.create_task(draw(Source(AudioFormat(), endless()).until(asyncio.Event())))
+        await is_waiting.wait()
+        drawing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drawing
+        assert is_closed.is_set()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
 def test_until_passes_on_what_ends_by_itself() -> None:
     async def run() -> list[bytes | Flush]:
         source = Source(AudioFormat(), [b"ab", FLUSH]).until(asyncio.Event())

@@ -180,10 +180,13 @@ async def _until(chunks: Chunks, stop: asyncio.Event) -> AsyncIterator[bytes | F
         async with aclosing(drawn(chunks)) as source:
             while not stop.is_set():
                 chunk = asyncio.ensure_future(anext(source, None))
-                await asyncio.wait((chunk, ended), return_when=asyncio.FIRST_COMPLETED)
-                if not chunk.done():
+                waiting = (chunk, ended)
+                try:
+                    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                finally:  # a source that is being drawn from cannot be closed
                     chunk.cancel()
-                    await asyncio.wait((chunk,))
+                    await asyncio.gather(chunk, return_exceptions=True)
+                if chunk not in done:
                     return
                 value = chunk.result()
                 if value is None:
