@@ -71,6 +71,15 @@ def test_a_plain_iterators_error_is_raised() -> None:
         collect(failing())
 
 
+def test_a_plain_iterator_may_end_the_program() -> None:
+    def leaving() -> Iterator[bytes]:
+        yield b"ab"
+        sys.exit(3)
+
+    with pytest.raises(SystemExit, match="3"):
+        collect(leaving())
+
+
 def test_an_iterator_that_waits_for_ever_is_left_behind() -> None:
     never = threading.Event()
 

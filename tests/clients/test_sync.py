@@ -1,6 +1,7 @@
 """The client without `async`, against the scripted server in a thread."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -71,6 +72,16 @@ def test_sending_by_hand() -> None:
         session.close()
         events = list(session)
     assert sum(isinstance(event, Utterance) for event in events) == 1
+    assert "glrf_client" not in threads()
+
+
+def test_a_source_may_end_the_program() -> None:
+    def leaving() -> Iterator[bytes]:
+        yield bytes(64_000)
+        sys.exit(3)
+
+    with served(ResumingServer()) as url, pytest.raises(SystemExit, match="3"):
+        list(stream(url, leaving(), sample_rate=RATE_HZ))
     assert "glrf_client" not in threads()
 
 

@@ -141,7 +141,7 @@ async def _drawn_in_a_thread(chunks: Iterable[bytes | Flush]) -> AsyncIterator[b
             future = answer
             try:
                 result: object = next(iterator, None)
-            except Exception as error:
+            except BaseException as error:  # sys.exit, which would end this thread alone
                 result = error
             if is_over.is_set():
                 return

@@ -200,11 +200,18 @@ class _EventLoop:
     def __enter__(self) -> "_EventLoop":
         self._loop = asyncio.new_event_loop()
         self._leaving, self._is_left = threading.Lock(), False
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="glrf_client", daemon=True
-        )
+        self._thread = threading.Thread(target=self._turn, name="glrf_client", daemon=True)
         self._thread.start()
         return self
+
+    def _turn(self) -> None:
+        while True:
+            try:
+                return self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # A task's (a source's, say): it leaves the loop, and by its future reaches the
+                # thread that waits, for which the loop has to go on.
+                continue
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`; an interrupt (Ctrl-C) cancels it, and waits for its end.
