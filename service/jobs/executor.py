@@ -23,6 +23,7 @@ from service.jobs.outbox import Outbox
 from service.jobs.queue import (
     APPLICATION,
     APPLICATION_VERSION,
+    OLD_WEBHOOK_QUEUE,
     SCORING_QUEUE,
     SCORING_WORKFLOW,
     WEBHOOK_QUEUE,
@@ -37,8 +38,10 @@ T = TypeVar("T")
 
 #: How often the queue is looked at.
 POLL_S = 0.5
-#: Of one worker; a receiver that is slow holds one of these for `GLRF_WEBHOOK_TIMEOUT_S`.
-WEBHOOKS_AT_A_TIME = 8
+#: Of one worker, in all and of one receiver: one that is slow holds some of these, for
+#: `GLRF_WEBHOOK_TIMEOUT_S` each.
+WEBHOOKS_AT_A_TIME = 64
+WEBHOOKS_OF_A_RECEIVER = 8
 #: Between two attempts, where neither the recording nor the model is to blame: a disk that is full,
 #: a share that is not mounted, memory that ran out. It doubles; ten attempts take ten minutes.
 RETRY_S = 5.0
@@ -109,6 +112,13 @@ class Executor:
         DBOS.register_queue(
             WEBHOOK_QUEUE,
             worker_concurrency=WEBHOOKS_AT_A_TIME,
+            partition_worker_concurrency=WEBHOOKS_OF_A_RECEIVER,
+            polling_interval_sec=POLL_S,
+            on_conflict="always_update",
+        )
+        DBOS.register_queue(
+            OLD_WEBHOOK_QUEUE,
+            worker_concurrency=WEBHOOKS_OF_A_RECEIVER,
             polling_interval_sec=POLL_S,
             on_conflict="always_update",
         )

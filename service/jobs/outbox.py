@@ -22,8 +22,9 @@ from service.jobs.state import state_of, time_of
 from service.jobs.store import JobStore
 from service.webhooks import Delivered, GivenUp, Message, Outcome, RetryAt
 
-#: Queues attempt `n_failed` at a message, some seconds from now, when the transaction commits.
-QueueAttempt = Callable[[sa.Connection, str, int, int, float], None]
+#: Queues attempt `n_failed` at a message to a URL, some seconds from now, when the transaction
+#: commits.
+QueueAttempt = Callable[[sa.Connection, str, str, int, int, float], None]
 
 
 class Outbox:
@@ -60,7 +61,7 @@ class Outbox:
     def _post(self, connection: sa.Connection, letter: Letter) -> None:
         row = {name: getattr(letter, name) for name in Letter.__slots__}
         connection.execute(sa.insert(messages).values(**row))
-        self._queue_attempt(connection, letter.id, 0, 0, 0.0)
+        self._queue_attempt(connection, letter.id, letter.url, 0, 0, 0.0)
 
     def waiting(self, message_id: str, round_: int) -> Message | None:
         """What is to be sent, unless it was delivered, deleted or begun anew meanwhile."""
@@ -84,7 +85,7 @@ class Outbox:
             case GivenUp():
                 values = {"status": "dead", "cause": outcome.cause}
         with self._store.begin() as connection:
-            changed = connection.execute(
+            url = connection.execute(
                 sa.update(messages)
                 .where(
                     messages.c.id == message_id,
@@ -92,13 +93,14 @@ class Outbox:
                     messages.c.round == round_,
                 )
                 .values(n_attempts=messages.c.n_attempts + 1, tried_ms=now_ms(), **values)
-            ).rowcount
-            if not changed:
+                .returning(messages.c.url)
+            ).scalar_one_or_none()
+            if url is None:
                 return
             self._store.count(connection, f"webhook_{_word(outcome)}")
             if isinstance(outcome, RetryAt):
                 wait_s = max(0.0, outcome.at_s - now_ms() / 1000)
-                self._queue_attempt(connection, message_id, round_, n_failed + 1, wait_s)
+                self._queue_attempt(connection, message_id, url, round_, n_failed + 1, wait_s)
 
     def clear(self, before_ms: int) -> None:
         """Deletes what live sessions told before, unless it still waits."""
@@ -129,14 +131,14 @@ class Outbox:
         """
         with self._store.begin() as connection:
             mine = (messages.c.id == message_id, messages.c.caller == caller)
-            round_ = connection.execute(
+            begun = connection.execute(
                 sa.update(messages)
                 .where(*mine, messages.c.status != "waiting")
                 .values(status="waiting", round=messages.c.round + 1)
-                .returning(messages.c.round)
-            ).scalar_one_or_none()
-            if round_ is not None:
-                self._queue_attempt(connection, message_id, round_, 0, 0.0)
+                .returning(messages.c.url, messages.c.round)
+            ).one_or_none()
+            if begun is not None:
+                self._queue_attempt(connection, message_id, begun.url, begun.round, 0, 0.0)
             row = connection.execute(sa.select(messages).where(*mine)).one_or_none()
         return None if row is None else Letter(**row._mapping)
 

@@ -6,13 +6,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.jobs.database import JOB_SCHEMA
+from service.webhooks import receiver_of
 
 APPLICATION = "glrf"
 #: Fixed by the schema, never by the code's hash: an upgrade must not strand what it finds.
 APPLICATION_VERSION = f"jobs-{JOB_SCHEMA}"
 SCORING_QUEUE = "glrf-jobs"
 SCORING_WORKFLOW = "score"
-WEBHOOK_QUEUE = "glrf-webhooks"
+#: Divided by receivers, so that one that hangs holds up its own messages alone.
+WEBHOOK_QUEUE = "glrf-webhooks-by-receiver"
+#: What versions without that division have queued.
+OLD_WEBHOOK_QUEUE = "glrf-webhooks"
 WEBHOOK_WORKFLOW = "deliver"
 
 
@@ -42,6 +46,7 @@ class JobQueue:
         self,
         connection: sa.Connection,
         message_id: str,
+        url: str,
         round_: int,
         n_failed: int,
         wait_s: float,
@@ -50,6 +55,7 @@ class JobQueue:
         options: Any = {
             "workflow_name": WEBHOOK_WORKFLOW,
             "queue_name": WEBHOOK_QUEUE,
+            "queue_partition_key": receiver_of(url),
             "workflow_id": f"{message_id}-{round_}-{n_failed}",
             "app_version": APPLICATION_VERSION,
         }

@@ -14,7 +14,7 @@ keeps what was `GivenUp` for somebody to look at.
 from service.webhooks.schedule import Schedule
 from service.webhooks.sender import Delivered, GivenUp, Message, Outcome, RetryAt, Sender
 from service.webhooks.signing import Signer
-from service.webhooks.targets import Targets
+from service.webhooks.targets import Targets, receiver_of
 
 __all__ = [
     "Delivered",
@@ -26,4 +26,5 @@ __all__ = [
     "Sender",
     "Signer",
     "Targets",
+    "receiver_of",
 ]

@@ -20,7 +20,7 @@ MAX_URL_CHARS = 2_000
 #: Addresses of one name that are tried.
 MAX_ADDRESSES = 4
 #: Names that are looked up at a time.
-N_RESOLVERS = 8
+N_RESOLVERS = 32
 _PORTS = {"https": 443, "http": 80}
 #: IPv6 addresses that carry IPv4 ones (RFC 6052), and lead where those lead.
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
@@ -103,6 +103,12 @@ class Targets:
 def port_of(url: httpx.URL) -> int:
     """The URL's port, its scheme's own where it names none."""
     return url.port or _PORTS[url.scheme]
+
+
+def receiver_of(url: str) -> str:
+    """Host and port of a URL that was checked: whose hands a message is in."""
+    parsed = httpx.URL(url)
+    return f"{parsed.raw_host.decode('ascii')}:{port_of(parsed)}"
 
 
 def is_public(address: IpAddress) -> bool:

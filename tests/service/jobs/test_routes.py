@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -386,6 +387,18 @@ class TestWebhooks:
         assert json.loads(received[-1][1])["type"] == "job.failed"
         metrics = service.http.get("/metrics").text
         assert 'glrf_webhook_attempts_total{outcome="given_up"}' in metrics
+
+    def test_a_receiver_that_hangs_holds_up_its_own_messages_alone(self, service: RunningServer):
+        with socket.create_server(("127.0.0.1", 0)) as hanging, receiver([]) as (url, received):
+            its_own = f"http://127.0.0.1:{hanging.getsockname()[1]}/"
+            for _ in range(64):  # more than it may be sent in PATIENCE_S
+                submitted(service.http, b"no audio", webhook_url=its_own)
+            job = submitted(service.http, b"no audio", webhook_url=url)
+            deadline_s = time.monotonic() + PATIENCE_S
+            while not received:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+        assert received[0][0]["webhook-id"] == f"msg_{job['id']}"
 
     @pytest.mark.parametrize("message_id", ["msg_" + "0" * 32, "x"])
     def test_a_message_that_never_was(self, service: RunningServer, message_id: str):

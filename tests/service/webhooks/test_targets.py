@@ -8,7 +8,7 @@ import pytest
 
 from ser_core.errors import BadParameter
 from service.webhooks import Targets
-from service.webhooks.targets import Target, TargetRefused, is_public
+from service.webhooks.targets import Target, TargetRefused, is_public, receiver_of
 
 
 def names(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> list[str]:
@@ -154,3 +154,16 @@ def test_hosts_that_the_operator_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, many_example=[f"8.8.8.{n}" for n in range(40)])
     assert len(resolve(Targets(), "https://many.example/").addresses) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "receiver"),
+    [
+        ("https://hooks.example/a?b=c", "hooks.example:443"),
+        ("https://HOOKS.example:8443/", "hooks.example:8443"),
+        ("http://hooks.example/", "hooks.example:80"),
+        ("https://bücher.example/", "xn--bcher-kva.example:443"),
+    ],
+)
+def test_whose_hands_a_message_is_in(url: str, receiver: str) -> None:
+    assert receiver_of(url) == receiver
