@@ -9,7 +9,7 @@ import pytest
 
 from service.jobs.job import JobGone
 from service.jobs.store import JobStore
-from tests.service.jobs.test_routes import finished, submitted
+from tests.service.jobs.handing_in import finished, submitted
 from tests.service.running import RunningServer
 
 pytestmark = pytest.mark.timeout(240)

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from service.jobs import desk, supervisor
 from service.jobs.supervisor import workers
 from service.settings import Settings
-from tests.service.jobs.test_routes import PATIENCE_S, STEREO, finished, submitted
+from tests.service.jobs.handing_in import PATIENCE_S, STEREO, finished, submitted
 from tests.service.running import RunningServer, wav
 from tests.synthetic import voice
 
