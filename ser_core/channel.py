@@ -185,7 +185,6 @@ class Channel:
         self._restart()
         self._framer = HopFramer(spec.features, spec.segments.hop_samples)
         self._heard_until = start
-        self.withheld = None
         self.utterance = OpenUtterance(f"{self.index}-{self._n_utterances}", start, spec)
         self._n_utterances += 1
 

@@ -164,10 +164,14 @@ class Endpointer:
             return Heard(self._at, self.start, end, samples, power, n_new, is_pause, speech_end)
 
         if self.is_open and flags.any():
-            resumed = next_frame - (len(flags) - int(np.argmax(flags))) * hop
-            if resumed - spoken_until >= self._silence_samples:  # the silence ended within the step
-                yield heard(spoken_until + self._hangover_samples)
-                yield self._close(spoken_until + self._hangover_samples)
+            starts = next_frame - (len(flags) - np.flatnonzero(flags)) * hop
+            ends = np.concatenate(([spoken_until], starts[:-1] + self._features.frame_samples))
+            pauses = np.flatnonzero(starts - ends >= self._silence_samples)
+            if len(pauses):  # silence that was long enough ended within the step
+                last = int(ends[pauses[-1]])
+                flags[: len(flags) - (next_frame - int(starts[pauses[-1]])) // hop] = False
+                yield heard(last + self._hangover_samples)
+                yield self._close(last + self._hangover_samples)
                 self._begin(end)
         if not self.is_open:
             start = self._onset(flags, next_frame)

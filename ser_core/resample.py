@@ -72,12 +72,14 @@ class Resampler:
         if self._is_transparent:
             return samples
         samples = np.ascontiguousarray(samples)
+        ready: list[Float32] = []
         while (n_first := self._next_opening - self._n_received) <= len(samples):
             self._feed(samples[:n_first])
             samples = samples[n_first:]
+            ready.append(self._take())  # a span that is done is fed no more
             self._open()
         self._feed(samples)
-        return self._take()
+        return np.concatenate([*ready, self._take()]) if ready else self._take()
 
     def flush(self) -> Float32:
         """What was held back; the next sample accepted begins a new signal."""

@@ -1,8 +1,8 @@
 """Rules on sustained emotion: `angry>=0.7:10s` alerts once when anger stays for ten seconds.
 
 Rules look at smoothed scores of whole segments, channel by channel and over utterances: partial
-segments have heard less and are less sure. Silence is not scored, so a pause neither counts
-against a rule nor ends its time, unless it lasts longer than `RELEASE_S`.
+segments have heard less and are less sure, but are speech. Silence is not scored, so a pause
+neither counts against a rule nor ends its time, unless it lasts longer than `RELEASE_S`.
 """
 
 import re
@@ -14,6 +14,8 @@ from ser_core.events import Alert, Scores
 
 MAX_RULES: Final = 16
 MAX_DURATION_S: Final = 3600.0
+#: Checkpoints hold the rules.
+MAX_RULE_CHARS: Final = 64
 
 #: A rule that has alerted is armed again once the score was this far below its threshold ...
 RELEASE_MARGIN: Final = 0.05
@@ -48,7 +50,7 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
 def _parse_rule(text: str) -> Rule:
     shown = repr(text[:64])
     found = _RULE.fullmatch(text)
-    if found is None:
+    if found is None or len(text) > MAX_RULE_CHARS:
         raise BadParameter(f"rules: {shown} is not a rule", remedy=_REMEDY)
     threshold = _number(found["threshold"])
     duration_s = _number(found["duration"])
@@ -102,12 +104,14 @@ class RuleWatch:
         self._watches = [_Watch() for _ in rules]
         self._last_end: int | None = None
 
-    def accept(self, smoothed: Scores, end: int) -> list[Alert]:
-        """Takes the smoothed scores after a whole segment that ends at sample `end`."""
+    def accept(self, smoothed: Scores, end: int, partial: bool = False) -> list[Alert]:
+        """Takes the smoothed scores after a segment to sample `end`; a partial one ends a pause."""
         if self._last_end is not None and end - self._last_end > self._release:
             self._watches = [_Watch() for _ in self._rules]
         self._last_end = end
         alerts: list[Alert] = []
+        if partial:
+            return alerts
         for rule, watch in zip(self._rules, self._watches, strict=True):
             score = smoothed[rule.label]
             if score < rule.threshold:

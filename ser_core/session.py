@@ -453,9 +453,8 @@ class StreamSession:
             running.accept(
                 scores, self._options.smoothing, partial=pending.partial, end=pending.end
             )
-            if not pending.partial:
-                alerts = pending.channel.rules.accept(running.decision.scores, pending.end)
-                self._outbox.extendleft(reversed(alerts))
+            alerts = pending.channel.rules.accept(running.decision.scores, span.end, span.partial)
+            self._outbox.extendleft(reversed(alerts))
             best = int(np.argmax(scores))
             if abstain is None and self._options.thresholds.is_uncertain(
                 labels[best], float(scores[best])

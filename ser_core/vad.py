@@ -24,7 +24,8 @@ DC_WARNING = 0.05
 #: Speech that is less than this above the noise between the words is warned of.
 LOW_SNR_DB = 12.0
 
-_FULL_SCALE = 0.999
+#: G.711's is 0.980 (mu-law) and 0.984 (A-law); a resampler leaves clipped tops a little below.
+_FULL_SCALE = 0.975
 #: Bands in Hz that a telephone passes, and that it does not.
 _TELEPHONE_HZ, _ABOVE_HZ = (300, 3_400), (4_400, 7_000)
 #: The upper band's loudest this far below the lower one's, per bin: wideband speech never is.

@@ -36,6 +36,7 @@ from service.requests import Role
 #: What a change of a channel's emotion costs, in speech that says otherwise: one that stays must be
 #: heard for so long, one that turns back for twice as long.
 CHANGE_MS = 3_000
+FRAME_MS = 10
 #: The call in equal parts: ten, or fewer of at least five seconds.
 MAX_PARTS, MIN_PART_MS = 10, 5_000
 
@@ -292,7 +293,8 @@ def speech(utterances: Sequence[Span], margins: Margins, duration_ms: int) -> li
     """
     spans: list[Span] = []
     for index, (start_ms, end_ms) in enumerate(utterances):
-        goes_on = index > 0 and utterances[index - 1][1] >= start_ms
+        # One that was pushed up to the one before begins at the next frame behind it.
+        goes_on = index > 0 and utterances[index - 1][1] + FRAME_MS >= start_ms
         is_followed = index + 1 < len(utterances) and utterances[index + 1][0] <= end_ms
         begin_ms = start_ms if goes_on or start_ms == 0 else start_ms + margins.before_ms
         # A position and a duration may round to milliseconds that are one apart.

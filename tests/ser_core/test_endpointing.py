@@ -1,6 +1,7 @@
 """Where utterances begin and end, whatever the chunking, and that a state goes on elsewhere."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_a_pause_shorter_than_the_silence_cuts_nothing() -> None:
     audio = np.concatenate((voice(S), _pause(0.5), voice(S), _pause(2)))
     assert len(_spans(audio)) == 1
     assert len(_spans(audio, _endpointer(silence_s=0.2))) == 2
+
+
+@pytest.mark.parametrize("silence_s", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("begun_s", [0.0, 0.13, 0.29])
+def test_short_silence_ends_an_utterance_wherever_it_lies(silence_s: float, begun_s: float) -> None:
+    """Also between two ends of steps."""
+    word = np.concatenate((voice(round(0.5 * S)), _pause(silence_s + 0.06)))
+    audio = np.concatenate((_pause(begun_s), *[word] * 20, _pause(1)))
+    assert len(_spans(audio, _endpointer(silence_s))) == 20
+
+
+@pytest.mark.parametrize("pause_s", [0.8, 0.86, 0.93, 1.0, 1.07])
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_word_before_a_pause_keeps_its_segment_whatever_the_chunks(
+    pause_s: float, partial: bool
+) -> None:
+    """Its end may be told together with the next utterance's beginning."""
+    config = replace(VAD, partial=partial)
+    for begun_s in np.arange(0, 0.4, 0.05):
+        word = voice(round(0.3 * S))
+        audio = np.concatenate((_pause(begun_s), word, _pause(pause_s), word, _pause(1.5)))
+        told = play_samples(whole_spec(), config, audio)
+        assert [utterance.n_segments for utterance in utterances(told)] == [1, 1]
+        for n in (HOP, HOP // 4):
+            chunks = [audio[i : i + n] for i in range(0, len(audio), n)]
+            assert play_samples(whole_spec(), config, *chunks) == told
 
 
 @pytest.mark.parametrize("silence_s", [0.1, 0.4, 0.7, 2.0])

@@ -45,6 +45,7 @@ def test_rules_are_read() -> None:
         ("angry>=-1:10s", "is not a rule"),
         ("sad>=0.5:1s,angry>=1.7:10s", "'angry>=1.7:10s': 1.7 is no score"),
         ("angry>=0:10s", "0 is no score"),
+        (f"angry>=0.{'7' * 60}:10s", "is not a rule"),
         ("angry>=0.7.1:10s", "0.7.1 is no score"),
         ("angry>=0.7:0s", "0s is no time to wait"),
         ("angry>=0.7:1.2.3s", "1.2.3s is no time to wait"),
@@ -112,6 +113,16 @@ def test_a_pause_is_time_that_passes_but_a_long_one_ends_all() -> None:
     later = 5 * RATE_HZ + 5 * RATE_HZ + 1
     (again,) = _play(watch, [HIGH] * 20, start=later)
     assert again.start == later
+
+
+def test_partial_segments_end_a_pause_and_nothing_else() -> None:
+    """The first two seconds of an utterance, before it has a whole segment."""
+    watch = _watch()
+    _play(watch, [HIGH])
+    for at_s in (4, 8):
+        assert watch.accept({"angry": LOW, "sad": 1 - LOW}, at_s * RATE_HZ, True) == []
+    (alert,) = _play(watch, [HIGH], start=12 * RATE_HZ)
+    assert (alert.start, alert.end) == (0, 12 * RATE_HZ)
 
 
 def test_rules_are_watched_apart() -> None:

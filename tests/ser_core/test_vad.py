@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from ser_core.decode import Decoder, Encoding
 from ser_core.features import Float32, power_spectrum
 from ser_core.vad import LOW_SNR_DB, NO_SPEECH_DBFS, LevelMeter, SpectrumMeter
 from tests.synthetic import RATE_HZ, model_spec, voice
@@ -52,8 +53,15 @@ def test_clipped_share() -> None:
     samples = np.zeros(1_000, np.float32)
     samples[:30] = 1.0
     samples[30:50] = -1.0
-    samples[50:60] = 0.99
+    samples[50:60] = 0.97
     assert LevelMeter(1).accept(samples).clipped_share == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
+def test_g711_is_clipped_at_its_own_full_scale(encoding: Encoding) -> None:
+    decoded = Decoder(encoding, 1).accept(bytes(range(256)))
+    samples = np.full(1_000, decoded.max(), np.float32)
+    assert LevelMeter(1).accept(samples).clipped_share == 1
 
 
 def test_the_loudest_of_the_last_hops_counts() -> None:

@@ -177,6 +177,12 @@ def test_who_is_cut_at_30_s_or_at_an_end_of_the_audio_speaks_on() -> None:
     assert spans == [(0, 30_000), (30_000, 40_800), (50_200, 60_000)]
 
 
+def test_who_had_no_room_for_the_silence_before_speaks_at_once() -> None:
+    """One that begins at the first frame after another."""
+    spans = speech([(0, 1_000), (1_010, 2_000), (2_020, 3_000)], MARGINS, 10_000)
+    assert spans == [(0, 800), (1_010, 1_800), (2_220, 2_800)]
+
+
 def test_a_channel_that_is_off_leaves_no_number_of_the_silence_around_the_other() -> None:
     call = call_of([utterance(0, 5_000)], 10_000, (Role("customer"), Role("agent", scored=False)))
     assert (call.overlap, call.silence) == (None, None)
