@@ -96,13 +96,19 @@ class Pump:
             self._has_more.set()
 
     def _queue(self, requests: list[SegmentRequest]) -> None:
-        futures = self._batcher.submit_all([request.features for request in requests])
-        self._in_flight += zip((request.id for request in requests), futures, strict=False)
-        refused = requests[len(futures) :]
+        refused = self._refused(requests)
         if refused and not self._drops:
             raise self._batcher.overloaded()
+        while refused and self._drop_oldest():  # which makes room for a newer one
+            refused = self._refused(refused)
         for request in refused:
             self._drop(request.id)
+
+    def _refused(self, requests: list[SegmentRequest]) -> list[SegmentRequest]:
+        """Queues what there is room for; the rest."""
+        futures = self._batcher.submit_all([request.features for request in requests])
+        self._in_flight += zip((request.id for request in requests), futures, strict=False)
+        return requests[len(futures) :]
 
     def _drop(self, request_id: int) -> None:
         self._session.drop(request_id)

@@ -11,7 +11,7 @@ from ser_core.stream_config import StreamConfig
 from service.inference.batcher import Batcher
 from service.pump import Pump, Told
 from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend, pcm, until
-from tests.synthetic import voice
+from tests.synthetic import RATE_HZ, voice
 
 SECOND = pcm(voice(16_000))
 
@@ -180,7 +180,8 @@ def test_a_full_queue_takes_a_segment_and_not_the_session() -> None:
         pump.advance(lambda: session.receive_audio(SECOND * 4), 0.0)
         assert pump.n_dropped == 9 - 3
         backend.gate.set()
-        assert len(ends_of(await all_told(pump))) == 3
+        ends_s = [end / RATE_HZ for end in ends_of(await all_told(pump))]
+        assert ends_s == pytest.approx([3.2, 3.6, 4.0])  # the newest
 
     play(script, max_queued=3, drops=True)
 
