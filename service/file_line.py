@@ -38,7 +38,7 @@ class FileLine:
         return Place(self)
 
     def close(self) -> None:
-        """Nobody is called any more; those that wait are told so."""
+        """Nobody waits any more, and those that do are told so; who finds room is analysed."""
         self._is_closed = True
         for _, call in self._queue:
             if not call.done():
@@ -46,11 +46,11 @@ class FileLine:
 
     async def wait_for(self, place: "Place") -> None:
         """Waits until `place` is called; raises as `Place.turn`."""
-        if self._is_closed:
-            raise _restarting()
         call = asyncio.get_running_loop().create_future()
         self._queue.append((place, call))
         self.call()
+        if self._is_closed and not call.done():
+            call.set_exception(_restarting())
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await call
