@@ -54,8 +54,15 @@ class OnnxModel(Network):
 
 
 def describe(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Makes the spec the model's metadata."""
-    del model.metadata_props[:]
+    """Makes the spec all the metadata that the model has.
+
+    The exporter notes the source lines of each node, with the paths of the machine that it ran on.
+    """
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info):
+        del part.metadata_props[:]
+    for part in (*graph.input, *graph.output):
+        del part.metadata_props[:]
     for key, value in spec.to_metadata().items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

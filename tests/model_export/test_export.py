@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -46,6 +47,11 @@ def test_the_file_describes_itself(exported):
     assert spec.calibration.scale[0] > 0
     assert spec.thresholds.min_samples == 12_800
     onnx.checker.check_model(onnx.load(str(exported)), full_check=True)
+
+
+def test_the_file_tells_nothing_of_the_machine_that_wrote_it(exported):
+    assert Path(__file__).parents[2].as_posix().encode() not in exported.read_bytes()
+    assert b"site-packages" not in exported.read_bytes()
 
 
 def test_any_batch_size_and_each_segment_by_itself(exported):
