@@ -37,18 +37,30 @@ class Chunk:
     items: tuple[Item, ...]
 
 
-def items_of(source: Path, data: Path | None = None) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Its recordings in order; `left_out` counts a folder's other files by their suffix."""
+
+    items: list[Item]
+    left_out: Counter[str]
+
+
+def archive_of(source: Path, data: Path | None = None) -> Archive:
     """The recordings of a folder (sorted by name), or of a CSV with a column `path`.
 
     The paths of a manifest start from `data`, or from the manifest's own folder. Its column `roles`
     is taken where there is one, other columns are ignored. A file that does not exist stays in the
     list, to be told of in the table. Raises `BadParameter` for a source without recordings.
     """
+    left_out: Counter[str] = Counter()
     if source.is_dir():
-        paths = sorted(
-            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
-        items = [_item(path.relative_to(source).as_posix(), path, None) for path in paths]
+        paths: list[Path] = []
+        for path in filter(Path.is_file, source.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                paths.append(path)
+            else:
+                left_out[shown(path.suffix.lower()) or "without a suffix"] += 1
+        items = [_item(path.relative_to(source).as_posix(), path, None) for path in sorted(paths)]
     elif source.is_file():
         items = list(_of_manifest(source, source.parent if data is None else data))
     else:
@@ -60,19 +72,7 @@ def items_of(source: Path, data: Path | None = None) -> list[Item]:
             f"{source} has no recordings",
             remedy=f"give a folder with {', '.join(sorted(SUFFIXES))}, or a CSV with a column path",
         )
-    return items
-
-
-def others_of(source: Path) -> Counter[str]:
-    """How many files of a folder are passed over for their suffix, which says what they are."""
-    if not source.is_dir():
-        return Counter()
-    suffixes = (
-        path.suffix.lower()
-        for path in source.rglob("*")
-        if path.suffix.lower() not in SUFFIXES and path.is_file()
-    )
-    return Counter(shown(suffix) if suffix else "without a suffix" for suffix in suffixes)
+    return Archive(items, left_out)
 
 
 def chunks_of(items: list[Item]) -> list[Chunk]:

@@ -80,7 +80,7 @@ def batch(
         raise BadParameter(
             f"{out} would hold Parquet", remedy="name the table with the suffix .parquet"
         )
-    from glrf.batch.archive import chunks_of, items_of, others_of
+    from glrf.batch.archive import archive_of, chunks_of
     from glrf.batch.engines import on_ray, on_this_machine
     from glrf.batch.parts import Parts
     from glrf.batch.rows import schema_of
@@ -100,9 +100,11 @@ def batch(
         partial=partial,
     )
     settings = settings_with(model_dir=model_dir, device=device)
-    items = items_of(source, data)
-    if others := others_of(source):
-        kinds = ", ".join(f"{n_files} {suffix}" for suffix, n_files in others.most_common(8))
+    archive = archive_of(source, data)
+    items = archive.items
+    if archive.left_out:
+        most = archive.left_out.most_common(8)
+        kinds = ", ".join(f"{n_files} {suffix}" for suffix, n_files in most)
         typer.echo(f"left out, by their names no recordings: {kinds}", err=True)
     chunks = chunks_of(items)
     backend = load_models(settings).find(query.model)

@@ -17,7 +17,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from glrf.batch import archive
-from glrf.batch.archive import Chunk, chunks_of, items_of
+from glrf.batch.archive import Chunk, archive_of, chunks_of
 from glrf.batch.engines import on_this_machine, scored_here
 from glrf.batch.parts import Parts
 from glrf.batch.rows import Row
@@ -192,7 +192,7 @@ def test_a_bad_manifest_is_refused(tmp_path: Path, content: bytes, cause: str) -
     manifest = tmp_path / "m.csv"
     manifest.write_bytes(content)
     with pytest.raises(BadParameter, match=cause):
-        items_of(manifest)
+        archive_of(manifest)
 
 
 def test_a_table_is_named_as_what_it_is(cli: CliRunner, recordings: Path, tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_a_table_is_named_as_what_it_is(cli: CliRunner, recordings: Path, tmp_pa
 
 def test_an_empty_or_absent_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="no recordings"):
-        items_of(tmp_path)
+        archive_of(tmp_path)
     with pytest.raises(BadParameter, match="does not exist"):
-        items_of(tmp_path / "nothing")
+        archive_of(tmp_path / "nothing")
 
 
 def test_chunks_keep_the_order_and_are_bounded(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_another_archive_is_not_mixed_in(cli: CliRunner, recordings: Path, tmp_p
 
 
 def test_a_recording_that_kills_its_process_is_told_of(cli: CliRunner, recordings: Path) -> None:
-    items = items_of(recordings)
+    items = archive_of(recordings).items
     work = Work(Settings.from_environment(), FileQuery(), "channels")
     ((_, rows),) = on_this_machine(work, [Chunk(0, tuple(items))], 1, score=_dies_at_b)
     assert [row["file"] for row in rows if row.get("error") == "process_died"] == ["b.flac"]
