@@ -59,9 +59,8 @@ def describe(model: onnx.ModelProto, spec: ModelSpec) -> None:
     The exporter notes the source lines of each node, with the paths of the machine that it ran on.
     """
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info):
-        del part.metadata_props[:]
-    for part in (*graph.input, *graph.output):
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *graph.initializer, *values):
         del part.metadata_props[:]
     for key, value in spec.to_metadata().items():
         entry = model.metadata_props.add()

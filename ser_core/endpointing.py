@@ -164,14 +164,16 @@ class Endpointer:
             return Heard(self._at, self.start, end, samples, power, n_new, is_pause, speech_end)
 
         if self.is_open and flags.any():
-            starts = next_frame - (len(flags) - np.flatnonzero(flags)) * hop
+            spoken = np.flatnonzero(flags)
+            starts = next_frame - (len(flags) - spoken) * hop
             ends = np.concatenate(([spoken_until], starts[:-1] + self._features.frame_samples))
             pauses = np.flatnonzero(starts - ends >= self._silence_samples)
             if len(pauses):  # silence that was long enough ended within the step
-                last = int(ends[pauses[-1]])
-                flags[: len(flags) - (next_frame - int(starts[pauses[-1]])) // hop] = False
-                yield heard(last + self._hangover_samples)
-                yield self._close(last + self._hangover_samples)
+                resumed = pauses[-1]
+                speech_end = int(ends[resumed]) + self._hangover_samples
+                yield heard(speech_end)
+                yield self._close(speech_end)
+                flags[: spoken[resumed]] = False  # what lies before begins nothing any more
                 self._begin(end)
         if not self.is_open:
             start = self._onset(flags, next_frame)

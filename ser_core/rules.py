@@ -23,7 +23,10 @@ RELEASE_MARGIN: Final = 0.05
 RELEASE_S: Final = 5.0
 
 _RULE: Final = re.compile(r"(?P<label>[\w.-]+)>=(?P<threshold>[\d.]+):(?P<duration>[\d.]+)s")
-_REMEDY: Final = "write LABEL>=SCORE:SECONDSs, like angry>=0.7:10s, with commas between several"
+_REMEDY: Final = (
+    f"write LABEL>=SCORE:SECONDSs in at most {MAX_RULE_CHARS} characters, like angry>=0.7:10s, "
+    "with commas between several"
+)
 
 
 @dataclass(frozen=True, slots=True)

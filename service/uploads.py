@@ -69,18 +69,18 @@ async def receive_body(
             await asyncio.to_thread(shutil.copyfileobj, file, sink, SPOOL_BYTES)
             sink.seek(0)
             return sink
-    except OSError as error:
-        if sink is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Overloaded(
-                "the temporary folder has no room for the body",
-                remedy="try again later, or elsewhere; operators: make TMPDIR larger, or "
-                "GLRF_MAX_FILES_WAITING smaller",
-            ) from error
-        if not isinstance(error, TimeoutError):
-            raise
+    except TimeoutError as error:
         raise SlowClient(
             f"the body did not arrive within {timeout_s:g} s",
             remedy="send a smaller file, or over a faster line",
+        ) from error
+    except OSError as error:
+        if sink is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Overloaded(
+            "the temporary folder has no room for the body",
+            remedy="try again later, or elsewhere; operators: make TMPDIR larger, or "
+            "GLRF_MAX_FILES_WAITING smaller",
         ) from error
 
 
