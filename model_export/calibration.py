@@ -1,6 +1,6 @@
 """Scores that mean what they say: fitted on speakers that the network has not learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from model_export.cells import Cell, SegmentLogits
 from model_export.ledger import Ledger
 from model_export.neutral import neutral_voice
+from model_export.spread import corpora_of
 from ser_core.baseline import NeutralVoice
 from ser_core.errors import BadParameter
 from ser_core.posteriors import Calibration
@@ -125,13 +126,14 @@ def unseen_reliability(
     """Of each fold on its own, calibrated on the other folds.
 
     So it is of speakers that neither the network nor the calibration knows. The first seed; empty
-    without logits of two folds.
+    without logits of two folds that have the corpus. Folds without it calibrate, too.
     """
     said = logits_by_fold(ledger, cells)
-    if len(said) < 2:
+    having = {fold: own for fold, own in said.items() if corpus in own.corpus}
+    if len(having) < 2:
         return []
     parts: list[Reliability] = []
-    for fold, own in said.items():
+    for fold, own in having.items():
         n_labels = own.logits.shape[1]
         calibration = Calibration((1.0,) * n_labels, (0.0,) * n_labels)
         if calibrated:
@@ -184,11 +186,13 @@ class Decisive:
     neutral_voice: NeutralVoice | None
 
 
-def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> Decisive:
+def from_cells(
+    ledger: Ledger, experiment: str, config_sha256: str, corpora: Collection[str]
+) -> Decisive:
     """For a model trained on everyone, from what its cross-validation said of unseen speakers.
 
-    Raises `BadParameter` where a fold is missing, where the cells are of another config than the
-    model's, and where their speakers were not unseen.
+    Raises `BadParameter` where a fold is missing, where the cells are of another config or of other
+    corpora than the model's, and where their speakers were not unseen.
     """
     cells = ledger.of(experiment)
     if any(cell.config_sha256 != config_sha256 for cell in cells):
@@ -196,6 +200,12 @@ def from_cells(ledger: Ledger, experiment: str, config_sha256: str) -> Decisive:
             f"the cells of {experiment} are of config {cells[0].config_sha256[:8]}, "
             f"the model of {config_sha256[:8]}",
             remedy="run glrf crossval with the config that the model was trained with",
+        )
+    if cells and corpora_of(cells) != sorted(corpora):
+        raise BadParameter(
+            f"the cells of {experiment} are of {', '.join(corpora_of(cells))}, "
+            f"the model of {', '.join(sorted(corpora))}",
+            remedy="run glrf crossval on the model's own recordings, with --results of its own",
         )
     if ledger.shares_speakers(experiment):
         raise BadParameter(

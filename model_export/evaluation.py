@@ -1,5 +1,6 @@
 """Assesses a model on labelled recordings, through the very pipeline that serves streams."""
 
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from ser_core.labels import NEUTRAL
 from ser_core.model_file import ModelSpec
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
+
+log = logging.getLogger(__name__)
 
 #: Segments `(n, n_frames, n_mfcc)` to logits `(n, n_labels)`.
 ScoreSegments = Callable[[Float32], Float32]
@@ -162,7 +165,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Assesses the model file on a manifest, or on the speakers of one subset of a split file.
 
-    Returns `{"model", "corpora": {name: metrics}, "all": metrics}`, with a split also `"split"`.
+    Returns `{"model", "corpora": {name: metrics}, "all": metrics}`, with a split also `"split"`,
+    whose `"is_the_models"` is whether the model was trained on it. Where it was not, and the model
+    learned from the same corpus, a warning is logged: it may know those whom it is assessed on.
     With `svm` a support vector machine on utterance statistics of the same MFCC is trained on the
     split's train speakers and assessed beside the model, as `"svm": {"corpora", "all"}`. With
     names of `model_export.conditions` there is also `"conditions": {name: {"corpora", "all"}}`;
@@ -185,7 +190,7 @@ def evaluate(
         raise BadParameter("an SVM needs speakers to train on", remedy="give --split and --subset")
     if BABBLE in conditions and split is None:
         raise BadParameter("babble needs other speakers", remedy="give --split and --subset")
-    chosen, train = recordings, []
+    chosen, train, is_the_models = recordings, [], False
     if split is not None:
         speakers = read_split(split)
         chosen = speakers.select(recordings, check_subset(subset or ""))
@@ -193,8 +198,22 @@ def evaluate(
             raise BadParameter(
                 f"no recording of the manifest is in {subset}", remedy="check the split file"
             )
-        result["split"] = {"subset": subset, "sha256": speakers.sha256}
+        is_the_models = speakers.sha256 == spec.provenance.get("split_sha256")
+        result["split"] = {
+            "subset": subset,
+            "sha256": speakers.sha256,
+            "is_the_models": is_the_models,
+        }
         train = speakers.select(recordings, "train")
+    learned = sorted({r.corpus for r in chosen} & set(spec.provenance.get("training_data", ())))
+    if learned and not is_the_models:
+        log.warning(
+            "%s@%s learned from other speakers of %s than this split's train: some of those"
+            " assessed here may be known to it",
+            spec.name,
+            spec.version,
+            ", ".join(learned),
+        )
     corpora = labels_by_corpus(recordings, spec.labels)
     others = _voices(recordings, chosen) if BABBLE in conditions else []
     disturbed = {name: condition(name, others) for name in conditions}

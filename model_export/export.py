@@ -76,7 +76,7 @@ def export(
         raise BadParameter(
             "a model without a version or a licence", remedy="give --version and --license"
         )
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     experiment = TypeAdapter(Experiment).validate_python(tomllib.loads(state["config"]))
     speakers = read_split(split)
     if speakers.sha256 != state["split_sha256"]:
@@ -106,7 +106,9 @@ def export(
         said = [logits_of(scored, experiment.labels)]
         decisive = Decisive(fit(segments_of(said), per_label=False), 0.0, neutral_voice(said))
     else:
-        decisive = from_cells(read_ledger(cells), experiment.name, state["config_sha256"])
+        decisive = from_cells(
+            read_ledger(cells), experiment.name, state["config_sha256"], state["training_data"]
+        )
         recordings = recordings or speakers.select(everyone, "train")
     spec = replace(
         raw,

@@ -247,7 +247,9 @@ def fit(
 def origin_of(out: Path) -> dict[str, str | None]:
     """Where the unfinished run in `out` comes from; empty where there is none."""
     last = out / "last.pt"
-    return torch.load(last, weights_only=True)["origin"] if last.is_file() else {}
+    if not last.is_file():
+        return {}
+    return torch.load(last, weights_only=True, map_location="cpu")["origin"]
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

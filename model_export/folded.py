@@ -117,7 +117,6 @@ class _Levelled(nn.Module):
 
     def forward(self, mfcc: Tensor) -> Tensor:
         mel = mfcc @ self.to_mel  # (B, T, n_mels), nepers
-        # Without the 1e-12 of training: features have a floor of -100 dB, so power is never zero.
         level = torch.log(torch.exp(mel).mean(dim=(1, 2), keepdim=True))
         level_free = torch.clamp(mel - level, min=-self.floor)
         return self.pool(_frames_last(level_free.to(self.pool.weight.dtype)))

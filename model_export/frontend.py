@@ -26,7 +26,7 @@ class LogMel(nn.Module):
     def forward(self, mfcc: Tensor) -> Tensor:
         mel_db = mfcc @ self.dct.T  # (B, T, n_mels)
         power = torch.exp(mel_db * 0.23025851).mean(dim=(1, 2), keepdim=True)  # 10^(dB/10)
-        level_db = 4.3429448 * torch.log(power + 1e-12)
+        level_db = 4.3429448 * torch.log(power)  # features have a floor of -100 dB: never zero
         return torch.clamp(mel_db - level_db, min=-self.floor_db)
 
 

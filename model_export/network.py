@@ -97,7 +97,7 @@ def describe(network: nn.Module) -> Description:
     return to log-mel among them; normalisation, activations and pooling are left out.
     """
     log_mel = next(module for module in network.modules() if isinstance(module, LogMel))
-    segment = torch.zeros(1, _N_FRAMES, log_mel.dct.shape[1])
+    segment = torch.zeros(1, _N_FRAMES, log_mel.dct.shape[1], device=log_mel.dct.device)
     counter = FlopCounterMode(display=False)
     was_training = network.training
     network.eval()

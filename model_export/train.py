@@ -94,7 +94,8 @@ def start_from(checkpoint: Path, network: nn.Module) -> None:
     Raises `BadParameter` when it is missing or of another network.
     """
     try:
-        network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        network.load_state_dict(state["network"])
     except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise BadParameter(
             f"{checkpoint} does not fit the config's network",

@@ -104,6 +104,12 @@ def parse_row(row: dict[str, str], data: Path, where: str) -> Recording:
     empty = [column for column in ("path", "corpus", "speaker", "label") if not row[column]]
     if empty:
         raise BadParameter(f"{where}: {', '.join(empty)} is empty", remedy="fill it in")
+    blank = [name for name in ("corpus", "speaker", "label") if row[name] != row[name].strip()]
+    if blank:
+        raise BadParameter(
+            f"{where}: {', '.join(blank)} has blanks around it",
+            remedy="take them off: with and without them one speaker would be two",
+        )
     try:
         duration_s = float(row["duration_s"])
     except (TypeError, ValueError):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,12 +13,12 @@ from model_export.calibration import (
     segments_of,
     unseen_reliability,
 )
-from model_export.cells import SegmentLogits
+from model_export.cells import SegmentLogits, write_cell
 from model_export.ledger import read_ledger
 from model_export.neutral import neutral_voice
 from ser_core.errors import BadParameter
 from ser_core.posteriors import Calibration
-from tests.model_export.ledgers import share_speakers, write_experiment
+from tests.model_export.ledgers import CORPORA, share_speakers, write_experiment
 
 RAW = Calibration((1.0, 1.0), (0.0, 0.0))
 
@@ -150,7 +152,7 @@ def test_a_corpus_may_have_a_name_of_two_words():
 
 def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
-    found = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")
+    found = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", CORPORA)
     ledger = read_ledger(tmp_path)
     logits = np.concatenate([ledger.logits(cell).logits for cell in ledger.of("glrf")])
     largest = found.calibration.scores(logits.astype(np.float32)).max(axis=1)
@@ -159,13 +161,36 @@ def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     assert found.neutral_voice == neutral_voice(said)
     write_experiment(tmp_path, "glrf-k10", 0.7, folds=(0, 1))
     with pytest.raises(BadParameter, match="logits of 2 folds, not of all"):
-        from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}")
+        from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}", CORPORA)
     with pytest.raises(BadParameter, match="the model of ffff"):
-        from_cells(read_ledger(tmp_path), "glrf", "f" * 64)
+        from_cells(read_ledger(tmp_path), "glrf", "f" * 64, CORPORA)
+
+
+def test_scores_of_other_corpora_calibrate_nothing(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    with pytest.raises(BadParameter, match="cells of glrf are of mine, nemo, the model of theirs"):
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", ["theirs"])
+
+
+def test_a_fold_without_the_corpus_says_nothing_of_it(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.7)
+    ledger = read_ledger(tmp_path)
+    cells = ledger.of("glrf")
+    whole = unseen_reliability(ledger, cells, "nemo", calibrated=False)
+    first = ledger.logits(cells[0])
+    assert first is not None
+    write_cell(tmp_path, cells[0], replace(first, corpus=np.full_like(first.corpus, "mine")))
+    parts = unseen_reliability(ledger, cells, "nemo", calibrated=False)
+    assert [part.ece for part in parts] == [part.ece for part in whole[1:]]
+    assert pooled(parts).ece > 0.01
+    second = ledger.logits(cells[1])
+    assert second is not None
+    write_cell(tmp_path, cells[1], replace(second, corpus=np.full_like(second.corpus, "mine")))
+    assert not unseen_reliability(ledger, cells, "nemo", calibrated=False)
 
 
 def test_scores_of_known_voices_calibrate_nothing(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
     share_speakers(tmp_path, "glrf")
     with pytest.raises(BadParameter, match="share speakers"):
-        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}")
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", CORPORA)

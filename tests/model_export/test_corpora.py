@@ -25,6 +25,7 @@ def test_reads_what_the_manifest_lists(tmp_path):
     [
         ("toy-s1-angry-0.flac", "gone.flac", ":2: .*gone.flac does not exist"),
         ("angry,angry,1.2", "angry,furious,1.2", ":2: unknown label 'furious'"),
+        ("angry,angry,1.2", "angry,angry ,1.2", ":2: label has blanks around it"),
         ("angry,angry,1.2", "angry,angry,nan", ":2: duration_s='nan'"),
         ("angry,angry,1.2", "angry,angry", ":2: duration_s=None"),
         ("speaker,gender", "who,gender", "lacks the columns speaker"),

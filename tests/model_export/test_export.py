@@ -9,6 +9,7 @@ import torch
 
 from model_export.evaluation import evaluate
 from model_export.export import check_parity, export
+from model_export.fitting import origin_of, write_checkpoint
 from model_export.onnx_model import OnnxModel
 from model_export.train import train
 from ser_core.errors import BadParameter, ModelCorrupt, SelfTestFailed
@@ -66,6 +67,19 @@ def test_any_batch_size_and_each_segment_by_itself(exported):
 def test_evaluate_reads_what_export_wrote(exported, inputs):
     result = evaluate(exported, inputs["manifest"], inputs["data"], inputs["split"], "dev")
     assert result["all"]["n"] == 10
+    assert result["split"]["is_the_models"]
+
+
+def test_who_assesses_on_speakers_that_the_model_may_know_is_told(exported, inputs, caplog):
+    how = (exported, inputs["manifest"], inputs["data"])
+    evaluate(*how, inputs["split"], "test")
+    assert not caplog.messages
+    other = inputs["split"].with_name("turned.json")
+    other.write_text('{"train": {"toy": ["s4"]}, "dev": {"toy": ["s3"]}, "test": {"toy": ["s1"]}}')
+    assert not evaluate(*how, other, "test")["split"]["is_the_models"]
+    evaluate(*how)
+    assert [m.startswith("toy@1.2.3 learned from other speakers of toy") for m in caplog.messages]
+    assert len(caplog.messages) == 2
 
 
 def test_a_graph_that_differs_from_torch_is_noticed(exported):
@@ -128,6 +142,20 @@ def test_checkpoints_load_without_running_code(checkpoint):
     assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "network"}
 
 
+def test_checkpoints_of_a_gpu_are_read_without_one(root, checkpoint, inputs, monkeypatch):
+    folder = root / "gpu"
+    folder.mkdir()
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+    for file in ("final.pt", "last.pt"):
+        state = torch.load(checkpoint.parent / file, weights_only=True)
+        write_checkpoint(folder / file, state)
+    monkeypatch.undo()
+    final = folder / "final.pt"
+    export(final, root / "gpu.onnx", **inputs, version="1", license="x")
+    assert origin_of(folder) == origin_of(checkpoint.parent)
+    train(write_config(root, epochs=1), out=root / "from-gpu", init=final, **inputs)
+
+
 def test_a_model_of_everyone_takes_its_calibration_from_its_cross_validation(
     root, inputs, checkpoint
 ):
@@ -135,6 +163,14 @@ def test_a_model_of_everyone_takes_its_calibration_from_its_cross_validation(
     config = write_config(root, epochs=1)
     digest = hashlib.sha256(config.read_bytes()).hexdigest()
     write_experiment(cells, "toy", 0.7, config_sha256=digest)
+    for path in cells.glob("toy/*.npz"):  # of the corpus that the model learns from
+        with np.load(path) as arrays:
+            said = dict(arrays)
+        np.savez(path, **said | {"corpus": np.full_like(said["corpus"], "toy")})
+    for path in cells.glob("toy/*.json"):
+        cell = json.loads(path.read_text())
+        cell["metrics"]["corpora"] = {"toy": cell["metrics"]["corpora"]["nemo"]}
+        path.write_text(json.dumps(cell))
     everyone = root / "everyone.json"
     everyone.write_text('{"train": {"toy": ["s1", "s2", "s3", "s4"]}, "dev": {}, "test": {}}')
     trained = train(config, out=root / "all", **inputs | {"split": everyone})

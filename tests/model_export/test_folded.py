@@ -41,10 +41,11 @@ def trained(config: GlrfConfig, features: FeatureSpec) -> nn.Module:
 
 
 def segments(features: FeatureSpec) -> np.ndarray:
-    """A voice, anything at all, and a voice that is hardly there."""
+    """A voice, anything at all, a voice that is hardly there, and no sound."""
     anything = np.random.default_rng(0).normal(0, 20, (198, features.n_mfcc)).astype("f4")
     voiced = voice(32_000)
-    return np.stack([mfcc(voiced, features), anything, mfcc(1e-3 * voiced, features)])
+    quiet, silent = mfcc(1e-3 * voiced, features), mfcc(0 * voiced, features)
+    return np.stack([mfcc(voiced, features), anything, quiet, silent])
 
 
 @pytest.mark.parametrize(

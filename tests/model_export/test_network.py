@@ -1,3 +1,4 @@
+import copy
 import tomllib
 from pathlib import Path
 
@@ -173,3 +174,8 @@ def test_a_peer_can_be_served(kind, exported):
     expected = 1 / (1 + np.exp(-logits.astype(np.float64)))
     for segment, scores in zip(segments, expected, strict=True):
         assert [segment.scores[label] for label in LABELS] == pytest.approx(scores, abs=1e-5)
+
+
+def test_a_network_is_described_where_it_is():
+    network = network_of("glam")
+    assert describe(copy.deepcopy(network).to("meta")) == describe(network)
