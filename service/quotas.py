@@ -58,20 +58,25 @@ class Quotas:
             )
 
     def has_place(self, caller: Caller, session_id: str) -> bool:
-        """Whether a connection of that session, hanging perhaps, holds one of the places."""
-        return (caller.id, session_id) in self._places
+        """Whether a connection of that session, hanging perhaps, holds one of the places.
+
+        It may be at another worker. Raises `Unavailable`.
+        """
+        if (caller.id, session_id) in self._places:
+            return True
+        return self._shared is not None and self._shared.is_held(caller.id, session_id)
 
     @contextlib.contextmanager
     def session(self, caller: Caller, session_id: str) -> Iterator[None]:
         """Holds one of the caller's streams; raises `LimitReached` (`session_quota`).
 
-        All connections of a session hold one place together: who goes on with a stream need not
-        wait until the line that went dead is given up.
+        All connections of a session hold one place together, at whatever worker they are: who
+        goes on with a stream need not wait until the line that went dead is given up.
         """
         key = (caller.id, session_id)
         if key not in self._places:
             place = contextlib.ExitStack()
-            place.enter_context(self._place(caller))
+            place.enter_context(self._place(caller, session_id))
             self._places[key] = _SessionPlace(place)
         held = self._places[key]
         if held.n_connections >= _MAX_CONNECTIONS:
@@ -90,11 +95,12 @@ class Quotas:
                 held.place.close()
 
     @contextlib.contextmanager
-    def _place(self, caller: Caller) -> Iterator[None]:
+    def _place(self, caller: Caller, session_id: str) -> Iterator[None]:
         limit = caller.limits.sessions or self._settings.key_sessions
-        if limit is not None and self._shared is not None:
-            with self._shared.place(caller.id, limit) as is_held:
+        if self._shared is not None:
+            with self._shared.place(caller.id, session_id, limit) as is_held:
                 if not is_held:
+                    assert limit is not None
                     raise _too_many_streams(limit)
                 yield
             return

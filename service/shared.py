@@ -51,23 +51,45 @@ class Shared:
         return self.folder / "claims" / _file_name(name)
 
     @contextlib.contextmanager
-    def place(self, name: str, n_places: int) -> Iterator[bool]:
-        """Holds one of the places of a name meanwhile; `False` where all are taken."""
-        for number in range(n_places):
-            path = self.folder / "places" / f"{_file_name(name)}-{number}"
-            with _in_room():
+    def place(self, name: str, holder: str, n_places: int | None) -> Iterator[bool]:
+        """Holds one of the places of a name meanwhile; `False` where others have taken all.
+
+        A holder has one place, however often and at however many workers it is held. With `None`
+        there are as many as are asked for.
+        """
+        folder = self.folder / "places" / _file_name(name)
+        path = folder / _file_name(holder)
+        with self._alone():
+            folder.mkdir(exist_ok=True)
+            fd = None
+            if n_places is None or _n_held(folder, path) < n_places:
                 fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                continue
-            try:
-                yield True
-            finally:
-                os.close(fd)
+                fcntl.flock(fd, fcntl.LOCK_SH)
+        if fd is None:
+            yield False
             return
-        yield False
+        try:
+            yield True
+        finally:
+            # Where that cannot be, the file stays until the name's places are counted.
+            with contextlib.suppress(Unavailable), self._alone():
+                _remove_unless_held(path, fd)
+            os.close(fd)
+
+    def is_held(self, name: str, holder: str) -> bool:
+        """Whether the holder has one of the name's places, at any worker."""
+        with self._alone():
+            return _is_held(self.folder / "places" / _file_name(name) / _file_name(holder))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other worker looks at places or takes one meanwhile."""
+        with _in_room():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                self._database.execute("ROLLBACK")  # of nothing: it was begun for its lock
 
     def count(self, key: str) -> int:
         """A counter's value; 0 when it has expired."""
@@ -101,6 +123,40 @@ def _in_room() -> Iterator[None]:
             f"what the workers share cannot be written ({error})",
             remedy="try again later; operators: is TMPDIR full?",
         ) from error
+
+
+def _n_held(folder: Path, but: Path) -> int:
+    """How many of a folder's files are held, one left aside; what dead workers left is removed."""
+    n_held = 0
+    for path in folder.iterdir():
+        if path == but:
+            continue
+        if _is_held(path):
+            n_held += 1
+        else:
+            path.unlink()
+    return n_held
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _remove_unless_held(path: Path, fd: int) -> None:
+    """Removes an open file that nobody else holds."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def _file_name(name: str) -> str:

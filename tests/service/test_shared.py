@@ -1,9 +1,11 @@
 """What the workers of one server share."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,29 +41,74 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_places_are_counted_in_all_and_free_when_who_held_them_is_gone(tmp_path: Path) -> None:
     one, other = Shared(tmp_path), Shared(tmp_path)
-    with one.place("key", 2) as first, other.place("key", 2) as second:
+    with one.place("key", "a", 2) as first, other.place("key", "b", 2) as second:
         assert (first, second) == (True, True)
-        with one.place("key", 2) as third, one.place("another key", 2) as fourth:
+        with one.place("key", "c", 2) as third, one.place("another key", "a", 2) as fourth:
             assert (third, fourth) == (False, True)
+    with place_of_a_process(tmp_path, "a"):
+        with one.place("key", "b", 1) as held:
+            assert not held
+        assert one.is_held("key", "a")
+    assert not one.is_held("key", "a")
+    with one.place("key", "b", 1) as held:
+        assert held
+
+
+def test_a_holder_has_one_place_at_however_many_workers(tmp_path: Path) -> None:
+    one, other = Shared(tmp_path), Shared(tmp_path)
+    with one.place("key", "a", 1) as held:
+        assert held
+        with place_of_a_process(tmp_path, "a"):
+            pass
+        with other.place("key", "b", 1) as held:
+            assert not held
+    with contextlib.ExitStack() as hanging, other.place("key", "a", 1) as held:
+        assert hanging.enter_context(one.place("key", "a", 1))
+        assert held
+        hanging.close()
+        assert one.is_held("key", "a")
+        with one.place("key", "b", 1) as held:
+            assert not held
+    with one.place("key", "b", 1) as held:
+        assert held
+        assert not one.is_held("key", "a")
+
+
+def test_places_leave_no_files(tmp_path: Path) -> None:
+    shared = Shared(tmp_path)
+
+    def n_files() -> int:
+        return sum(path.is_file() for path in (tmp_path / "places").rglob("*"))
+
+    with shared.place("key", "a", None), shared.place("key", "b", None):
+        assert n_files() == 2
+    assert n_files() == 0
+    with place_of_a_process(tmp_path, "a"):
+        pass
+    assert n_files() == 1  # it was killed
+    with shared.place("key", "b", 1):
+        assert n_files() == 1
+
+
+@contextlib.contextmanager
+def place_of_a_process(folder: Path, holder: str) -> Iterator[None]:
+    """A place of `key`, until the process that holds it is killed."""
     holding = (
         "import pathlib, sys; from service.shared import Shared\n"
-        "with Shared(pathlib.Path(sys.argv[1])).place('key', 1) as held:\n"
+        "with Shared(pathlib.Path(sys.argv[1])).place('key', sys.argv[2], 1) as held:\n"
         "    print(held, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", holding, str(tmp_path)],
+        [sys.executable, "-c", holding, str(folder), holder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        with one.place("key", 1) as held:
-            assert not held
+        yield
         process.kill()
         process.wait()
-    with one.place("key", 1) as held:
-        assert held
 
 
 def test_counters_are_of_all_and_expire(tmp_path: Path) -> None:
@@ -121,3 +168,23 @@ def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None
         pass
     with one.session(caller, "a"), one.session(caller, "b"):
         pass
+
+
+def test_a_session_goes_on_at_another_worker_while_its_old_connection_hangs(tmp_path: Path) -> None:
+    one, other = (Quotas(Settings(key_sessions=1), Shared(tmp_path)) for _ in range(2))
+    caller, another = Caller("id", "name", KeyLimits()), Caller("other", "other", KeyLimits())
+    with contextlib.ExitStack() as hanging, contextlib.ExitStack() as resumed:
+        hanging.enter_context(one.session(caller, "a"))
+        assert other.has_place(caller, "a")
+        assert not other.has_place(another, "a")
+        resumed.enter_context(other.session(caller, "a"))
+        for quotas in (one, other):
+            with pytest.raises(LimitReached, match="1 streams"), quotas.session(caller, "b"):
+                pass
+        hanging.close()
+        with pytest.raises(LimitReached, match="1 streams"), one.session(caller, "b"):
+            pass
+        resumed.close()
+        assert not one.has_place(caller, "a")
+        with one.session(caller, "b"):
+            pass

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from ser_core.errors import Overloaded
+from service.audience import Audience
+from service.auth import Caller
+from service.greeting import SessionEntry
+from service.keys import KeyLimits
 from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, READY, Report
 from service.pool.serving import PoolServer
 from service.registry import ModelRegistry
+from service.runtime import Runtime
 from service.settings import Settings
+from service.shared import Shared
 from tests.service.running import TIMEOUT_S, GatedBackend
 from tests.service.test_capacity import spend
 
@@ -67,5 +74,45 @@ def test_a_connection_that_has_just_come_counts_at_once(
             assert told() == (1, 1)
             await asyncio.gather(*server._arriving)  # pyright: ignore[reportPrivateUsage]
             assert told() == (1, 0)  # what it became is no stream
+
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
+
+
+class Hanging:
+    """A stream that holds its place."""
+
+    audience: Audience
+    entry: SessionEntry
+    caller = Caller("id", "name", KeyLimits())
+    demand = 2.5
+    is_stopping = False
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+    def stop(self, reason: object = None) -> None:
+        raise AssertionError(reason)
+
+    async def ended(self) -> None:
+        pass
+
+
+def test_a_stream_goes_on_at_a_full_worker_while_another_counts_its_old_connection(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        full = settings.model_copy(update={"max_sessions": 1})
+        one, other = (
+            Runtime(full, ModelRegistry([GatedBackend()]), Shared(tmp_path)) for _ in range(2)
+        )
+        for runtime in (one, other):
+            await runtime.start()
+        with one.stream_admitted(Hanging("a")), other.stream_admitted(Hanging("b")):
+            with other.stream_admitted(Hanging("a"), is_resumed=True):
+                pass
+            with pytest.raises(Overloaded), other.stream_admitted(Hanging("c"), is_resumed=True):
+                pass  # of another server
+        for runtime in (one, other):
+            await runtime.stop()
 
     asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
