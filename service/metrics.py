@@ -39,13 +39,15 @@ _DECODE_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 300)
 class JobCounts:
     """What the store of jobs last said; it knows of all processes, and outlives them.
 
-    `is_up` is whether it answered when it was asked last, and `None` where there is none.
+    `is_up` is whether it answered when it was asked last, and `None` where there is none. The
+    counters of `totals` are told once they are known: 0 before would be a counter that was reset,
+    and all that was counted before a start would look like news.
     """
 
     def __init__(self) -> None:
         self.is_up: bool | None = None
         self.by_status: Mapping[str, int] = {}
-        self.totals: Mapping[str, float] = {}
+        self.totals: Mapping[str, float] | None = None
         self.n_workers = 0
         self.oldest_queued_s = 0.0
 
@@ -68,36 +70,35 @@ class JobCounts:
         finished = CounterMetricFamily(
             "glrf_jobs_finished",
             "Jobs that ended, by outcome (succeeded, failed)",
-            None,
-            ["outcome"],
+            labels=["outcome"],
         )
-        for outcome in ("succeeded", "failed"):
-            finished.add_metric([outcome], self.totals.get(outcome, 0))
-        yield finished
-        yield CounterMetricFamily(
+        faults = CounterMetricFamily(
             "glrf_jobs_faults",
             "Jobs that failed by a fault of the service, and not of their recording",
-            self.totals.get("faults", 0),
+            labels=[],
         )
-        yield CounterMetricFamily(
-            "glrf_jobs_chunks",
-            "Chunks of jobs that were scored and stored",
-            self.totals.get("chunks", 0),
+        chunks = CounterMetricFamily(
+            "glrf_jobs_chunks", "Chunks of jobs that were scored and stored", labels=[]
         )
-        yield CounterMetricFamily(
+        chunk_seconds = CounterMetricFamily(
             "glrf_jobs_chunk_seconds",
             "Time that chunks of jobs took, their storing included",
-            self.totals.get("chunk_seconds", 0),
+            labels=[],
         )
         attempts = CounterMetricFamily(
             "glrf_webhook_attempts",
             "Attempts to deliver webhooks, by outcome (delivered, failed, given_up)",
-            None,
-            ["outcome"],
+            labels=["outcome"],
         )
-        for outcome in ("delivered", "failed", "given_up"):
-            attempts.add_metric([outcome], self.totals.get(f"webhook_{outcome}", 0))
-        yield attempts
+        if self.totals is not None:
+            for outcome in ("succeeded", "failed"):
+                finished.add_metric([outcome], self.totals.get(outcome, 0))
+            faults.add_metric([], self.totals.get("faults", 0))
+            chunks.add_metric([], self.totals.get("chunks", 0))
+            chunk_seconds.add_metric([], self.totals.get("chunk_seconds", 0))
+            for outcome in ("delivered", "failed", "given_up"):
+                attempts.add_metric([outcome], self.totals.get(f"webhook_{outcome}", 0))
+        yield from (finished, faults, chunks, chunk_seconds, attempts)
 
 
 # A time of creation beside each counter doubles the scrape, and nothing here reads it.

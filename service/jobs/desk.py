@@ -138,6 +138,8 @@ class JobDesk:
             except (Unavailable, SQLAlchemyError) as error:
                 counts.is_up = False
                 log.warning("jobs cannot be counted: %s", error)
+        elif counts.totals is None:  # there is nothing yet, so that the first one is an increase
+            counts.totals = {}
 
     def check_room(self, caller: str, idempotency_key: str | None) -> None:
         """Raises `Overloaded` while as many jobs as may be are unfinished.

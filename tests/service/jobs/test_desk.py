@@ -3,7 +3,7 @@ import errno
 import threading
 import time
 from pathlib import Path
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import pytest
 
@@ -89,6 +89,33 @@ def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
         asyncio.run(app.state.before_scrape())
     assert counts.is_up is False
     assert "jobs cannot be counted" in caplog.text
+
+
+def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tmp_path):
+    app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
+    counts, before_scrape = app.state.runtime.metrics.jobs, app.state.before_scrape
+
+    def told() -> dict[str, set[float]]:
+        counters = [family for family in counts.collect() if family.type == "counter"]
+        return {f.name: {sample.value for sample in f.samples} for f in counters}
+
+    before = told()
+    assert set(map(len, before.values())) == {0}
+    asyncio.run(before_scrape())  # there is no store, so that its first fault will be an increase
+    assert told() == {name: {0.0} for name in before}
+
+    store, queue = open_store(app.state.runtime.settings)
+    with store.begin() as connection:
+        store.count(connection, "faults", 5)
+    queue.close()
+    app = create_app(app.state.runtime.settings)
+    counts, before_scrape = app.state.runtime.metrics.jobs, app.state.before_scrape
+    with patch.object(JobDesk, "_open", side_effect=Unavailable("away", remedy="wait")):
+        asyncio.run(before_scrape())
+    assert counts.is_up is False
+    assert set(map(len, told().values())) == {0}
+    asyncio.run(before_scrape())
+    assert told()["glrf_jobs_faults"] == {5.0}
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
