@@ -50,6 +50,7 @@ class JobCounts:
         self.totals: Mapping[str, float] | None = None
         self.n_workers = 0
         self.oldest_queued_s = 0.0
+        self.n_webhooks_waiting = 0
 
     def collect(self) -> Iterator[Metric]:
         """The families, as `prometheus_client` asks for them."""
@@ -58,11 +59,15 @@ class JobCounts:
         oldest = GaugeMetricFamily(
             "glrf_jobs_oldest_queued_seconds", "How long the job that is next has waited"
         )
+        webhooks = GaugeMetricFamily(
+            "glrf_webhooks_waiting", "Webhooks that are to be delivered, now or at a later attempt"
+        )
         if self.is_up is not None:
             is_up.add_metric([], self.is_up)
             workers.add_metric([], self.n_workers)
             oldest.add_metric([], self.oldest_queued_s)
-        yield from (is_up, workers, oldest)
+            webhooks.add_metric([], self.n_webhooks_waiting)
+        yield from (is_up, workers, oldest, webhooks)
         jobs = GaugeMetricFamily("glrf_jobs", "Jobs in the store, by status", labels=["status"])
         for status, n_jobs in self.by_status.items():
             jobs.add_metric([status], n_jobs)

@@ -52,10 +52,6 @@ jobs = sa.Table(
     sa.Column("error", sa.Text),  # JSON: title, status, detail, code, remedy
     sa.UniqueConstraint("caller", "idempotency_key"),
 )
-_indexes = [
-    sa.Index("glrf_jobs_by_caller", jobs.c.caller, jobs.c.created_ms, jobs.c.id),
-    sa.Index("glrf_jobs_by_status", jobs.c.status, jobs.c.finished_ms),
-]
 
 chunks = sa.Table(
     "glrf_job_chunks",
@@ -106,6 +102,12 @@ totals = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
 )
+
+_indexes = [
+    sa.Index("glrf_jobs_by_caller", jobs.c.caller, jobs.c.created_ms, jobs.c.id),
+    sa.Index("glrf_jobs_by_status", jobs.c.status, jobs.c.finished_ms),
+    sa.Index("glrf_job_messages_by_status", messages.c.status),
+]
 
 
 def database_url(url: str | None, folder: Path) -> sa.URL:

@@ -134,6 +134,7 @@ class JobDesk:
                 counts.by_status, counts.totals = store.by_status(), store.totals()
                 counts.n_workers = store.n_executors(DEAD_AFTER_S)
                 counts.oldest_queued_s = store.oldest_queued_s()
+                counts.n_webhooks_waiting = store.n_messages_waiting()
                 counts.is_up = True
             except (Unavailable, SQLAlchemyError) as error:
                 counts.is_up = False

@@ -290,6 +290,12 @@ class JobStore:
             found = {row.status: row.n_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in STATUSES}
 
+    def n_messages_waiting(self) -> int:
+        """Webhooks that are to be delivered, now or later."""
+        query = sa.select(sa.func.count()).where(messages.c.status == "waiting")
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def oldest_queued_s(self) -> float:
         """How long the queued job that is next has waited; 0 where none is."""
         query = sa.select(sa.func.min(jobs.c.created_ms)).where(jobs.c.status == "queued")

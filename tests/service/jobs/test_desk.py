@@ -11,6 +11,7 @@ from ser_core.errors import Overloaded, Unavailable
 from service.app import create_app
 from service.jobs.desk import JobDesk, open_store
 from service.jobs.job import SQLITE_NAME
+from service.jobs.outbox import Outbox
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -107,6 +108,9 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     store, queue = open_store(app.state.runtime.settings)
     with store.begin() as connection:
         store.count(connection, "faults", 5)
+    Outbox(store, lambda *_: None, keep_days=7.0).tell(
+        "https://a.example", "me", {"type": "x", "session_id": "call", "seq": 0}
+    )
     queue.close()
     app = create_app(app.state.runtime.settings)
     counts, before_scrape = app.state.runtime.metrics.jobs, app.state.before_scrape
@@ -116,6 +120,7 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     assert set(map(len, told().values())) == {0}
     asyncio.run(before_scrape())
     assert told()["glrf_jobs_faults"] == {5.0}
+    assert counts.n_webhooks_waiting == 1
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):

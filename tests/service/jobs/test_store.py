@@ -13,7 +13,10 @@ from service.analysis import FileChunk
 from service.jobs.audio import AudioFolder
 from service.jobs.database import chunks, create_tables, database_url, open_engine
 from service.jobs.job import Job, JobGone, Overtaken, now_ms
+from service.jobs.outbox import Outbox
 from service.jobs.store import JobStore
+from service.metrics import JobCounts
+from service.webhooks import Delivered, GivenUp, RetryAt
 
 CHUNK = FileChunk((wire.WarningLine(channel=0, code="clipping", message="x"),), 5, {"a": 1})
 
@@ -159,6 +162,21 @@ def test_an_idempotency_key_is_of_one_caller(store: JobStore):
         store.add(connection, other)
     added(store, "four")
     added(store, "five")
+
+
+def test_webhooks_are_counted_until_they_are_delivered_or_given_up(store: JobStore):
+    outbox = Outbox(store, lambda *_: None, keep_days=7.0)
+    for seq in range(3):
+        outbox.tell("https://a.example", "me", {"type": "x", "session_id": "call", "seq": seq})
+    assert store.n_messages_waiting() == 3
+    outbox.note("msg_call_0", 0, 0, Delivered(200))
+    outbox.note("msg_call_1", 0, 0, GivenUp("gone"))
+    outbox.note("msg_call_2", 0, 0, RetryAt(now_ms() / 1000 + 3600, "busy"))
+    assert store.n_messages_waiting() == 1
+    counts = JobCounts()
+    counts.is_up, counts.n_webhooks_waiting = True, store.n_messages_waiting()
+    [waiting] = [family for family in counts.collect() if family.name == "glrf_webhooks_waiting"]
+    assert [sample.value for sample in waiting.samples] == [1]
 
 
 def test_the_silent_are_dead(store: JobStore):
