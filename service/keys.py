@@ -1,16 +1,18 @@
 """API keys as the server keeps them: by name and SHA-256, never themselves.
 
 A key is 256 random bits, so a plain hash is enough: there is no dictionary to try. The file is
-JSON, written whole and put in place by a rename, readable by its owner only:
+JSON, written whole and put in place by a rename, new ones readable by their owner only:
 
     {"version": 1, "keys": [{"name": "kiosk", "sha256": "...", "created": "...", "limits": {}}]}
 """
 
+import contextlib
 import hashlib
 import hmac
 import logging
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -100,7 +102,10 @@ def read_keys(path: Path) -> list[ApiKey]:
 
 
 def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
-    """Puts the file in place whole, mode 0600; raises `SerError` where it cannot be written."""
+    """Puts the file in place whole; raises `SerError` where it cannot be written.
+
+    A new one has mode 0600; one that was there keeps its owner and mode, where we may give them.
+    """
     text = _File(keys=list(keys)).model_dump_json(indent=2, exclude_none=True) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +114,7 @@ def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                _take_over_access(path, descriptor)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -122,6 +128,14 @@ def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
             remedy="choose another file, or a user that may write it",
             code="access_misconfigured",
         ) from error
+
+
+def _take_over_access(path: Path, descriptor: int) -> None:
+    """Gives an open file the owner, group and mode of the one in whose place it comes, if any."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        status = path.stat()
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
 def parse_keys(text: str) -> list[ApiKey]:
@@ -171,7 +185,8 @@ class KeyRing:
     def __init__(self, path: Path | None, fixed: Iterable[ApiKey] = ()) -> None:
         self._path = path
         self._fixed = tuple(fixed)
-        self._seen = self._stamp()
+        self._seen = self._stamp()  # of the last good reading
+        self._complaint: str | None = None
         self._keys = (*self._fixed, *(read_keys(path) if path is not None else ()))
         _check_distinct(list(self._keys), "GLRF_API_KEYS and GLRF_API_KEYS_FILE together")
         self.is_open = path is None and not self._fixed
@@ -183,13 +198,16 @@ class KeyRing:
         stamp = self._stamp()
         if self._path is None or stamp == self._seen:
             return False
-        self._seen = stamp
         try:
             keys = (*self._fixed, *read_keys(self._path))
             _check_distinct(list(keys), "GLRF_API_KEYS and GLRF_API_KEYS_FILE together")
         except SerError as error:
-            log.error("the API keys stay as they were: %s", error.detail)
+            # It is read again next time: what mends it, a chown say, may change no stamp.
+            if error.detail != self._complaint:
+                log.error("the API keys stay as they were: %s", error.detail)
+            self._complaint = error.detail
             return False
+        self._seen, self._complaint = stamp, None
         is_changed = keys != self._keys
         self._keys = keys
         log.info("%d API keys", len(keys))

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -117,6 +118,53 @@ def test_a_ring_follows_its_file(path: Path) -> None:
     assert ring.refresh()
     assert ring.find(key) is None
     assert not ring.is_open
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, kept = new_key("kiosk")
+    write_keys(path, [kept])
+    ring = KeyRing(path)
+    write_keys(path, [])  # the key is revoked, by root say, and only then given to the server
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", deny)
+        for _ in range(3):
+            assert not ring.refresh()
+    assert ring.find(key) == kept
+    assert caplog.text.count("the API keys stay as they were") == 1
+    assert ring.refresh()
+    assert ring.find(key) is None
+    assert not ring.refresh()
+
+
+def deny(path: Path, **_: object) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_a_file_keeps_its_owner_and_mode(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: owners.append(owner))
+    write_keys(path, [])
+    assert owners == []
+    path.chmod(0o640)
+    status = path.stat()
+    write_keys(path, [])
+    assert owners == [(status.st_uid, status.st_gid)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_file_of_somebody_else_becomes_its_writers_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    write_keys(path, [])
+    path.chmod(0o640)
+    monkeypatch.setattr(os, "fchown", refuse)
+    write_keys(path, [])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_keys_of_both_sources_open() -> None:
