@@ -30,7 +30,7 @@ def create(
 
     Without a file, the line for the server's environment is shown too.
     """
-    from service.keys import KeyLimits, new_key, read_keys, write_keys
+    from service.keys import KeyLimits, changing, new_key, read_keys, write_keys
 
     limits = KeyLimits(
         sessions=max_sessions,
@@ -43,10 +43,11 @@ def create(
             raise _misuse("limits are kept in a file only", "give --file, or leave them out")
         typer.echo(f"GLRF_API_KEYS={kept.name}:{kept.sha256}", err=True)
     else:
-        keys = read_keys(file)
-        if any(other.name == name for other in keys):
-            raise _misuse(f"{file} has a key named {name}", "revoke it first, or choose a name")
-        write_keys(file, [*keys, kept])
+        with changing(file):
+            keys = read_keys(file)
+            if any(other.name == name for other in keys):
+                raise _misuse(f"{file} has a key named {name}", "revoke it first, or choose a name")
+            write_keys(file, [*keys, kept])
         typer.echo(f"{file} has the new key's hash. The key, shown only now:", err=True)
     typer.echo(key)
 
@@ -66,15 +67,16 @@ def revoke(
     file: Annotated[Path | None, _FILE] = None,
 ) -> None:
     """Take a key out of the file; its streams end within a second."""
-    from service.keys import read_keys, write_keys
+    from service.keys import changing, read_keys, write_keys
 
     path = _needed(file)
-    keys = read_keys(path)
-    left = [key for key in keys if key.name != name]
-    if len(left) == len(keys):
-        known = ", ".join(key.name for key in keys) or "none"
-        raise _misuse(f"{path} has no key named {name}", f"names there: {known}")
-    write_keys(path, left)
+    with changing(path):
+        keys = read_keys(path)
+        left = [key for key in keys if key.name != name]
+        if len(left) == len(keys):
+            known = ", ".join(key.name for key in keys) or "none"
+            raise _misuse(f"{path} has no key named {name}", f"names there: {known}")
+        write_keys(path, left)
     typer.echo(f"{name} is revoked", err=True)
 
 

@@ -7,6 +7,7 @@ JSON, written whole and put in place by a rename, new ones readable by their own
 """
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import logging
@@ -14,7 +15,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -101,6 +102,25 @@ def read_keys(path: Path) -> list[ApiKey]:
     return keys
 
 
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Nobody else is in here for a file of that folder: to read the keys and write them changed.
+
+    Raises `SerError` where there can be no such folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with contextlib.suppress(OSError):  # of file systems that lock no folders, as NFS
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
     """Puts the file in place whole; raises `SerError` where it cannot be written.
 
@@ -123,11 +143,7 @@ def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise SerError(
-            f"{path} cannot be written: {error.strerror or error}",
-            remedy="choose another file, or a user that may write it",
-            code="access_misconfigured",
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def _take_over_access(path: Path, descriptor: int) -> None:
@@ -165,6 +181,14 @@ def _check_distinct(keys: list[ApiKey], where: str) -> None:
                 remedy="give each its own name",
                 code="access_misconfigured",
             )
+
+
+def _unwritable(path: Path, error: OSError) -> SerError:
+    return SerError(
+        f"{path} cannot be written: {error.strerror or error}",
+        remedy="choose another file, or a user that may write it",
+        code="access_misconfigured",
+    )
 
 
 def _unusable(path: Path, cause: str) -> SerError:

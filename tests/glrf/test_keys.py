@@ -1,8 +1,11 @@
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from glrf.keys import create, revoke
 from glrf.main import app
 from service.keys import hashed, parse_keys, read_keys
 
@@ -47,3 +50,31 @@ def test_the_file_is_named_by_the_servers_own_variable(
     monkeypatch.setenv("GLRF_API_KEYS_FILE", str(tmp_path / "keys.json"))
     assert cli.invoke(app, ["keys", "create", "kiosk"]).exit_code == 0
     assert cli.invoke(app, ["keys", "list"]).stdout.startswith("kiosk")
+
+
+def test_changes_at_the_same_time_are_all_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "folder" / "keys.json"
+    create("old", path)
+    n_changes = 3
+    meeting = threading.Barrier(n_changes)
+
+    def read_and_meet(path: Path) -> object:
+        """Where all may read before one writes, they do."""
+        keys = read_keys(path)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2)
+        return keys
+
+    monkeypatch.setattr("service.keys.read_keys", read_and_meet)
+    changes = [
+        threading.Thread(target=create, args=("one", path)),
+        threading.Thread(target=create, args=("two", path)),
+        threading.Thread(target=revoke, args=("old", path)),
+    ]
+    for change in changes:
+        change.start()
+    for change in changes:
+        change.join()
+    assert {key.name for key in read_keys(path)} == {"one", "two"}
