@@ -141,6 +141,10 @@ class Metrics:
         self.sessions_resumed = counter(
             "glrf_sessions_resumed", "Streams that went on from a checkpoint"
         )
+        self.lost_events = counter(
+            "glrf_lost_events",
+            "Events of live sessions that their webhook is not told: no store took them in time",
+        )
         self.files = gauge("glrf_files", "Files under analysis")
         self.files_waiting = gauge(
             "glrf_files_waiting", "Files that come in, or wait to be analysed"

@@ -322,7 +322,13 @@ class Runtime:
                 remedy="watch /v1/sessions/{id}/events; operators: set GLRF_WEBHOOK_SECRETS",
             )
         self.teller.check(url)
-        return Relay(self.teller, url, caller.name, self.settings.send_timeout_s)
+        return Relay(
+            self.teller,
+            url,
+            caller.name,
+            self.settings.send_timeout_s,
+            self.metrics.lost_events.inc,
+        )
 
     def file_admitted(self) -> Place:
         """A place for a file; raises `Overloaded` and as `check_ready`."""

@@ -357,7 +357,8 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
                 await asyncio.wait_for(call.recv(), TIMEOUT_S)
             return call.close_code
 
-    changed = {"twilio_auth_token": token, "send_timeout_s": 60.0}
+    patience_s = 0.2 if isinstance(teller, Broken) else 60.0
+    changed = {"twilio_auth_token": token, "send_timeout_s": patience_s}
     with RunningServer(settings.model_copy(update=changed)) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         server.runtime.teller = teller
@@ -366,8 +367,9 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
             assert teller.events == []
             teller.gate.set()
             server.wait_until(lambda: len(teller.events) == 2)
-    if isinstance(teller, Broken):
-        return
+        if isinstance(teller, Broken):
+            server.wait_until(lambda: server.metric("glrf_lost_events_total") == 2)
+            return
     assert {url for url, _ in teller.events} == {hook}
     events = [event for _, event in teller.events]
     assert [event["type"] for event in events] == ["utterance", "session.closed"]

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,8 +28,10 @@ def event(seq: int) -> dict[str, Any]:
     return {"session_id": "one", "seq": seq}
 
 
-def relay(teller: Gated, patience_s: float = 60.0) -> Relay:
-    return Relay(teller, "https://hooks.example/", "somebody", patience_s)
+def relay(
+    teller: Gated, patience_s: float = 60.0, on_lost: Callable[[], None] = lambda: None
+) -> Relay:
+    return Relay(teller, "https://hooks.example/", "somebody", patience_s, on_lost)
 
 
 def test_events_go_one_after_the_other_and_the_end_waits_for_them() -> None:
@@ -79,10 +82,59 @@ def test_what_is_not_taken_in_time_is_lost(caplog: pytest.LogCaptureFixture) -> 
 
 def test_the_end_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        events = relay(Gated(), patience_s=0.05)
+        lost: list[None] = []
+        events = relay(Gated(), patience_s=0.05, on_lost=lambda: lost.append(None))
         for seq in range(3):
             events.put(event(seq))
         await events.finish()
-        assert caplog.text.count("a webhook could not be told") == 3
+        assert caplog.text.count("a webhook could not be told") == len(lost) == 3
+
+    asyncio.run(run())
+
+
+class Failing(Gated):
+    """A store that is away for some attempts."""
+
+    def __init__(self, n_failures: int) -> None:
+        super().__init__()
+        self.gate.set()
+        self.n_failures = n_failures
+
+    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        if self.n_failures > 0:
+            self.n_failures -= 1
+            raise OSError("the disk is full")
+        await super().tell(url, caller, event)
+
+
+def test_a_store_that_fails_for_a_moment_is_asked_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.teller.RETRY_S", 0.001)
+
+    async def run() -> None:
+        teller = Failing(n_failures=2)
+        events = relay(teller)
+        for seq in range(2):
+            events.put(event(seq))
+        await events.finish()
+        assert teller.taken == [0, 1]
+
+    asyncio.run(run())
+    assert caplog.text == ""
+
+
+def test_a_store_that_fails_for_too_long_is_told_of_with_its_cause(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.teller.RETRY_S", 0.001)
+
+    async def run() -> None:
+        lost: list[None] = []
+        events = relay(Failing(n_failures=10**9), 0.05, lambda: lost.append(None))
+        events.put(event(0))
+        await until(lambda: len(lost) == 1)
+        assert "could not be told: OSError: the disk is full" in caplog.text
+        await events.finish()
 
     asyncio.run(run())
