@@ -7,6 +7,7 @@ pages (`/livez`, `/readyz`, `/docs`) hold nothing that is anybody's and are open
 """
 
 import ipaddress
+import logging
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ PROBES = frozenset({"/livez", "/readyz"})
 _SECRET_HEADERS = frozenset({b"authorization", b"x-api-key", b"sec-websocket-protocol"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ORIGIN = re.compile(r"https?://[^/\s?#@,*]+")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,30 @@ class Access:
         twilio, audiohook = settings.twilio_token_bytes(), settings.audiohook_secret_bytes()
         self._twilio = TwilioSignature(twilio, settings.twilio_url) if twilio else None
         self._twilio_key = settings.twilio_key
+        if twilio and not self.keys.is_open:
+            self._check_twilio_key()
         self._audiohook = (
             AudioHookSignature(audiohook, settings.audiohook_url, shared=shared)
             if audiohook
             else None
         )
         self._metrics_open = settings.metrics_open
+
+    def _check_twilio_key(self) -> None:
+        """Raises `SerError` where no call of Twilio's could be let in; warns where one may soon."""
+        name = self._twilio_key
+        if not name:
+            raise SerError(
+                "GLRF_TWILIO_AUTH_TOKEN is set, there are API keys, and none is named for calls",
+                remedy="set GLRF_TWILIO_KEY to the name of the key in whose name they are",
+                code="access_misconfigured",
+            )
+        if self.keys.by_name(name) is None:
+            log.warning(
+                "GLRF_TWILIO_KEY=%s names no API key: Twilio's calls get 403; "
+                "`glrf keys create` one of that name, or name another",
+                name,
+            )
 
     def admit(self, scope: Scope) -> Caller | None:
         """Who asks, or `None` where nobody needs to say; credentials leave the scope.

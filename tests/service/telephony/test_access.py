@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from ser_core.errors import BadParameter
+from ser_core.errors import BadParameter, SerError
+from service.auth import Access
 from service.keys import hashed, new_key, write_keys
 from service.settings import Settings
 from tests.service.running import TIMEOUT_S, RunningServer
@@ -115,7 +116,8 @@ def test_a_signed_request_is_good_once(server: RunningServer) -> None:
 
 def test_where_there_are_keys_a_signature_alone_is_not_enough(settings: Settings) -> None:
     keys = SecretStr(f"alice:{hashed('glrf_alice')}")
-    with RunningServer(settings.model_copy(update={"api_keys": keys, **SECRETS})) as server:
+    changed = {"api_keys": keys, "twilio_key": "bob", **SECRETS}
+    with RunningServer(settings.model_copy(update=changed)) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         status, problem = refusal(server, "/v1/twilio", twilio_headers(server))
         assert (status, problem["code"]) == (403, "telephony_closed")
@@ -123,6 +125,26 @@ def test_where_there_are_keys_a_signature_alone_is_not_enough(settings: Settings
         headers = audiohook_headers(f"127.0.0.1:{server.port}", SESSION)
         status, problem = refusal(server, "/v1/audiohook", headers)
         assert (status, problem["code"]) == (401, "unauthenticated")
+
+
+def test_calls_of_twilio_that_no_key_stands_for_are_told_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def start_with(**changed: Any) -> Access:
+        key = SecretStr(f"alice:{hashed('glrf_alice')}")
+        return Access(Settings(api_keys=key, **changed))
+
+    token = SECRETS["twilio_auth_token"]
+    with pytest.raises(SerError, match="GLRF_TWILIO_AUTH_TOKEN is set") as refused:
+        start_with(twilio_auth_token=token)
+    assert refused.value.code == "access_misconfigured"
+    assert "GLRF_TWILIO_KEY" in refused.value.remedy
+    start_with(twilio_auth_token=token, twilio_key="alice")
+    start_with(audiohook_secret=SECRETS["audiohook_secret"])
+    Access(Settings(twilio_auth_token=token))  # without keys there is none to be named
+    assert caplog.text == ""
+    start_with(twilio_auth_token=token, twilio_key="alcie")
+    assert "GLRF_TWILIO_KEY=alcie names no API key" in caplog.text
 
 
 def test_a_call_ends_when_its_key_is_revoked(settings: Settings, tmp_path: Path) -> None:
