@@ -15,7 +15,7 @@ from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from ser_core.errors import LimitReached, TooLarge
+from ser_core.errors import LimitReached, TooLarge, Unavailable
 from service.auth import Caller
 from service.settings import Settings
 from service.shared import Shared
@@ -98,9 +98,14 @@ class Quotas:
     def _place(self, caller: Caller, session_id: str) -> Iterator[None]:
         limit = caller.limits.sessions or self._settings.key_sessions
         if self._shared is not None:
-            with self._shared.place(caller.id, session_id, limit) as is_held:
-                if not is_held:
-                    assert limit is not None
+            with contextlib.ExitStack() as place:
+                try:
+                    is_held = place.enter_context(self._shared.place(caller.id, session_id, limit))
+                except Unavailable:
+                    if limit is not None:
+                        raise
+                    is_held = True  # nothing is counted: it is only that no other worker knows
+                if limit is not None and not is_held:
                     raise _too_many_streams(limit)
                 yield
             return

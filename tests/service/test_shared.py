@@ -188,3 +188,13 @@ def test_a_session_goes_on_at_another_worker_while_its_old_connection_hangs(tmp_
         assert not one.has_place(caller, "a")
         with one.session(caller, "b"):
             pass
+
+
+def test_streams_that_nobody_counts_need_nothing_that_can_be_written(tmp_path: Path) -> None:
+    quotas = Quotas(Settings(), Shared(tmp_path))
+    limited = Caller("other", "other", KeyLimits(sessions=1))
+    (tmp_path / "places").rename(tmp_path / "gone")  # as on a full disk
+    with quotas.session(Caller("id", "name", KeyLimits()), "a"):
+        pass
+    with pytest.raises(Unavailable, match="cannot be written"), quotas.session(limited, "a"):
+        pass
