@@ -106,8 +106,15 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
         raise BadParameter(f"config {path} does not exist", remedy="see model_export/configs")
     text = path.read_bytes()
     try:
-        document = tomllib.loads(text.decode())
-        experiment = TypeAdapter(Experiment).validate_python(document)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
         raise BadParameter(f"{path}: {error}", remedy="mend the config") from error
-    return experiment, hashlib.sha256(text).hexdigest()
+    return parse_experiment(decoded, str(path)), hashlib.sha256(text).hexdigest()
+
+
+def parse_experiment(text: str, where: str) -> Experiment:
+    """The experiment of a config's text; `where` it stands is told by the `BadParameter`."""
+    try:
+        return TypeAdapter(Experiment).validate_python(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise BadParameter(f"{where}: {error}", remedy="mend the config") from error

@@ -74,7 +74,7 @@ class Progress:
 class Task:
     """What is learned from what.
 
-    `origin` says where the run comes from (hashes of config, split and start): a run goes on only
+    `origin` says where the run comes from (config, split, start): a run goes on only
     from a checkpoint of the same, with the same recordings and lesson. `dev` recordings are only
     watched. `lesson` is what a teacher says of the train recordings, for experiments that distil.
     """
@@ -84,7 +84,7 @@ class Task:
     train: list[Recording]
     dev: list[Recording] = field(default_factory=list)
     lesson: Lesson | None = None
-    origin: Mapping[str, str | None] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def data_sha256(self) -> str:
@@ -244,7 +244,7 @@ def fit(
     return average.network
 
 
-def origin_of(out: Path) -> dict[str, str | None]:
+def origin_of(out: Path) -> dict[str, Any]:
     """Where the unfinished run in `out` comes from; empty where there is none."""
     last = out / "last.pt"
     if not last.is_file():

@@ -1,20 +1,24 @@
 """Trains an experiment on a split: one model, with speakers to watch it on."""
 
 import hashlib
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from model_export.corpora import describe, read_manifest
-from model_export.experiment import read_experiment
+from model_export.corpora import Recording, describe, read_manifest
+from model_export.experiment import parse_experiment, read_experiment
 from model_export.fitting import Progress, Task, fit, origin_of, write_checkpoint
-from model_export.splits import read_split
+from model_export.splits import Split, read_split
 from model_export.teacher import prepare, read_embeddings
 from model_export.world import World
 from ser_core.errors import BadParameter
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -35,9 +39,11 @@ def train(
     with the same draws as if it had not. `init` is a finished checkpoint of the same network whose
     weights are the start, for a second stage or another corpus; `teacher` a file of embeddings for
     an experiment that distils. `out/log.jsonl` has a line an epoch. The development speakers are
-    only watched; the test speakers are not even read.
+    only watched; the test speakers are not even read. `final.pt` names all speakers that its
+    weights come from, those of its start among them.
 
-    Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used.
+    Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used: a start
+    of other labels, or one that has learned from a dev or test speaker, is none.
     """
     experiment, config_sha256 = read_experiment(config)
     speakers = read_split(split)
@@ -46,18 +52,16 @@ def train(
     train_set = speakers.select(recordings, "train")
     if not train_set:
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")
+    origin: dict[str, Any] = {"config_sha256": config_sha256, "split_sha256": speakers.sha256}
     if init is not None:
-        init_sha256 = hashlib.sha256(_read_start(init)).hexdigest()
+        origin |= _read_start(init, experiment.labels, speakers)
     else:
-        init_sha256 = origin_of(out).get("init_sha256") if resume else None
+        begun = origin_of(out) if resume else {}
+        origin |= {key: begun[key] for key in ("init_sha256", "init_speakers") if key in begun}
     lesson = None
     if teacher is not None:
         lesson = prepare(read_embeddings(teacher), train_set, experiment.labels)
-    origin = {
-        "config_sha256": config_sha256,
-        "split_sha256": speakers.sha256,
-        "init_sha256": init_sha256,
-    }
+    origin.setdefault("init_sha256", None)
     task = Task(
         experiment,
         experiment.training.seed,
@@ -81,6 +85,7 @@ def train(
                 "config": config.read_text(),
                 **origin,
                 "network": network.state_dict(),
+                "speakers": _heard(train_set, origin),
                 "training_data": describe(train_set),
             },
         )
@@ -103,7 +108,46 @@ def start_from(checkpoint: Path, network: nn.Module) -> None:
         ) from error
 
 
-def _read_start(checkpoint: Path) -> bytes:
+def _read_start(checkpoint: Path, labels: tuple[str, ...], split: Split) -> dict[str, Any]:
+    """A start's part of a run's origin: its sha256 and, where it tells them, its speakers.
+
+    Raises `BadParameter` for a start of other labels, and for one that knows a voice on which the
+    new run would be watched, calibrated or tested.
+    """
     if not checkpoint.is_file():
         raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy="give a final.pt")
-    return checkpoint.read_bytes()
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        own = parse_experiment(state["config"], str(checkpoint)).labels
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise BadParameter(
+            f"{checkpoint} is no finished checkpoint", remedy="give a final.pt"
+        ) from error
+    if own != labels:
+        raise BadParameter(
+            f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",
+            remedy="give the config the same labels in the same order",
+        )
+    speakers = state.get("speakers")
+    if speakers is None:
+        log.warning(
+            "%s does not tell whose voices it has learned: dev and test may know them", checkpoint
+        )
+        return {"init_sha256": sha256}
+    known = {(corpus, speaker) for corpus, speaker in speakers}
+    if shared := sorted(known & (split.speakers["dev"] | split.speakers["test"])):
+        names = ", ".join(" ".join(one) for one in shared[:8])
+        raise BadParameter(
+            f"{checkpoint} has learned from {len(shared)} speakers of dev and test: {names}",
+            remedy="start from weights that have not heard them, or put them into train",
+        )
+    return {"init_sha256": sha256, "init_speakers": speakers}
+
+
+def _heard(train: list[Recording], origin: dict[str, Any]) -> list[list[str]] | None:
+    """Corpus and name of all whose voices are learned; `None` where the start doesn't tell."""
+    if origin["init_sha256"] is not None and "init_speakers" not in origin:
+        return None
+    inherited = {(corpus, speaker) for corpus, speaker in origin.get("init_speakers", [])}
+    return [list(one) for one in sorted(inherited | {r.speaker_key for r in train})]

@@ -126,3 +126,54 @@ def test_a_checkpoint_of_another_network_is_no_start(tmp_path, inputs):
         train(**inputs, out=tmp_path / "second", init=first)
     with pytest.raises(BadParameter, match="does not exist"):
         train(**inputs, out=tmp_path / "second", init=tmp_path / "none.pt")
+
+
+def test_a_start_that_knows_dev_or_test_voices_is_refused(tmp_path, inputs):
+    everyone = tmp_path / "everyone.json"
+    everyone.write_text('{"train": {"toy": ["s1", "s2", "s3", "s4"]}, "dev": {}, "test": {}}')
+    first = train(**inputs | {"split": everyone}, out=tmp_path / "first")
+    with pytest.raises(BadParameter, match="2 speakers of dev and test: toy s3, toy s4"):
+        train(**inputs, out=tmp_path / "second", init=first)
+
+
+def test_a_run_inherits_the_speakers_of_its_start(tmp_path, inputs):
+    def split(**parts):
+        path = tmp_path / f"{'-'.join(parts)}.json"
+        path.write_text(
+            json.dumps({"train": {}, "dev": {}, "test": {}} | {p: {"toy": parts[p]} for p in parts})
+        )
+        return path
+
+    first = train(**inputs | {"split": split(train=["s1"])}, out=tmp_path / "first")
+
+    def stop(progress):
+        raise Stop
+
+    then = inputs | {"split": split(train=["s2"], dev=["s3"])}
+    with pytest.raises(Stop):
+        train(**then, out=tmp_path / "second", init=first, on_epoch=stop)
+    second = train(**then, out=tmp_path / "second")  # goes on, its start not named again
+    assert torch.load(second)["speakers"] == [["toy", "s1"], ["toy", "s2"]]
+    last = inputs | {"split": split(train=["s4"], test=["s1"])}
+    with pytest.raises(BadParameter, match="1 speakers of dev and test: toy s1"):
+        train(**last, out=tmp_path / "third", init=second)
+
+
+def test_of_an_older_start_the_speakers_stay_unknown(tmp_path, inputs, caplog):
+    first = train(**inputs, out=tmp_path / "first")
+    state = torch.load(first)
+    del state["speakers"]
+    torch.save(state, first)
+    second = train(**inputs, out=tmp_path / "second", init=first)
+    assert "does not tell whose voices" in caplog.text
+    assert torch.load(second)["speakers"] is None
+
+
+def test_a_start_of_the_same_labels_in_another_order_is_refused(tmp_path, inputs):
+    first = train(**inputs, out=tmp_path / "first")
+    config = inputs["config"]
+    config.write_text('labels = ["sad", "angry", "happy", "neutral", "fear"]' + config.read_text())
+    with pytest.raises(BadParameter, match="the labels angry, happy, neutral, sad, fear, in this"):
+        train(**inputs, out=tmp_path / "second", init=first)
+    with pytest.raises(BadParameter, match="is no finished checkpoint"):
+        train(**inputs, out=tmp_path / "second", init=tmp_path / "first/last.pt")
