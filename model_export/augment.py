@@ -4,12 +4,12 @@ Plain training learns the few speakers by heart. Each random change here stands 
 differs between the corpora and the world: vocal tract, rate, microphone, room, noise, line.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy.signal import lfilter
 
@@ -23,33 +23,46 @@ _COMPANDING_DB: Final = 38.0
 _FINEST_STEP: Final = 8 / 32768
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class AugmentConfig:
-    """Ranges and probabilities; zero turns a change off. The defaults are those of the tables."""
+_Probability = Annotated[float, Field(ge=0, le=1)]
+_Speed = Annotated[float, Field(ge=0.5, le=2)]
 
-    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    vtlp: float = 0.1
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class AugmentConfig:
+    """Ranges and probabilities; zero turns a change off. The defaults are those of the tables.
+
+    Raises `ValueError` for what is out of range, and a range of SNR whose first end is the higher.
+    """
+
+    speeds: Annotated[tuple[_Speed, ...], Field(min_length=1)] = (0.9, 1.0, 1.1)
+    vtlp: float = Field(default=0.1, ge=0, lt=1)
     """Largest stretch of the frequency axis, either way."""
-    tilt_db: float = 3.0
+    tilt_db: float = Field(default=3.0, ge=0)
     """Largest spectral tilt over the band, either way; half of it as slow ripple."""
-    noise: float = 0.3
+    noise: _Probability = 0.3
     """Probability of added noise, at `snr_db` under the utterance's level."""
     snr_db: tuple[float, float] = (20.0, 50.0)
-    reverberation: float = 0.05
-    narrowband: float = 0.0
+    reverberation: _Probability = 0.05
+    narrowband: _Probability = 0.0
     """Probability of a telephone's band, about 300 to 3,400 Hz."""
-    car: float = 0.2
+    car: _Probability = 0.2
     """Probability of a car's noise, at `car_snr_db` under the utterance's level."""
     car_snr_db: tuple[float, float] = (0.0, 25.0)
-    telephone: float = 0.2
+    telephone: _Probability = 0.2
     """Probability of 8 kHz sampling in G.711: nothing above 4 kHz, and the companding's noise."""
-    edges: float = 0.3
+    edges: _Probability = 0.3
     """Probability that a part of the silent edges is kept."""
-    crop: float = 0.05
+    crop: _Probability = 0.05
     """Probability of hearing only the first 0.8 to 2 s of speech, as a stream's start does."""
-    n_masks: int = 2
-    mask_mels: int = 6
-    mask_frames: int = 12
+    n_masks: int = Field(default=2, ge=0)
+    mask_mels: int = Field(default=6, ge=0)
+    mask_frames: int = Field(default=12, ge=0)
+
+    def __post_init__(self) -> None:
+        for name in ("snr_db", "car_snr_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = [{low:g}, {high:g}] must be the lower, then the higher")
 
 
 class Augmenter:

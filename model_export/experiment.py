@@ -4,8 +4,9 @@ import hashlib
 import tomllib
 from dataclasses import field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from model_export.augment import AugmentConfig
@@ -16,21 +17,28 @@ from model_export.network import NetworkConfig
 from ser_core.errors import BadParameter
 from ser_core.features import FeatureSpec
 from ser_core.labels import LABELS
-from ser_core.model_file import ModelSpec, Thresholds
+from ser_core.model_file import ModelName, ModelSpec, Thresholds
 from ser_core.posteriors import Calibration
 from ser_core.segments import SegmentSpec
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Positive = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
 class FeatureConfig:
-    n_mels: int = 64
-    n_mfcc: int = 40
-    fmin_hz: float = 50.0
-    fmax_hz: float = 7_600.0
+    n_mels: _Positive = 64
+    n_mfcc: _Positive = 40
+    fmin_hz: float = Field(default=50.0, ge=0)
+    fmax_hz: float = Field(default=7_600.0, le=FeatureSpec.sample_rate_hz / 2)
+
+    def __post_init__(self) -> None:
+        if self.fmin_hz >= self.fmax_hz:
+            raise ValueError("fmin_hz must be below fmax_hz")
 
     def spec(self) -> FeatureSpec:
+        """Raises `ValueError` as `model_export.mel.feature_spec` does."""
         return feature_spec(self.n_mels, self.n_mfcc, self.fmin_hz, self.fmax_hz)
 
 
@@ -39,9 +47,9 @@ class LossConfig:
     """`head-k` is the paper's; `cross-entropy`, over softmax, is what its peers were made with."""
 
     kind: LossKind = "head-k"
-    k: float = 70.0
+    k: float = Field(default=70.0, ge=10, le=100)
     negative_sampling: bool = True
-    label_smoothing: float = 0.1
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -53,35 +61,47 @@ class DistillationConfig:
     of the utterance from the network's own (Romero et al., 2015).
     """
 
-    posterior: float = 0.0
-    embedding: float = 0.0
+    posterior: _Share = 0.0
+    embedding: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingConfig:
-    epochs: int = 60
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    ema_decay: float = 0.998
-    seed: int = 1
-    n_threads: int = 1
-    max_segments: int = 10
+    epochs: _Positive = 60
+    batch_size: _Positive = 32
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    ema_decay: _Share = 0.998
+    seed: int = Field(default=1, ge=0)
+    n_threads: _Positive = 1
+    max_segments: _Positive = 10
     """Of one utterance in one step, a run of them drawn at random."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Experiment:
-    """`sha256` is of the file's text and goes into every checkpoint."""
+    """`sha256` is of the file's text and goes into every checkpoint.
 
-    name: str
-    labels: tuple[str, ...] = LABELS
+    `name` is the model's, if no other is given. Raises `ValueError` for what cannot be trained.
+    """
+
+    name: ModelName
+    labels: Annotated[tuple[str, ...], Field(min_length=2)] = LABELS
     features: FeatureConfig = field(default_factory=FeatureConfig)
     network: NetworkConfig = field(default_factory=GlrfConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels repeat: {', '.join(self.labels)}")
+        if self.augment.mask_mels > self.features.n_mels:
+            raise ValueError(
+                f"augment.mask_mels = {self.augment.mask_mels} is more than"
+                f" features.n_mels = {self.features.n_mels}"
+            )
 
     def untrained_spec(self) -> ModelSpec:
         """What a model file of this experiment says before calibration: raw sigmoids."""
@@ -114,7 +134,16 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
 
 def parse_experiment(text: str, where: str) -> Experiment:
     """The experiment of a config's text; `where` it stands is told by the `BadParameter`."""
+    remedy = "mend the config"
     try:
-        return TypeAdapter(Experiment).validate_python(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise BadParameter(f"{where}: {error}", remedy="mend the config") from error
+        experiment = TypeAdapter(Experiment).validate_python(tomllib.loads(text))
+        experiment.features.spec()
+    except ValidationError as error:
+        told = [
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ")
+            for one in error.errors(include_url=False)
+        ]
+        raise BadParameter(f"{where}: {'; '.join(told)}", remedy=remedy) from error
+    except ValueError as error:
+        raise BadParameter(f"{where}: {error}", remedy=remedy) from error
+    return experiment

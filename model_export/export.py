@@ -2,7 +2,6 @@
 
 import datetime as dt
 import logging
-import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from model_export.calibration import Decisive, fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import logits_of, score_recording
-from model_export.experiment import Experiment
+from model_export.experiment import parse_experiment
 from model_export.folded import folded, in_half
 from model_export.ledger import read_ledger
 from model_export.network import build, scorer, served
@@ -28,7 +27,15 @@ from model_export.splits import Split, read_split
 from ser_core.errors import BadParameter, SelfTestFailed
 from ser_core.events import Segment
 from ser_core.features import Float32, mfcc
-from ser_core.model_file import INPUT_NAME, OUTPUT_NAME, ModelSpec, Precision, Thresholds
+from ser_core.model_file import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    ModelName,
+    ModelSpec,
+    ModelVersion,
+    Precision,
+    Thresholds,
+)
 from ser_core.segments import cut
 
 OPSET = 23
@@ -76,8 +83,15 @@ def export(
         raise BadParameter(
             "a model without a version or a licence", remedy="give --version and --license"
         )
+    _check("version", version, ModelVersion, "letters, digits, '.', '+' and '-'")
+    if name is not None:
+        _check("name", name, ModelName, "lower-case letters, digits, '.', '_' and '-'")
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    experiment = TypeAdapter(Experiment).validate_python(tomllib.loads(state["config"]))
+    if "config" not in state:
+        raise BadParameter(
+            f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"
+        )
+    experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
     speakers = read_split(split)
     if speakers.sha256 != state["split_sha256"]:
         raise BadParameter(
@@ -147,6 +161,16 @@ def export(
     finally:
         partial.unlink(missing_ok=True)
     return spec
+
+
+def _check(option: str, value: str, kind: Any, signs: str) -> None:
+    """Raises `BadParameter` for what may not stand in a model file."""
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise BadParameter(
+            f"--{option} {value!r} cannot stand in a model file", remedy=f"use {signs}"
+        ) from error
 
 
 def _convert(

@@ -137,8 +137,9 @@ def fit(
 
     Under `torchrun` every process takes its share of each batch, and the first one writes.
 
-    Raises `BadParameter` for a checkpoint of another origin, and for an experiment that distils
-    without a lesson or with a network that has no embedding to tell from.
+    Raises `BadParameter` for a checkpoint of another origin, for an experiment that distils
+    without a lesson or with a network that has no embedding to tell from, and for a loss that is
+    not finite.
     """
     experiment, settings = task.experiment, task.experiment.training
     world = World.of_this_process()
@@ -203,13 +204,18 @@ def fit(
         losses: list[float] = []
         for batch in dataset.epoch(rng, settings.batch_size, world.rank, world.size):
             loss = _loss(forward, batch.to(world.device), task)
+            losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise BadParameter(
+                    f"the loss of epoch {epoch + 1}, step {len(losses)}, is {losses[-1]}",
+                    remedy="give a smaller training.learning_rate",
+                )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             average.update(network)
-            losses.append(loss.item())
         if world.rank:
             continue
         score = scorer(served(average.network, experiment.loss.kind))

@@ -6,16 +6,18 @@ B is the number of segments, T frames, F MFCC, C channels. What the paper leaves
 it is decided; ADR 2 has the reasons.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model_export.frontend import Normalisation
 from ser_core.features import FeatureSpec
+
+_Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -33,17 +35,17 @@ class GlrfConfig:
     """
 
     kind: Literal["glrf"] = "glrf"
-    frame_pool: int = 1
+    frame_pool: _Positive = 1
     stem: Literal["frames", "bands"] = "frames"
-    stem_channels: tuple[int, ...] = (16, 32, 32)
+    stem_channels: tuple[_Positive, ...] = (16, 32, 32)
     branches: Literal["global-local", "convolutions"] = "global-local"
     fusion: Literal["gates", "sum"] = "gates"
-    channels: int = 64
-    n_blocks: int = 3
-    n_heads: int = 4
-    kernel_size: int = 5
-    squeeze: int = 4
-    dropout: float = 0.1
+    channels: _Positive = 64
+    n_blocks: _Positive = 3
+    n_heads: _Positive = 4
+    kernel_size: _Positive = 5
+    squeeze: _Positive = 4
+    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     def __post_init__(self) -> None:
         if self.channels % self.n_heads or self.channels % self.squeeze:

@@ -1,5 +1,7 @@
 """Mel filters, made by librosa once, when a model is trained; they travel in the model file."""
 
+import warnings
+
 import librosa
 import numpy as np
 
@@ -7,11 +9,21 @@ from ser_core.features import FeatureSpec, Float32
 
 
 def feature_spec(n_mels: int, n_mfcc: int, fmin_hz: float, fmax_hz: float) -> FeatureSpec:
-    """Feature spec with Slaney mel filters at 16 kHz, 25 ms frames every 10 ms."""
+    """Feature spec with Slaney mel filters at 16 kHz, 25 ms frames every 10 ms.
+
+    Raises `ValueError` for more MFCC than mels, and for so many mels that one hears nothing.
+    """
     rate_hz, frame_samples = FeatureSpec.sample_rate_hz, FeatureSpec.frame_samples
-    filters = librosa.filters.mel(
-        sr=rate_hz, n_fft=frame_samples, n_mels=n_mels, fmin=fmin_hz, fmax=fmax_hz
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Empty filters")  # refused below
+        filters = librosa.filters.mel(
+            sr=rate_hz, n_fft=frame_samples, n_mels=n_mels, fmin=fmin_hz, fmax=fmax_hz
+        )
+    if n_empty := int((~filters.any(axis=1)).sum()):
+        raise ValueError(
+            f"n_mels={n_mels}: {n_empty} mel filters between {fmin_hz:g} and {fmax_hz:g} Hz are"
+            f" narrower than the {rate_hz / frame_samples:g} Hz from bin to bin, and hear nothing"
+        )
     return FeatureSpec(mel_filters=np.asarray(filters, np.float32), n_mfcc=n_mfcc)
 
 

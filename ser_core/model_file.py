@@ -31,6 +31,10 @@ INPUT_NAME, OUTPUT_NAME = "features", "logits"
 Precision = Literal["fp32", "int8", "fp16"]
 
 
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+ModelVersion = Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]+$")]
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,8 +102,8 @@ class _SelfTest(_Document):
 
 class _Metadata(_Document):
     format: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    version: str = Field(pattern=r"^[0-9A-Za-z.+-]+$")
+    name: ModelName
+    version: ModelVersion
     labels: tuple[str, ...] = Field(min_length=2)
     features: _Features
     segments: _Segments

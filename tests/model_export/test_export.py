@@ -181,3 +181,20 @@ def test_a_model_of_everyone_takes_its_calibration_from_its_cross_validation(
     assert len(set(spec.calibration.scale)) == 5  # a scale a label
     assert 0 < spec.thresholds.uncertain_below < 1
     assert OnnxModel(out).spec.thresholds == spec.thresholds
+
+
+@pytest.mark.parametrize("option", [{"version": "1.0 beta"}, {"name": "MyCorpus"}])
+def test_what_cannot_stand_in_a_model_file_is_told_before_calibrating(
+    root, checkpoint, inputs, option
+):
+    heard = []
+    how = inputs | {"version": "1", "license": "x"} | option
+    with pytest.raises(BadParameter, match="cannot stand in a model file"):
+        export(checkpoint, root / "no.onnx", **how, on_progress=lambda *done: heard.append(done))
+    assert not heard
+
+
+def test_a_run_that_has_not_ended_is_no_model(root, checkpoint, inputs):
+    with pytest.raises(BadParameter, match="not ended") as refused:
+        export(checkpoint.parent / "last.pt", root / "no.onnx", **inputs, version="1", license="x")
+    assert "final.pt" in refused.value.remedy

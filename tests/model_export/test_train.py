@@ -88,6 +88,13 @@ def test_a_run_too_short_for_its_schedule_is_refused(tmp_path, inputs):
         train(**inputs, out=tmp_path / "out")
 
 
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, inputs):
+    inputs["config"] = write_config(tmp_path, learning_rate=1e30)
+    with pytest.raises(BadParameter, match=r"loss of epoch 1, step [23], is (nan|inf)"):
+        train(**inputs, out=tmp_path / "out")
+    assert not (tmp_path / "out/final.pt").exists()
+
+
 def test_average_follows_the_weights():
     network = torch.nn.Linear(1, 1, bias=False)
     average = AveragedWeights(network, decay=0.9)
