@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 import soxr
@@ -15,6 +16,10 @@ from model_export.corpora import Recording, load
 from ser_core.errors import BadParameter
 from ser_core.features import FeatureSpec, Float32, power_spectrum
 from ser_core.segments import SegmentSpec, cut
+
+#: Of power spectra that a process keeps. At three speeds an hour of speech is some 0.9 GB: the
+#: corpora of the tables stay whole, a corpus of a hundred hours does not fill the machine.
+MAX_KEPT_BYTES: Final = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class TrainingSet:
     """Recordings at several speeds, drawn so that corpora and labels balance.
 
     Every draw is cut, warped and disturbed anew. Training segments start every 0.2 s (paper,
-    Section 3.2: 1.8 s overlap). A recording's power spectrum is kept from its first draw on: some
-    0.2 MB for each second of speech and speed. A draw of what is shorter than a frame raises
+    Section 3.2: 1.8 s overlap). A recording's power spectrum is kept from its first draw on, some
+    80 kB for each second of speech and speed; beyond `max_kept_bytes` the oldest ones are let go,
+    and made again when they are drawn. A draw of what is shorter than a frame raises
     `BadParameter`.
     """
 
@@ -52,6 +58,7 @@ class TrainingSet:
         *,
         hop_samples: int = 3_200,
         max_segments: int = 10,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         self._features, self._augment = features, augment
         self.n_frames = features.n_frames(SegmentSpec().segment_samples)
@@ -60,7 +67,8 @@ class TrainingSet:
         self._labels = np.array([labels.index(r.label) for r in recordings])
         self._weights = _balanced([(r.corpus, r.label) for r in recordings])
         self._paths = [recording.path for recording in recordings]
-        self._power: dict[tuple[int, float], Float32] = {}
+        self._power: dict[tuple[int, float], Float32] = {}  # the oldest first
+        self._max_kept_bytes, self._kept_bytes = max_kept_bytes, 0
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -102,19 +110,23 @@ class TrainingSet:
         return segments
 
     def _power_spectrum(self, index: int, speed: float) -> Float32:
-        if (index, speed) not in self._power:
-            rate_hz = self._features.sample_rate_hz
-            samples = _at_speed(load(self._paths[index], rate_hz), speed, rate_hz)
-            power = power_spectrum(samples, self._features)
-            if not len(power):
-                raise BadParameter(
-                    f"{self._paths[index]} is shorter than a frame",
-                    remedy="leave it out: `glrf corpus check` names all that are",
-                )
-            first, last = speech_bounds(power)
-            kept = power[max(0, first - MAX_EDGE_FRAMES) : last + MAX_EDGE_FRAMES]
-            self._power[index, speed] = kept.copy()
-        return self._power[index, speed]
+        if (index, speed) in self._power:
+            return self._power[index, speed]
+        rate_hz = self._features.sample_rate_hz
+        samples = _at_speed(load(self._paths[index], rate_hz), speed, rate_hz)
+        power = power_spectrum(samples, self._features)
+        if not len(power):
+            raise BadParameter(
+                f"{self._paths[index]} is shorter than a frame",
+                remedy="leave it out: `glrf corpus check` names all that are",
+            )
+        first, last = speech_bounds(power)
+        kept = power[max(0, first - MAX_EDGE_FRAMES) : last + MAX_EDGE_FRAMES].copy()
+        self._power[index, speed] = kept
+        self._kept_bytes += kept.nbytes
+        while self._kept_bytes > self._max_kept_bytes:
+            self._kept_bytes -= self._power.pop(next(iter(self._power))).nbytes
+        return kept
 
 
 def _at_speed(samples: Float32, speed: float, rate_hz: int) -> Float32:

@@ -57,6 +57,26 @@ def test_same_rng_same_epoch(recordings):
     assert first.features.equal(second.features)
 
 
+@pytest.mark.parametrize("max_kept_bytes", [1_000_000, 1])
+def test_memory_has_a_limit_that_no_draw_depends_on(recordings, max_kept_bytes):
+    config = AugmentConfig(speeds=(0.9, 1.0))
+    whole = TrainingSet(recordings, LABELS, FEATURES, config)
+    small = TrainingSet(recordings, LABELS, FEATURES, config, max_kept_bytes=max_kept_bytes)
+    for epoch in range(2):
+        for one, other in zip(
+            *(dataset.epoch(np.random.default_rng(epoch), 8) for dataset in (whole, small)),
+            strict=True,
+        ):
+            assert one.features.equal(other.features)
+            assert one.drawn.equal(other.drawn)
+            assert kept_bytes(small) <= max_kept_bytes
+    assert kept_bytes(whole) > 2_000_000
+
+
+def kept_bytes(dataset):
+    return sum(power.nbytes for power in dataset._power.values())
+
+
 def test_speed_changes_the_length(recordings):
     slow = TrainingSet(recordings, LABELS, FEATURES, plain(speeds=(0.8,)))
     batches = list(slow.epoch(np.random.default_rng(0), 40))
