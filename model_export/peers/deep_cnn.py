@@ -22,6 +22,7 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model_export.frontend import LogMel
 from ser_core.errors import BadParameter
@@ -40,6 +41,21 @@ class DeepCnnConfig:
     dropout: float = 0.2
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of `(B, n)`, which in training may also be of one segment.
+
+    One has no variance: it is normalised as in inference, by what the batches before it left.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) == 1:
+            mean, variance = self.running_mean, self.running_var
+            return functional.batch_norm(
+                input, mean, variance, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(input)
+
+
 class MeanFeatures(nn.Module):
     """MFCC `(B, T, F)` to means over time `(B, n_mfcc + n_mels)`, standardised."""
 
@@ -52,7 +68,7 @@ class MeanFeatures(nn.Module):
             )
         self.log_mel = LogMel(features)
         self.n_mfcc, self.n_features = n_mfcc, n_mfcc + features.n_mels
-        self.standardise = nn.BatchNorm1d(self.n_features, affine=False)
+        self.standardise = BatchNorm(self.n_features, affine=False)
         self.input = f"means over 2 s of {n_mfcc} MFCC and of the power of {features.n_mels} bands"
 
     def forward(self, mfcc: Tensor) -> Tensor:
@@ -95,7 +111,7 @@ class DeepCnn(nn.Module):
             nn.Flatten(),
             nn.Dropout(config.dropout),
             nn.Linear(channels * (self.means.n_features // 8), n_labels),
-            nn.BatchNorm1d(n_labels),
+            BatchNorm(n_labels),
         )
 
     def forward(self, features: Tensor) -> Tensor:

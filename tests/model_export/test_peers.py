@@ -4,6 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model_export.corpora import read_manifest
+from model_export.experiment import read_experiment
+from model_export.fitting import Task, fit
 from model_export.mel import feature_spec
 from model_export.peers.aa_cnn import AaCnn, AaCnnConfig
 from model_export.peers.area_attention import AreaAttention, areas_of
@@ -18,6 +21,7 @@ from model_export.peers.glam import GatedMlp, Glam, GlamConfig, MultiScale
 from model_export.peers.light_sernet import LightSernet, LightSernetConfig
 from model_export.peers.spectrogram import Cepstrogram, Spectrogram, delta
 from ser_core.features import mfcc
+from tests.model_export.corpus import write_corpus
 from tests.synthetic import voice
 
 FEATURES = feature_spec(64, 64, 50, 7600)
@@ -133,6 +137,25 @@ def test_deep_cnn_has_the_published_layers():
         (1, 128, 13),
     ]
     assert {m.kernel_size for m in network.modules() if isinstance(m, nn.Conv1d)} == {(5,)}
+
+
+def test_deep_cnn_learns_from_a_batch_of_one_segment(tmp_path):
+    """Nine recordings of a segment each, in batches of eight."""
+    labels = ("angry", "neutral", "sad")
+    recordings = read_manifest(write_corpus(tmp_path, labels), tmp_path, labels)
+    short = [recording for recording in recordings if recording.duration_s < 2][:9]
+    config = tmp_path / "deep.toml"
+    config.write_text(
+        'name = "deep"\nlabels = ["angry", "neutral", "sad"]\n'
+        "[features]\nn_mels = 24\nn_mfcc = 13\n"
+        '[network]\nkind = "deep-cnn"\nn_mfcc = 13\nfirst_channels = 8\nchannels = 8\n'
+        '[loss]\nkind = "cross-entropy"\n[training]\nepochs = 2\nbatch_size = 8\n'
+    )
+    experiment, _ = read_experiment(config)
+    network = fit(Task(experiment, 1, short), tmp_path / "run")
+    assert all(weights.isfinite().all() for weights in network.state_dict().values())
+    steps = torch.load(tmp_path / "run/last.pt", weights_only=True)["average"]["n_updates"]
+    assert steps == 4
 
 
 # Light-SERNet
