@@ -27,7 +27,9 @@ class Cell:
     `model` states `parameters`, `macs` (a segment) and `input`. `metrics` is `{"corpora": {name:
     metrics}, "all": metrics}`, each as `model_export.metrics.metrics` gives them. `conditions` is
     `{condition: {corpus: {"ua", "wa", "pure_acc", "n"}}}`, empty where none were tried. `date` is
-    ISO 8601, `code` the commit, `duration_s` what training and assessing took.
+    ISO 8601, `code` the commit, `duration_s` what training and assessing took. `data_sha256` is of
+    all recordings of the folds and their labels and, where one is learned from, the teacher: the
+    same for each fold, "" in cells from before there was one.
     """
 
     experiment: str
@@ -42,6 +44,7 @@ class Cell:
     model: dict[str, Any]
     metrics: dict[str, Any]
     conditions: dict[str, Any] = field(default_factory=dict)
+    data_sha256: str = ""
 
 
 @dataclass(frozen=True)

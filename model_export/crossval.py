@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from model_export.baselines import MachineConfig, assess_machine
 from model_export.cells import Cell, SegmentLogits, cell_path, read_cells, write_cell
 from model_export.conditions import Condition, condition
-from model_export.corpora import Recording, labels_by_corpus, read_manifest
+from model_export.corpora import Recording, labels_by_corpus, read_manifest, sha256_of
 from model_export.evaluation import logits_of, metrics_by_corpus, report, score_recording
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
@@ -64,7 +65,8 @@ def cross_validate(
     `model_export.conditions`) disturb the test recordings, after they were assessed as they are.
     `n_jobs` cells are made side by side, a process each; `on_cell` hears how many are done.
 
-    Raises `BadParameter` for what cannot be used.
+    Raises `BadParameter` for what cannot be used, and for a cell that is there and was made with
+    another config, other folds or conditions, other recordings or labels, or another teacher.
     """
     job = CrossValidation(
         config, manifest, data, folds, results, runs, _code(), teacher, tuple(conditions)
@@ -79,17 +81,22 @@ def cross_validate(
     missing = [pair for pair, path in zip(wanted, paths, strict=True) if not path.is_file()]
     done = {(cell.seed, cell.fold): cell for cell in read_cells(results, experiment.name)}
     asked = () if isinstance(experiment.network, MachineConfig) else conditions
-    for pair in wanted:
-        if pair in done:
-            _check_same(done[pair], config_sha256, split.sha256, asked)
+    there = [done[pair] for pair in wanted if pair in done]
+    data_sha256 = ""
+    if missing or any(cell.data_sha256 for cell in there):
+        recordings = read_manifest(manifest, data, experiment.labels)
+        known = [*chain(*split.select(recordings, wanted[0][1]))]  # the same for each fold
+        data_sha256 = _data_sha256(experiment, known, teacher)
+        if missing:
+            _warn_of_others(split, recordings)
+    for cell in there:
+        _check_same(cell, config_sha256, split.sha256, data_sha256, asked)
     n_done = len(wanted) - len(missing)
 
     def tell() -> None:
         if on_cell is not None:
             on_cell(n_done, len(wanted))
 
-    if missing:
-        _warn_of_others(split, read_manifest(manifest, data, experiment.labels))
     tell()
     if n_jobs == 1 or len(missing) < 2:
         for seed, fold in missing:
@@ -112,13 +119,23 @@ def _warn_of_others(split: Folds, recordings: list[Recording]) -> None:
         log.warning("left out, as the folds do not have it: %d (%s)", len(others), names)
 
 
-def _check_same(cell: Cell, config: str, split: str, conditions: Sequence[str]) -> None:
+def _data_sha256(experiment: Experiment, known: list[Recording], teacher: Path | None) -> str:
+    """Of what the folds learn from and are tested on: `Cell.data_sha256`."""
+    ordered = sorted(known, key=lambda one: (one.corpus, one.name))
+    distil = experiment.distillation
+    is_taught = distil.posterior or distil.embedding
+    said = read_embeddings(teacher) if is_taught and teacher is not None else {}
+    return sha256_of(ordered, *(said[one.name].tobytes() for one in ordered if one.name in said))
+
+
+def _check_same(cell: Cell, config: str, split: str, data: str, conditions: Sequence[str]) -> None:
     """Raises `BadParameter` for a cell that is there and answers another question."""
     other = [
         what
         for what, differs in (
             ("config", cell.config_sha256 != config),
             ("folds", cell.split_sha256 != split),
+            ("recordings, labels or teacher", cell.data_sha256 not in ("", data)),
             ("conditions", not set(conditions) <= set(cell.conditions)),
         )
         if differs
@@ -165,6 +182,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         model=found.model,
         metrics=found.metrics,
         conditions=found.conditions,
+        data_sha256=_data_sha256(experiment, train + test, job.teacher),
     )
     return write_cell(job.results, cell, found.logits)
 

@@ -1,7 +1,6 @@
 """Fits an experiment's network to recordings; checkpoints after every epoch and resumes."""
 
 import copy
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from model_export.corpora import Recording, labels_by_corpus
+from model_export.corpora import Recording, labels_by_corpus, sha256_of
 from model_export.dataset import Batch, TrainingSet
 from model_export.evaluation import report, score_recording
 from model_export.experiment import Experiment
@@ -89,13 +88,9 @@ class Task:
     @property
     def data_sha256(self) -> str:
         """Of the train recordings, by name, speaker and label, and of the lesson."""
-        heard = hashlib.sha256()
-        for one in self.train:
-            heard.update(f"{one.name}\t{one.corpus}\t{one.speaker}\t{one.label}\n".encode())
-        if self.lesson is not None:
-            heard.update(self.lesson.posteriors.numpy().tobytes())
-            heard.update(self.lesson.embeddings.numpy().tobytes())
-        return heard.hexdigest()
+        lesson = self.lesson
+        taught = [] if lesson is None else [lesson.posteriors, lesson.embeddings]
+        return sha256_of(self.train, *(one.numpy().tobytes() for one in taught))
 
 
 class _Told(Protocol):

@@ -46,7 +46,7 @@ _MODEL: Final = TypeAdapter(_Model)
 
 @dataclass(frozen=True)
 class Ledger:
-    """Cells by experiment, each experiment's of one config and one split."""
+    """Cells by experiment, each experiment's of one config, split and manifest."""
 
     folder: Path
     experiments: dict[str, list[Cell]]
@@ -121,7 +121,7 @@ def read_ledger(folder: Path) -> Ledger:
     """Reads every cell below `folder`.
 
     Raises `BadParameter` for a cell that cannot be used, and for an experiment whose cells come
-    from two configs or two splits: their mean would be of nothing.
+    from two configs, splits or manifests: their mean would be of nothing.
     """
     if not folder.is_dir():
         raise BadParameter(
@@ -132,8 +132,8 @@ def read_ledger(folder: Path) -> Ledger:
         _check(folder, cell)
         experiments.setdefault(cell.experiment, []).append(cell)
     for name, cells in experiments.items():
-        for what in ("config_sha256", "split_sha256", "n_folds"):
-            found = sorted({str(getattr(cell, what))[:8] for cell in cells})
+        for what in ("config_sha256", "split_sha256", "n_folds", "data_sha256"):
+            found = sorted({str(getattr(cell, what))[:8] for cell in cells} - {""})  # unknown
             if len(found) > 1:
                 raise BadParameter(
                     f"the cells of {name} differ in {what}: {', '.join(found)}",

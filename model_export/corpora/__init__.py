@@ -2,7 +2,7 @@
 
 from model_export.corpora.audio import load, read
 from model_export.corpora.manifest import COLUMNS, Recording, read_manifest, write_manifest
-from model_export.corpora.summary import describe, labels_by_corpus
+from model_export.corpora.summary import describe, labels_by_corpus, sha256_of
 
 __all__ = [
     "COLUMNS",
@@ -12,5 +12,6 @@ __all__ = [
     "load",
     "read",
     "read_manifest",
+    "sha256_of",
     "write_manifest",
 ]

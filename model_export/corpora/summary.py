@@ -1,6 +1,8 @@
 """What a manifest holds, in numbers."""
 
+import hashlib
 from collections import Counter
+from collections.abc import Iterable
 
 from model_export.corpora.manifest import Recording
 
@@ -26,3 +28,13 @@ def labels_by_corpus(
         corpus: tuple(label for label in labels if (corpus, label) in present)
         for corpus in sorted({corpus for corpus, _ in present})
     }
+
+
+def sha256_of(recordings: Iterable[Recording], *more: bytes) -> str:
+    """Of recordings in their order, by name, corpus, speaker and label; then of `more`."""
+    total = hashlib.sha256()
+    for one in recordings:
+        total.update(f"{one.name}\t{one.corpus}\t{one.speaker}\t{one.label}\n".encode())
+    for part in more:
+        total.update(part)
+    return total.hexdigest()

@@ -1,8 +1,11 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from model_export.cells import load_logits, read_cells
+from model_export.cells import load_logits, read_cells, write_cell
 from model_export.corpora import read_manifest
 from model_export.crossval import cross_validate
 from model_export.ledger import read_ledger
@@ -80,6 +83,47 @@ def test_a_cell_that_answers_another_question_is_refused(job, tmp_path):
     with pytest.raises(BadParameter, match="seed 1, fold 0 is there already, made with other conf"):
         cross_validate(**job, only=[0, 1])
     assert len(read_cells(job["results"])) == 1
+
+
+def test_cells_of_a_manifest_that_was_corrected_are_not_taken(job):
+    cross_validate(**job, only=[0])
+    rows = job["manifest"].read_text()
+    head, *lines = rows.splitlines()
+    job["manifest"].write_text("\n".join([head, *reversed(lines)]) + "\n")
+    cross_validate(**job, only=[0])  # the same recordings in another order
+    swap = {"angry,angry": "sad,sad", "sad,sad": "angry,angry"}
+    swapped = re.sub("|".join(swap), lambda found: swap[found[0]], rows)
+    job["manifest"].write_text(swapped)
+    for folds in ([0], [0, 1]):
+        with pytest.raises(BadParameter, match="made with other recordings, labels or teacher"):
+            cross_validate(**job, only=folds)
+    assert len(read_cells(job["results"])) == 1
+
+    [cell] = read_cells(job["results"])
+    write_cell(job["results"], replace(cell, data_sha256=""))  # as before cells told it
+    cross_validate(**job, only=[0])
+
+
+def test_cells_tell_the_same_data_in_every_fold(job):
+    cross_validate(**job)
+    assert len({cell.data_sha256 for cell in read_cells(job["results"])}) == 1
+
+
+def test_a_cell_of_another_teacher_is_refused(job, tmp_path):
+    recordings = read_manifest(job["manifest"], tmp_path, LABELS)
+    teachers = []
+    for seed in (1, 2):
+        stats = np.random.default_rng(seed).normal(size=(40, 4)).astype(np.float32)
+        teachers.append(tmp_path / f"{seed}.npz")
+        np.savez(teachers[-1], paths=[one.name for one in recordings], stats=stats)
+    cross_validate(**job | {"results": tmp_path / "untaught"}, only=[0], teacher=teachers[0])
+    cross_validate(**job | {"results": tmp_path / "untaught"}, only=[0], teacher=teachers[1])
+    job["config"].write_text(job["config"].read_text() + "[distillation]\nposterior = 0.5\n")
+    job["runs"] = tmp_path / "taught"
+    cross_validate(**job, only=[0], teacher=teachers[0])
+    cross_validate(**job, only=[0], teacher=teachers[0])
+    with pytest.raises(BadParameter, match="made with other recordings, labels or teacher"):
+        cross_validate(**job, only=[0], teacher=teachers[1])
 
 
 @pytest.mark.parametrize("change", ["k = 10.0", "negative_sampling = false"])

@@ -34,6 +34,15 @@ def test_cells_of_two_configs_are_not_averaged(tmp_path):
         read_ledger(tmp_path)
 
 
+def test_cells_of_two_manifests_are_not_averaged(tmp_path):
+    write_experiment(tmp_path, "glrf", 0.8, folds=(0,))
+    write_experiment(tmp_path, "glrf", 0.8, folds=(1,), data_sha256="one")
+    assert len(read_ledger(tmp_path).of("glrf")) == 2  # an older cell doesn't tell
+    write_experiment(tmp_path, "glrf", 0.8, folds=(2,), data_sha256="two")
+    with pytest.raises(BadParameter, match="glrf differ in data_sha256: one, two"):
+        read_ledger(tmp_path)
+
+
 def test_logits_of_another_model_are_refused(tmp_path):
     write_experiment(tmp_path, "glrf", 0.9, folds=(0,))
     write_experiment(tmp_path, "poor", 0.2, folds=(0,))
