@@ -133,8 +133,8 @@ def fit(
     Under `torchrun` every process takes its share of each batch, and the first one writes.
 
     Raises `BadParameter` for a checkpoint of another origin, for an experiment that distils
-    without a lesson or with a network that has no embedding to tell from, and for a loss that is
-    not finite.
+    without a lesson, with a loss that takes no posteriors or a network that has no embedding to
+    tell from, and for a loss that is not finite.
     """
     experiment, settings = task.experiment, task.experiment.training
     world = World.of_this_process()
@@ -299,6 +299,11 @@ def _n_embedding(task: Task) -> int:
         return 0
     if task.lesson is None:
         raise BadParameter(f"{name} learns from a teacher", remedy="give --teacher")
+    if distil.posterior and task.experiment.loss.kind == "cross-entropy":
+        raise BadParameter(
+            f"{name}: cross-entropy learns from no posteriors",
+            remedy="leave out distillation.posterior, or take loss.kind head-k",
+        )
     if not distil.embedding:
         return 0
     if task.experiment.network.kind != "glrf":

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,27 @@ def test_one_speaker_is_too_few(tmp_path, recordings):
     alone = [r for r in recordings if r.speaker == recordings[0].speaker]
     with pytest.raises(BadParameter, match="two train speakers"):
         prepare(read_embeddings(path), alone, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[loss]\nkind = "cross-entropy"\n[distillation]\nposterior = 0.4', "no posteriors"),
+        ("[distillation]\nembedding = 0.5", "tells no embedding"),
+    ],
+)
+def test_what_cannot_be_distilled_is_refused(tmp_path, recordings, text, told):
+    path = write_embeddings(tmp_path / "e.npz", recordings, one_hot)
+    lesson = prepare(read_embeddings(path), recordings, LABELS)
+    config = write_config(tmp_path)
+    plain = config.read_text()
+    if "embedding =" in text:
+        plain = re.sub(
+            r"\[network\][^[]*", '[network]\nkind = "light-sernet"\nn_mfcc = 13\n', plain
+        )
+    config.write_text(f"{plain}{text}\n")
+    with pytest.raises(BadParameter, match=told):
+        fit(Task(read_experiment(config)[0], 1, recordings, lesson=lesson), tmp_path / "run")
 
 
 def test_both_ways_of_learning_from_it(tmp_path, recordings):
