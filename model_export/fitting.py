@@ -182,7 +182,7 @@ def fit(
         if state["origin"] != origin:
             raise BadParameter(
                 f"{last} is of another config, split, seed, start, manifest or teacher",
-                remedy="give another --out",
+                remedy="give another --out (of crossval, --runs), or delete it",
             )
         pupil.load_state_dict(state["pupil"])
         average.load(state["average"])
