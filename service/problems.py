@@ -126,7 +126,7 @@ CODES: dict[str, str] = {
     "job_failed": "the job ended by an error, and has no result",
     "job_not_found": "there is no such job of this API key; it may have been deleted",
     "job_not_ready": "the job has no result yet",
-    "jobs_unavailable": "the store of jobs cannot be reached",
+    "jobs_unavailable": "the store of jobs, or the folder of their recordings, cannot be reached",
     "method_not_allowed": "the path exists, for another HTTP method",
     "model_corrupt": "the model file cannot be read",
     "model_error": "the model cannot be served",

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _TEMPORARY_PREFIX = "receiving-"
+#: A file in the folder by which it is known: where a share is not mounted it is missing.
+MARK = "glrf-recordings"
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,30 @@ class AudioFolder:
 
     @property
     def is_away(self) -> bool:
-        """Whether the folder is missing or empty, as where a share is not mounted."""
+        """Whether what is in the folder's place lacks its mark, as where a share is not mounted."""
+        return not (self._path / MARK).exists()
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the folder is missing or empty."""
         try:
             return next(self._path.iterdir(), None) is None
         except FileNotFoundError:
             return True
 
+    def mark(self) -> None:
+        """Makes the folder, if need be, and its mark; both are on the disk then."""
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._path / MARK).touch(mode=0o600)
+        _sync_folder(self._path)
+        _sync_folder(self._path.parent)
+
     @contextlib.contextmanager
     def receiving(self) -> Iterator[Upload]:
-        """A temporary file of this folder, gone at the end unless it was kept."""
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A temporary file of this folder, gone at the end unless it was kept.
+
+        The folder is never made here: it would be on the wrong disk where a share is not mounted.
+        """
         descriptor, name = tempfile.mkstemp(dir=self._path, prefix=_TEMPORARY_PREFIX)
         with os.fdopen(descriptor, "w+b") as file:
             try:
@@ -76,7 +92,7 @@ class AudioFolder:
         names: list[str] = []
         for path in self._path.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < before_s:
+                if path.name != MARK and path.stat().st_mtime < before_s:
                     names.append(path.name)
         return names
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
-from service.jobs.audio import AudioFolder, Upload
+from service.jobs.audio import MARK, AudioFolder, Upload
 from service.jobs.job import DEAD_AFTER_S, SQLITE_NAME, UNFINISHED, Job, Status, now_ms
 from service.metrics import JobCounts
 from service.requests import JobQuery
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 2**20
 _N_THREADS = 8
+#: A total of the store: how many folders of recordings it marked as its own.
+_N_FOLDERS = "audio_folders"
 #: What a caller waits for the store; it has told long before that its database is away.
 _PATIENCE_S = 15.0
 
@@ -71,7 +73,8 @@ class JobDesk:
     async def receiving(self) -> AsyncIterator[Upload]:
         """A temporary file of the folder of audio, gone at the end unless it was kept.
 
-        Raises `Overloaded` where as many as may be come in already.
+        Raises `Overloaded` where as many as may be come in already, and `Unavailable` where the
+        folder is away.
         """
         limit = self._settings.jobs_max_uploads
         if self._n_uploads >= limit:
@@ -80,6 +83,7 @@ class JobDesk:
             )
         self._n_uploads += 1
         try:
+            await self.ask(self._check_folder)
             temporary = self.audio.receiving()
             upload = await self.ask(temporary.__enter__)
             try:
@@ -88,6 +92,23 @@ class JobDesk:
                 await self.ask_for(None, temporary.__exit__, None, None, None)
         finally:
             self._n_uploads -= 1
+
+    def _check_folder(self) -> None:
+        """Raises `Unavailable` where the folder of recordings is away.
+
+        A store that never marked one takes what is there, or makes it, and marks it: it is new, or
+        an older version's; of the latter the folder is there if it has recordings to score.
+        """
+        if not self.audio.is_away:
+            return
+        is_old = _N_FOLDERS in self.store.totals()
+        with self.store.begin() as connection:
+            if is_old or (self.audio.is_bare and self.store.n_unfinished(connection)):
+                if self.audio.is_away:  # nobody has marked it meanwhile
+                    raise _no_folder()
+                return
+            self.store.count(connection, _N_FOLDERS)
+            self.audio.mark()
 
     @property
     def store(self) -> "JobStore":
@@ -326,6 +347,16 @@ def _away(error: Exception) -> Unavailable:
     return Unavailable(
         f"the store of jobs cannot be reached ({type(error).__name__})",
         remedy="try again later; operators: see GLRF_JOBS_URL, GLRF_JOBS_DIR and its disk",
+        code="jobs_unavailable",
+    )
+
+
+def _no_folder() -> Unavailable:
+    log.warning("the folder of recordings is away: GLRF_JOBS_DIR has no audio/%s", MARK)
+    return Unavailable(
+        "the folder of the jobs' recordings is away",
+        remedy="try again later; operators: mount GLRF_JOBS_DIR, or, if it is the right folder, "
+        f"make an empty file audio/{MARK} in it",
         code="jobs_unavailable",
     )
 

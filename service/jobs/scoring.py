@@ -119,11 +119,12 @@ class Scoring:
             await asyncio.to_thread(self._store.begin_anew, job)
             job = replace(job, n_chunks=0)
         settings = self._runtime.settings
+        path = self._audio.path(job.id)
         try:
-            file = self._audio.path(job.id).open("rb")
+            file = path.open("rb")
         except FileNotFoundError as error:
-            if self._audio.is_away:
-                raise  # a share that is not mounted, and not this recording: it is tried again
+            if self._audio.is_away or path.exists():
+                raise  # a share that is not mounted, or was not a moment ago: it is tried again
             raise BadAudio(
                 "the recording is no longer there",
                 remedy="send it again; operators: all of the service shares one GLRF_JOBS_DIR",

@@ -9,8 +9,9 @@ import pytest
 
 from ser_core.errors import Overloaded, Unavailable
 from service.app import create_app
+from service.jobs.audio import MARK
 from service.jobs.desk import JobDesk, open_store
-from service.jobs.job import SQLITE_NAME
+from service.jobs.job import SQLITE_NAME, Job
 from service.jobs.outbox import Outbox
 from service.runtime import Runtime
 from service.settings import Settings
@@ -145,3 +146,51 @@ def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
             pass
 
     asyncio.run(run())
+
+
+class TestTheFolderOfAnOlderVersion:
+    """It has no mark."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        return Settings(jobs_dir=tmp_path)
+
+    def begin_upload(self, settings: Settings) -> None:
+        async def run() -> None:
+            async with JobDesk(settings).receiving():
+                pass
+
+        asyncio.run(run())
+
+    def add_job(self, settings: Settings) -> None:
+        store, queue = open_store(settings)
+        with store.begin() as connection:
+            store.add(connection, Job("a" * 32, "k", "{}", body_sha256="", created_ms=1))
+        queue.close()
+        store.engine.dispose()
+
+    def test_with_recordings_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
+        self.add_job(settings)
+        (tmp_path / "audio").mkdir()
+        (tmp_path / "audio" / ("a" * 32)).touch()
+        self.begin_upload(settings)
+        assert (tmp_path / "audio" / MARK).exists()
+
+    def test_without_any_to_score_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "audio").mkdir()
+        self.begin_upload(settings)
+        assert (tmp_path / "audio" / MARK).exists()
+
+    @pytest.mark.parametrize("is_there", [False, True])
+    def test_without_those_to_score_it_is_away(
+        self, settings: Settings, tmp_path: Path, is_there: bool
+    ) -> None:
+        self.add_job(settings)
+        if is_there:
+            (tmp_path / "audio").mkdir()
+        with pytest.raises(Unavailable, match="is away") as caught:
+            self.begin_upload(settings)
+        assert caught.value.code == "jobs_unavailable"
+        (tmp_path / "audio").mkdir(exist_ok=True)
+        (tmp_path / "audio" / MARK).touch()  # as the remedy says
+        self.begin_upload(settings)

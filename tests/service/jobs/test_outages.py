@@ -1,6 +1,7 @@
 """Disk, store, folder or decoder fail for a while: what was accepted is scored all the same."""
 
 import os
+import shutil
 import signal
 import socketserver
 import sqlite3
@@ -99,12 +100,20 @@ def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.Mo
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http)
         audio.rename(away)
+        refused = server.http.post("/v1/jobs", content=STEREO)
+        assert (refused.status_code, refused.json()["code"]) == (503, "jobs_unavailable")
+        assert "glrf-recordings" in refused.json()["remedy"]
+        audio.mkdir()  # whoever made it, it is not the share
+        assert server.http.post("/v1/jobs", content=STEREO).status_code == 503
+        (audio / "lost+found").mkdir()
         with workers(settings):
             path = f"/v1/jobs/{job['id']}"
             _until(lambda: server.http.get(path).json()["status"] == "running")
             time.sleep(1)
+            shutil.rmtree(audio)
             away.rename(audio)
             assert finished(server.http, job["id"])["status"] == "succeeded"
+            assert finished(server.http, submitted(server.http)["id"])["status"] == "succeeded"
 
 
 def test_a_recording_that_is_gone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

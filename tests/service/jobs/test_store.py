@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from ser_core.errors import BadParameter
 from service import wire
 from service.analysis import FileChunk
-from service.jobs.audio import AudioFolder
+from service.jobs.audio import MARK, AudioFolder
 from service.jobs.database import chunks, create_tables, database_url, open_engine
 from service.jobs.job import Job, JobGone, Overtaken, now_ms
 from service.jobs.outbox import Outbox
@@ -218,15 +218,21 @@ def test_an_address_of_no_store_is_refused_unshown(tmp_path: Path, url: str):
 class TestAudioFolder:
     def test_what_is_kept_is_whole_and_the_rest_is_gone(self, tmp_path: Path):
         folder = AudioFolder(tmp_path / "audio")
+        folder.mark()
         with folder.receiving() as upload:
             upload.file.write(b"abc")
             upload.keep(folder.path("one"))
         with folder.receiving() as upload:
             upload.file.write(b"half")
         assert folder.path("one").read_bytes() == b"abc"
-        assert [path.name for path in (tmp_path / "audio").iterdir()] == ["one"]
+        assert {path.name for path in (tmp_path / "audio").iterdir()} == {"one", MARK}
         assert folder.strays(3600) == []
         assert folder.strays(-1) == ["one"]
         folder.remove("one")
         folder.remove("one")
         assert folder.strays(-1) == []
+
+    def test_an_upload_does_not_make_the_folder(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError), AudioFolder(tmp_path / "audio").receiving():
+            pass
+        assert not list(tmp_path.iterdir())
