@@ -122,7 +122,7 @@ CODES: dict[str, str] = {
     "inference_failed": "the network failed on this batch; other batches go on",
     "internal_error": "a fault of the service; the log has the request id",
     "job_audio_lost": "the recording of a job is gone from the folder of jobs",
-    "job_crashed": "the process died again and again over the same part of a job",
+    "job_crashed": "the service died or failed again and again over the same part of a job",
     "job_failed": "the job ended by an error, and has no result",
     "job_not_found": "there is no such job of this API key; it may have been deleted",
     "job_not_ready": "the job has no result yet",

@@ -43,9 +43,10 @@ POLL_S = 0.5
 WEBHOOKS_AT_A_TIME = 64
 WEBHOOKS_OF_A_RECEIVER = 8
 #: Between two attempts, where neither the recording nor the model is to blame: a disk that is full,
-#: a share that is not mounted, memory that ran out. It doubles; ten attempts take ten minutes.
+#: a share that is not mounted, memory that ran out. It doubles.
 RETRY_S = 5.0
 MAX_RETRY_S = 120.0
+_MAX_DOUBLINGS = 10  # beyond, it is the longest, and no number gets too large
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +161,9 @@ class Executor:
         except Overtaken:
             return "more"
         except Exception:
-            # Neither the recording nor the model is to blame, as far as is known: the job is
-            # given up after some attempts only.
-            delay_s = min(MAX_RETRY_S, RETRY_S * 2 ** self._n_failed[job_id])
+            # Neither the recording nor the model is to blame, as far as is known.
+            n_doublings = min(_MAX_DOUBLINGS, self._n_failed[job_id])
+            delay_s = min(MAX_RETRY_S, RETRY_S * 2**n_doublings)
             self._n_failed[job_id] += 1
             log.exception("job %s: a chunk failed, and is tried again in %g s", job_id, delay_s)
             self._is_stopping.wait(delay_s)

@@ -15,20 +15,26 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from ser_core.errors import BadAudio, SerError
+from sqlalchemy import exc
+
+from ser_core.errors import BadAudio, SerError, Unavailable
 from service import problems
 from service.analysis import FileAnalysis, FileChunk, FileLimits
 from service.inference.batcher import Batcher
 from service.jobs.audio import AudioFolder
 from service.jobs.job import Job
 from service.jobs.result import parsed, result_document
-from service.jobs.store import JobStore
+from service.jobs.store import OUR_FAULT, JobStore
 from service.registry import model_key
 from service.requests import FileQuery
 from service.runtime import Runtime
 
-#: Attempts at one chunk that came to nothing, before the job is given up.
+#: Attempts at one chunk that ended the process, or failed by a fault of its own, before the job is
+#: given up.
 MAX_ATTEMPTS = 10
+#: What an attempt fails by that neither the recording nor the model is to blame for, and that
+#: passes: it counts as none, however long it takes.
+_PASSES = (OSError, Unavailable, exc.OperationalError, exc.TimeoutError)
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +81,9 @@ class Scoring:
         Raises `SerError` for what ends the job, and `JobGone` where there is none any more.
         """
         began_s = time.perf_counter()
+        taken: Job | None = None
         try:
-            job = await asyncio.to_thread(self._store.take, job_id)
+            taken = job = await asyncio.to_thread(self._store.take, job_id)
             if job.n_attempts > MAX_ATTEMPTS:
                 raise Hopeless(
                     f"{MAX_ATTEMPTS} attempts at chunk {job.n_chunks} came to nothing",
@@ -96,8 +103,11 @@ class Scoring:
                 )
                 return True
             await asyncio.to_thread(self._finish, job, state, chunk, began_s)
-        except BaseException:
+        except BaseException as error:
             await self._forget(job_id)
+            if taken is not None and isinstance(error, _PASSES):
+                with contextlib.suppress(exc.SQLAlchemyError):  # then one counts too many
+                    await asyncio.to_thread(self._store.give_back, taken)
             raise
         await self._forget(job_id)
         return False
@@ -178,10 +188,13 @@ class Scoring:
             self._audio.remove(job.id)
 
     async def fail(self, job_id: str, error: SerError) -> None:
-        """Ends a job by an error; raises `JobGone`."""
+        """Ends a job by an error; raises `JobGone`.
+
+        Where the service is to blame the recording stays: it could be scored yet.
+        """
         document = problems.document(error, job_id)
         await asyncio.to_thread(self._store.fail, job_id, document)
-        if not self._runtime.settings.jobs_keep_audio:
+        if document["status"] < OUR_FAULT and not self._runtime.settings.jobs_keep_audio:
             await asyncio.to_thread(self._audio.remove, job_id)
 
     async def _forget(self, job_id: str) -> None:

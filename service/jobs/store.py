@@ -17,7 +17,7 @@ from service.jobs.database import chunks, executors, jobs, messages, results, to
 from service.jobs.job import FINISHED, STATUSES, UNFINISHED, Job, JobGone, Overtaken, Status, now_ms
 
 #: From this status on it is the service that failed, and not the recording.
-_OUR_FAULT = 500
+OUR_FAULT = 500
 #: Parameters of one statement; databases bound them.
 NAMES_AT_A_TIME = 1_000
 
@@ -124,6 +124,15 @@ class JobStore:
             raise JobGone(job_id)
         return _job(row)
 
+    def give_back(self, job: Job) -> None:
+        """Takes back what `take` counted: something else than the job stopped the attempt."""
+        with self.begin() as connection:
+            connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job.id, jobs.c.n_chunks == job.n_chunks, jobs.c.n_attempts > 0)
+                .values(n_attempts=jobs.c.n_attempts - 1)
+            )
+
     def last_chunk(self, job: Job) -> FileChunk | None:
         """Where to go on with a job; its lines are left out."""
         query = sa.select(chunks.c.audio_from, chunks.c.session).where(
@@ -191,7 +200,7 @@ class JobStore:
                 raise JobGone(job_id)
             connection.execute(sa.delete(chunks).where(chunks.c.job_id == job_id))
             self.count(connection, "failed")
-            if error["status"] >= _OUR_FAULT:
+            if error["status"] >= OUR_FAULT:
                 self.count(connection, "faults")
             self._end(connection, job_id)
 
@@ -358,15 +367,16 @@ class JobStore:
             return list(connection.execute(query).scalars())
 
     def with_audio(self, names: list[str], *, finished_too: bool) -> set[str]:
-        """Those of the ids whose recording is still needed."""
+        """Those of the ids whose recording is still needed: also where the service failed it."""
         kept: set[str] = set()
         with self.engine.connect() as connection:
             for first in range(0, len(names), NAMES_AT_A_TIME):
                 some = names[first : first + NAMES_AT_A_TIME]
-                query = sa.select(jobs.c.id).where(jobs.c.id.in_(some))
-                if not finished_too:
-                    query = query.where(jobs.c.status.in_(UNFINISHED))
-                kept.update(connection.execute(query).scalars())
+                query = sa.select(jobs.c.id, jobs.c.status, jobs.c.error)
+                for row in connection.execute(query.where(jobs.c.id.in_(some))):
+                    is_ours = row.error is not None and json.loads(row.error)["status"] >= OUR_FAULT
+                    if finished_too or is_ours or row.status in UNFINISHED:
+                        kept.add(row.id)
         return kept
 
     def _one(self, query: sa.Select[Any]) -> Job | None:

@@ -1,5 +1,6 @@
 """Disk, store, folder or decoder fail for a while: what was accepted is scored all the same."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.jobs import desk, supervisor
+from service.jobs.scoring import MAX_ATTEMPTS
 from service.jobs.supervisor import workers
 from service.settings import Settings
 from tests.service.jobs.handing_in import PATIENCE_S, STEREO, finished, submitted
@@ -28,6 +30,8 @@ HASTY = """
 from service.jobs import executor, sweep
 executor.RETRY_S, sweep.CLEAR_EVERY_S = 0.5, 1.0
 """
+#: One that tries again at once.
+RESTLESS = "from service.jobs import executor; executor.MAX_RETRY_S = 0.05\n"
 #: DBOS cannot write while `GLRF_JOBS_DIR` holds a file `full`: nor steps, nor how a workflow ended.
 FULL_DISK = """
 import os, pathlib
@@ -81,6 +85,13 @@ def _until(is_so: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
+def _n_begun(settings: Settings) -> int:
+    """Attempts at chunks of all jobs."""
+    store = sqlite3.connect(settings.jobs_dir / "jobs.sqlite")
+    with contextlib.closing(store):
+        return store.execute("SELECT sum(n_begun) FROM glrf_jobs").fetchone()[0]
+
+
 def test_a_disk_that_was_full(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_WORKER", HASTY + FULL_DISK + RUN)
     full = settings.jobs_dir / "full"
@@ -94,7 +105,7 @@ def test_a_disk_that_was_full(settings: Settings, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+    monkeypatch.setattr(supervisor, "_WORKER", RESTLESS + RUN)
     audio, away = settings.jobs_dir / "audio", settings.jobs_dir / "away"
     with RunningServer(settings) as server:
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
@@ -107,9 +118,7 @@ def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.Mo
         assert server.http.post("/v1/jobs", content=STEREO).status_code == 503
         (audio / "lost+found").mkdir()
         with workers(settings):
-            path = f"/v1/jobs/{job['id']}"
-            _until(lambda: server.http.get(path).json()["status"] == "running")
-            time.sleep(1)
+            _until(lambda: _n_begun(settings) > MAX_ATTEMPTS + 1)
             shutil.rmtree(audio)
             away.rename(audio)
             assert finished(server.http, job["id"])["status"] == "succeeded"
@@ -125,6 +134,21 @@ def test_a_recording_that_is_gone(settings: Settings, monkeypatch: pytest.Monkey
         with workers(settings):
             assert finished(server.http, gone)["error"]["code"] == "job_audio_lost"
             assert finished(server.http, there)["status"] == "succeeded"
+
+
+def test_a_recording_stays_where_the_service_is_to_blame(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hopeless = "from service.jobs import scoring; scoring.MAX_ATTEMPTS = 0\n"
+    monkeypatch.setattr(supervisor, "_WORKER", hopeless + RUN)
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = finished(server.http, submitted(server.http)["id"])
+        assert job["error"]["code"] == "job_crashed"
+        recording = settings.jobs_dir / "audio" / job["id"]
+        assert recording.read_bytes() == STEREO
+        assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert not recording.exists()
 
 
 def test_a_decoder_that_is_killed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,17 @@ class TestChunks:
         put(store, store.take("one"))
         assert store.take("one").n_attempts == 1
 
+    def test_what_is_given_back_is_no_attempt(self, store: JobStore):
+        added(store)
+        store.take("one")
+        store.give_back(store.take("one"))
+        assert store.take("one").n_attempts == 2
+        job = store.take("one")
+        put(store, job)
+        store.take("one")
+        store.give_back(job)  # the chunk was stored all the same
+        assert store.take("one").n_attempts == 2
+
     def test_what_begins_anew_forgets_its_chunks(self, store: JobStore):
         added(store)
         put(store, store.take("one"))
@@ -146,11 +157,13 @@ class TestEnd:
         added(store)
         added(store, "two")
         store.fail("two", {"status": 422})
-        names = ["one", "two", "receiving-x"]
-        assert store.with_audio(names, finished_too=False) == {"one"}
-        assert store.with_audio(names, finished_too=True) == {"one", "two"}
+        added(store, "ours")
+        store.fail("ours", {"status": 500})
+        names = ["one", "two", "ours", "receiving-x"]
+        assert store.with_audio(names, finished_too=False) == {"one", "ours"}
+        assert store.with_audio(names, finished_too=True) == {"one", "two", "ours"}
         monkeypatch.setattr("service.jobs.store.NAMES_AT_A_TIME", 2)
-        assert store.with_audio(names, finished_too=True) == {"one", "two"}
+        assert store.with_audio(names, finished_too=True) == {"one", "two", "ours"}
 
 
 def test_an_idempotency_key_is_of_one_caller(store: JobStore):
