@@ -20,6 +20,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -37,6 +38,7 @@ from service.decoding import (
     RECORD,
     RECORD_SAMPLES,
     SAMPLES,
+    STALL_CPU_S,
 )
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
@@ -166,13 +168,21 @@ def _become_decoder(
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-    allow_cpu(cpu_s)
+    allow_cpu(cpu_limit_s(cpu_s, 0.0, 0.0))
 
 
 def _address_space_bytes() -> int:
     """What the process has mapped already."""
     with open("/proc/self/statm") as file:  # noqa: PTH123 - no pathlib between fork and limits
         return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def cpu_limit_s(cpu_s: float, sent_s: float, used_s: float) -> float:
+    """CPU time until the next samples, that of before included.
+
+    `cpu_s` and a tenth of the audio that was sent, of which nothing is to use up hours at once.
+    """
+    return min(cpu_s + sent_s / MIN_DECODE_SPEED, used_s + STALL_CPU_S)
 
 
 def allow_cpu(cpu_s: float) -> None:
@@ -191,7 +201,7 @@ def _decode(cpu_s: float) -> None:
             for block in audio.blocks(RECORD_SAMPLES):
                 _send(out, SAMPLES, np.ascontiguousarray(block, np.float32).data.cast("B"))
                 n_sent += len(block)
-                allow_cpu(cpu_s + n_sent / audio.rate_hz / MIN_DECODE_SPEED)
+                allow_cpu(cpu_limit_s(cpu_s, n_sent / audio.rate_hz, time.process_time()))
         _send(out, END, b"")
     except SerError as error:
         kind = type(error).__name__

@@ -48,8 +48,10 @@ N_ASK_FDS = 3
 RECORD_SAMPLES = 8_192
 #: Beyond its credit of CPU time, a decoder must be so much faster than the audio is long.
 MIN_DECODE_SPEED = 10.0
-#: A decoder that gives nothing for so long is stopped. Its CPU time ends sooner, mostly.
+#: A decoder that gives nothing for so long waits for its disk, and is stopped. One that spins is
+#: ended before that by the CPU time that it may take without giving anything.
 STALL_S = 120.0
+STALL_CPU_S = 60.0
 
 _MAX_TEXT_BYTES = 65_536
 _STATUS_TIMEOUT_S = 5.0
@@ -61,6 +63,10 @@ _ERRORS: dict[str, type[InputError]] = {
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME")
 
 log = logging.getLogger(__name__)
+
+
+class Stalled(Unavailable):
+    """A decoder gave nothing for `STALL_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ class Decoding:
         """Decodes a file from its start; it is not to be read elsewhere until that is closed.
 
         Raises as `ser_core.containers.open_audio`, and `TooLarge` (`decode_limit`) where the
-        decoder ran into its limits, `Unavailable` where the fork server was stopped.
+        decoder ran into its limits, `Unavailable` where the fork server was stopped or the
+        decoder killed, `Stalled` where it gave nothing for long.
         """
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
@@ -271,7 +278,11 @@ class DecodedAudio:
                     raise self._broken_off()
                 n_had += n_new
         except TimeoutError as error:
-            raise _limit(f"decoding gave nothing for {STALL_S:g} s") from error
+            raise Stalled(
+                f"decoding gave nothing for {STALL_S:g} s, as where a disk does not answer",
+                remedy="send the file again later; operators: look at the disks of TMPDIR and "
+                "GLRF_JOBS_DIR",
+            ) from error
         except ConnectionResetError as error:
             raise self._broken_off() from error
         return data
@@ -288,7 +299,7 @@ class DecodedAudio:
             case signal.SIGXCPU:
                 return _limit(
                     f"decoding took more than {self._limits.cpu_s:g} s of CPU time and a tenth "
-                    "of the audio's length"
+                    f"of the audio's length, or {STALL_CPU_S:g} s of it without a sample"
                 )
             case signal.SIGKILL | signal.SIGTERM | signal.SIGINT | signal.SIGHUP:
                 # A decoder's own limit on memory makes it say so; this came from outside, mostly

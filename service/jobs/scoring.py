@@ -20,6 +20,7 @@ from sqlalchemy import exc
 from ser_core.errors import BadAudio, SerError, Unavailable
 from service import problems
 from service.analysis import FileAnalysis, FileChunk, FileLimits
+from service.decoding import Stalled
 from service.inference.batcher import Batcher
 from service.jobs.audio import AudioFolder
 from service.jobs.job import Job
@@ -33,7 +34,8 @@ from service.runtime import Runtime
 #: given up.
 MAX_ATTEMPTS = 10
 #: What an attempt fails by that neither the recording nor the model is to blame for, and that
-#: passes: it counts as none, however long it takes.
+#: passes: it counts as none, however long it takes. But a decoder that stalls each time may do so
+#: because of its recording, and the job would come to no end.
 _PASSES = (OSError, Unavailable, exc.OperationalError, exc.TimeoutError)
 
 log = logging.getLogger(__name__)
@@ -105,7 +107,8 @@ class Scoring:
             await asyncio.to_thread(self._finish, job, state, chunk, began_s)
         except BaseException as error:
             await self._forget(job_id)
-            if taken is not None and isinstance(error, _PASSES):
+            is_none = isinstance(error, _PASSES) and not isinstance(error, Stalled)
+            if taken is not None and is_none:
                 with contextlib.suppress(exc.SQLAlchemyError):  # then one counts too many
                     await asyncio.to_thread(self._store.give_back, taken)
             raise

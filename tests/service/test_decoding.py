@@ -20,6 +20,7 @@ import soundfile as sf
 from ser_core.containers import open_audio
 from ser_core.errors import BadAudio, InputError, TooLarge, Unavailable
 from ser_core.features import Float32
+from service.decoder import cpu_limit_s
 from service.decoding import (
     END,
     FAILED,
@@ -212,6 +213,26 @@ def test_a_decoder_that_dies_is_an_error_of_its_file(
     assert caught.value.remedy
     with on_disk(FILES["wav"]) as file, decoding.open(file) as audio:  # the next one never notices
         assert len(samples_of(audio)) == 8000
+
+
+def test_a_decoder_that_gives_nothing_is_no_error_of_its_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.decoding.STALL_S", 0.2)
+    samples, theirs = socket.socketpair()
+    status, their_status = socket.socketpair()
+    with theirs, their_status:
+        their_status.shutdown(socket.SHUT_WR)
+        with pytest.raises(Unavailable, match="disk") as caught:
+            DecodedAudio(samples, status, DecodeLimits(), lambda _: None)
+    assert caught.value.remedy
+
+
+def test_cpu_time_is_a_tenth_of_what_was_sent_but_no_hour_at_once() -> None:
+    assert cpu_limit_s(10.0, 0.0, 0.0) == 10.0
+    assert cpu_limit_s(10.0, 600.0, 30.0) == 70.0
+    assert cpu_limit_s(10.0, 36_000.0, 300.0) == 360.0
+    assert cpu_limit_s(1000.0, 0.0, 0.0) == 60.0
 
 
 def test_the_kernel_ends_what_uses_up_its_cpu_time() -> None:

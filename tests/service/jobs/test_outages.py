@@ -158,7 +158,19 @@ def test_a_decoder_that_is_killed(settings: Settings, monkeypatch: pytest.Monkey
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http, wav(voice(16_000 * 240)))
         killed: list[int] = []
-        _until(lambda: killed.extend(_kill_decoders()) or killed)
+        _until(lambda: killed.extend(_signal_decoders(signal.SIGKILL)) or killed)
+        assert finished(server.http, job["id"])["status"] == "succeeded"
+
+
+def test_a_decoder_whose_disk_hangs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = "from service import decoding; decoding.STALL_S = 2.0\n"
+    monkeypatch.setattr(supervisor, "_WORKER", RESTLESS + impatient + RUN)
+    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http, wav(voice(16_000 * 240)))
+        stopped: list[int] = []
+        _until(lambda: stopped.extend(_signal_decoders(signal.SIGSTOP)) or stopped)
         assert finished(server.http, job["id"])["status"] == "succeeded"
 
 
@@ -183,17 +195,23 @@ def test_a_job_that_is_deleted_meanwhile(
         assert "Traceback" not in "".join(told)
 
 
-def _kill_decoders() -> list[int]:
+def _signal_decoders(number: int) -> list[int]:
+    """Tells the decoders of the workers that this process started; which these are."""
+    decoders = _decoders()
+    for decoder in decoders:
+        os.kill(decoder, number)
+    return decoders
+
+
+def _decoders() -> list[int]:
     """Of the workers that this process started: the children of their fork servers."""
-    killed: list[int] = []
+    found: list[int] = []
     for worker in _children(os.getpid()):
         if b"service.jobs.worker" not in Path(f"/proc/{worker}/cmdline").read_bytes():
             continue
         for fork_server in _children(worker):
-            for decoder in _children(fork_server):
-                os.kill(decoder, signal.SIGKILL)
-                killed.append(decoder)
-    return killed
+            found += _children(fork_server)
+    return found
 
 
 def _children(process: int) -> list[int]:
