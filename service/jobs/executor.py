@@ -97,8 +97,11 @@ class Executor:
         @DBOS.workflow(name=SCORING_WORKFLOW, max_recovery_attempts=None)
         def _(job_id: str) -> None:
             with self._at_work_on(job_id):
-                while score_chunk(job_id) == "more":
-                    pass
+                try:
+                    while score_chunk(job_id) == "more":
+                        pass
+                finally:  # DBOS ends a cancelled job's workflow between two chunks
+                    self._done(self._scoring.forget(job_id))
 
         @DBOS.step(name="attempt")
         def attempt(message_id: str, round_: int, n_failed: int) -> None:

@@ -106,13 +106,13 @@ class Scoring:
                 return True
             await asyncio.to_thread(self._finish, job, state, chunk, began_s)
         except BaseException as error:
-            await self._forget(job_id)
+            await self.forget(job_id)
             is_none = isinstance(error, _PASSES) and not isinstance(error, Stalled)
             if taken is not None and is_none:
                 with contextlib.suppress(exc.SQLAlchemyError):  # then one counts too many
                     await asyncio.to_thread(self._store.give_back, taken)
             raise
-        await self._forget(job_id)
+        await self.forget(job_id)
         return False
 
     async def _opened(self, job: Job) -> tuple[Job, _Open]:
@@ -123,7 +123,7 @@ class Scoring:
         state = self._open.get(job.id)
         if state is not None and state.n_chunks == job.n_chunks:
             return job, state
-        await self._forget(job.id)
+        await self.forget(job.id)
         query = FileQuery(**json.loads(job.query))
         batcher = self._runtime.batcher(query.model)
         last = await self._last_chunk(job, batcher)
@@ -200,7 +200,8 @@ class Scoring:
         if document["status"] < OUR_FAULT and not self._runtime.settings.jobs_keep_audio:
             await asyncio.to_thread(self._audio.remove, job_id)
 
-    async def _forget(self, job_id: str) -> None:
+    async def forget(self, job_id: str) -> None:
+        """Closes what is open of a job, if anything is: its decoder and its recording."""
         state = self._open.pop(job_id, None)
         if state is not None:
             with contextlib.suppress(Exception):
@@ -209,7 +210,7 @@ class Scoring:
     async def close(self) -> None:
         """Closes what is open; the jobs can be taken up by others."""
         for job_id in list(self._open):
-            await self._forget(job_id)
+            await self.forget(job_id)
 
 
 def _identity(batcher: Batcher) -> str:

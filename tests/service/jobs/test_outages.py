@@ -57,17 +57,21 @@ def leave(self, executor_id):
     raise {error}
 JobStore.leave = leave
 """
-#: Each chunk waits until `GLRF_JOBS_DIR` holds a file `goes_on`.
+#: Each step has a pause, before its chunk and after it, until `GLRF_JOBS_DIR` holds a file.
 HALTED = """
 import asyncio, os, pathlib
 from service.jobs.scoring import Scoring
 folder = pathlib.Path(os.environ["GLRF_JOBS_DIR"])
 next_chunk = Scoring.next_chunk
-async def halted(self, job_id):
-    (folder / "began").touch()
-    while not (folder / "goes_on").exists():
+async def halt(name):
+    (folder / name).touch()
+    while not (folder / (name + "_goes_on")).exists():
         await asyncio.sleep(0.05)
-    return await next_chunk(self, job_id)
+async def halted(self, job_id):
+    await halt("begun")
+    has_more = await next_chunk(self, job_id)
+    await halt("scored")
+    return has_more
 Scoring.next_chunk = halted
 """
 RUN = "from service.jobs.worker import run; run(is_child=True)"
@@ -182,9 +186,9 @@ def test_a_job_that_is_deleted_meanwhile(
     with RunningServer(settings) as server, workers(settings):
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http)
-        _until((settings.jobs_dir / "began").exists)
+        _until((settings.jobs_dir / "begun").exists)
         assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
-        (settings.jobs_dir / "goes_on").touch()
+        (settings.jobs_dir / "begun_goes_on").touch()
         told: list[str] = []
         _until(
             lambda: (
@@ -193,6 +197,22 @@ def test_a_job_that_is_deleted_meanwhile(
             )
         )
         assert "Traceback" not in "".join(told)
+
+
+def test_a_job_that_is_deleted_between_two_chunks_leaves_no_decoder(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HALTED + RUN)
+    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
+    (settings.jobs_dir / "begun_goes_on").touch()
+    with RunningServer(settings) as server, workers(settings):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        job = submitted(server.http, wav(voice(16_000 * 240)))
+        _until((settings.jobs_dir / "scored").exists)
+        assert _decoders()
+        assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        (settings.jobs_dir / "scored_goes_on").touch()
+        _until(lambda: not _decoders())
 
 
 def _signal_decoders(number: int) -> list[int]:
