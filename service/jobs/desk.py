@@ -53,6 +53,7 @@ class JobDesk:
         if settings.jobs_url is not None:
             store_url(settings)
         self._threads = Threads("the store of jobs", _N_THREADS)
+        self._folder_threads = Threads("the folder of jobs", _N_THREADS)
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
         self._n_uploads = 0
@@ -83,13 +84,14 @@ class JobDesk:
             )
         self._n_uploads += 1
         try:
-            await self.ask(self._check_folder)
             temporary = self.audio.receiving()
-            upload = await self.ask(temporary.__enter__)
+            folder = self._folder_threads
+            await folder.run(self._check_folder, patience_s=_PATIENCE_S)
+            upload = await folder.run(temporary.__enter__, patience_s=_PATIENCE_S)
             try:
                 yield upload
             finally:
-                await self.ask_for(None, temporary.__exit__, None, None, None)
+                await folder.run(temporary.__exit__, None, None, None)
         finally:
             self._n_uploads -= 1
 
@@ -182,6 +184,12 @@ class JobDesk:
                 remedy="try again when some have ended",
                 retry_after_s=60.0,
             )
+
+    async def take_in(
+        self, upload: Upload, query: JobQuery, caller: str, idempotency_key: str | None
+    ) -> Job:
+        """`accept`, where it keeps nobody waiting: it reads gigabytes, and waits for the disk."""
+        return await self._folder_threads.run(self.accept, upload, query, caller, idempotency_key)
 
     def accept(
         self, upload: Upload, query: JobQuery, caller: str, idempotency_key: str | None

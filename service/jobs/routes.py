@@ -115,7 +115,7 @@ async def submit(request: Request) -> Response:
                 timeout_s=settings.jobs_upload_s,
                 sink=upload.file,
             )
-            job = await desk.ask_for(None, desk.accept, upload, query, caller, key)
+            job = await desk.take_in(upload, query, caller, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     log.info("job %s is accepted (request %s)", job.id, request.state.request_id)

@@ -16,6 +16,7 @@ import glrf_client.sync as client
 from glrf_client import JobFailed, Refused
 from service.jobs.audio import MARK, AudioFolder, Upload
 from service.jobs.desk import JobDesk
+from service.jobs.job import Job
 from service.keys import hashed
 from service.settings import Settings
 from tests.service.jobs.handing_in import PATIENCE_S, STEREO, finished, submitted
@@ -110,7 +111,29 @@ def test_files_are_made_and_closed_where_that_may_take_long(
     monkeypatch.setattr(AudioFolder, "receiving", watched)
     submitted(service.http)
     assert len(threads) == 2
-    assert all(name.startswith("the store of jobs") for name in threads)
+    assert all(name.startswith("the folder of jobs") for name in threads)
+
+
+def test_recordings_that_are_slow_to_reach_the_disk_hold_up_no_other_request(
+    service: RunningServer, monkeypatch: pytest.MonkeyPatch
+):
+    accept, began, may_end = JobDesk.accept, [], threading.Event()
+
+    def slow(desk: JobDesk, *arguments: Any) -> Job:
+        began.append(1)
+        assert may_end.wait(PATIENCE_S)
+        return accept(desk, *arguments)
+
+    monkeypatch.setattr(JobDesk, "accept", slow)
+    monkeypatch.setattr("service.jobs.desk._PATIENCE_S", 3.0)
+    with ThreadPoolExecutor(8) as clients:
+        uploads = [clients.submit(submitted, service.http) for _ in range(8)]
+        try:
+            service.wait_until(lambda: len(began) == len(uploads))
+            assert service.http.get("/v1/jobs").status_code == 200
+        finally:
+            may_end.set()
+        assert all(upload.result()["id"] for upload in uploads)
 
 
 class TestIdempotency:
