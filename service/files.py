@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,7 +17,6 @@ from service import problems, wire
 from service.analysis import FileAnalysis, FileLimits, Line
 from service.auth import caller_of
 from service.file_json import result_parts, segment_json
-from service.file_line import Place
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.quotas import AudioMeter
 from service.requests import FileQuery, described, parse_query
@@ -27,6 +27,8 @@ from service.uploads import BODY, receive_body
 CLIENT_LEFT_STATUS = 499
 #: How many times `send_timeout_s` all lines of a file may wait to be read, where one may once.
 SLOW_READER = 10
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["files"])
@@ -63,7 +65,7 @@ async def files(request: Request) -> Response:
                 max_bytes=runtime.settings.max_file_bytes,
                 timeout_s=runtime.settings.upload_timeout_s,
             )
-            await _turn(request, place)
+            await unless_left(request, place.turn())
             analysis = FileAnalysis(
                 body,
                 batcher,
@@ -95,19 +97,19 @@ async def files(request: Request) -> Response:
             return Response(status_code=CLIENT_LEFT_STATUS)
 
 
-async def _turn(request: Request, place: Place) -> None:
-    """Waits to be analysed; raises as `Place.turn`, and `ClientDisconnect` for one that leaves."""
-    turn = asyncio.ensure_future(place.turn())
+async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives or raises; for a client that leaves it is cancelled, `ClientDisconnect`."""
+    done = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_left(request))
     try:
-        await asyncio.wait((turn, left), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        turn.cancel()
+        done.cancel()
         left.cancel()
-        await asyncio.gather(turn, left, return_exceptions=True)
+        await asyncio.gather(done, left, return_exceptions=True)
     if not left.cancelled():
         raise ClientDisconnect
-    turn.result()
+    return done.result()
 
 
 async def _left(request: Request) -> None:

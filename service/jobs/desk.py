@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 2**20
 _N_THREADS = 8
+#: Texts of results that may be made or wait: of the longest recordings one takes 15 s and 1 GB.
+_MAX_TEXTS = 8
 #: A total of the store: how many folders of recordings it marked as its own.
 _N_FOLDERS = "audio_folders"
 #: What a caller waits for the store; it has told long before that its database is away.
@@ -54,6 +56,8 @@ class JobDesk:
             store_url(settings)
         self._threads = Threads("the store of jobs", _N_THREADS)
         self._folder_threads = Threads("the folder of jobs", _N_THREADS)
+        self._text_thread = Threads("texts of results", 1)
+        self._n_texts = 0
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
         self._n_uploads = 0
@@ -69,6 +73,23 @@ class JobDesk:
         In threads of its own: a database that hangs keeps nobody else waiting.
         """
         return await self._threads.run(work, *args, patience_s=patience_s)
+
+    async def text(self, make: Callable[..., str], *args: Any) -> str:
+        """What `make` makes of a job's result: one at a time, each for as long as it takes.
+
+        Raises `Overloaded` where as many as may be wait already.
+        """
+        if self._n_texts >= _MAX_TEXTS:
+            raise Overloaded(
+                f"{_MAX_TEXTS} results are being made into tables, captions or reports already",
+                remedy="try again later, or accept application/json or application/x-ndjson",
+                retry_after_s=10.0,
+            )
+        self._n_texts += 1
+        try:
+            return await self._text_thread.run(make, *args)
+        finally:
+            self._n_texts -= 1
 
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[Upload]:

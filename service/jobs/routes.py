@@ -1,6 +1,5 @@
 """`/v1/jobs`: recordings whose results can wait, and must not be lost."""
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -18,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from ser_core.errors import BadParameter, Conflict, NotFound, SerError
 from service import problems, wire
 from service.auth import caller_of
-from service.files import CLIENT_LEFT_STATUS, error_line
+from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, check_webhook, no_such_job, store_failure
 from service.jobs.job import Job, JobGone
@@ -202,11 +201,14 @@ async def result(request: Request, job_id: JobId) -> Response:
         case "json":
             return StreamingResponse(_decompressed(document), media_type=media_type)
         case "csv":  # from its lines: the segments of hours need not be in memory at once
-            table = await desk.ask(_table, desk, job, summary)
-            return Response(table, media_type=media_type)
+            making = desk.text(_table, desk, job, summary)
         case _:
-            text = await asyncio.to_thread(_rendered, kind, document)
-            return Response(text, media_type=media_type, headers=headers_of(kind))
+            making = desk.text(_rendered, kind, document)
+    try:
+        text = await unless_left(request, making)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_LEFT_STATUS)
+    return Response(text, media_type=media_type, headers=headers_of(kind))
 
 
 def _service(request: Request) -> tuple[Runtime, JobDesk]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -69,6 +70,70 @@ class TestResult:
         assert page.headers["content-type"].startswith("text/html")
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert page.text.startswith("<!doctype html>")
+
+    def test_one_report_at_a_time_is_made_and_few_wait(
+        self, service: RunningServer, monkeypatch: pytest.MonkeyPatch
+    ):
+        job = finished(service.http, submitted(service.http)["id"])
+        may_end = threading.Event()
+
+        def slow(*_: Any) -> str:
+            assert may_end.wait(PATIENCE_S)
+            return "made"
+
+        monkeypatch.setattr("service.jobs.routes.render", slow)
+        monkeypatch.setattr("service.jobs.routes.segment_table", slow)
+        monkeypatch.setattr("service.jobs.desk._PATIENCE_S", 1.0)
+
+        def asked(accept: str) -> httpx.Response:
+            return service.http.get(f"/v1/jobs/{job['id']}/result", headers={"Accept": accept})
+
+        kinds = ["text/csv", "text/vtt", "text/html", "text/html"] * 10
+        with ThreadPoolExecutor(len(kinds)) as clients:
+            asking = [clients.submit(asked, kind) for kind in kinds]
+            try:
+                service.wait_until(lambda: sum(each.done() for each in asking) == len(kinds) - 8)
+                assert service.http.post("/v1/files", content=STEREO).status_code == 200
+                assert asked("application/json").status_code == 200
+            finally:
+                may_end.set()
+            answers = [each.result() for each in asking]
+        made, refused = ([a for a in answers if a.status_code == n] for n in (200, 503))
+        assert [answer.text for answer in made] == ["made"] * 8
+        assert {answer.json()["code"] for answer in refused} == {"overloaded"}
+        assert all("application/json" in answer.json()["remedy"] for answer in refused)
+
+    def test_no_report_is_begun_for_a_client_that_has_left(
+        self, service: RunningServer, monkeypatch: pytest.MonkeyPatch
+    ):
+        job = finished(service.http, submitted(service.http)["id"])
+        began: list[Any] = []
+        may_end = threading.Event()
+
+        def slow(kind: str, *_: Any) -> str:
+            began.append(kind)
+            assert may_end.wait(PATIENCE_S)
+            return "made"
+
+        monkeypatch.setattr("service.jobs.routes.render", slow)
+        path = f"/v1/jobs/{job['id']}/result"
+        with ThreadPoolExecutor(1) as clients:
+            first = clients.submit(service.http.get, path, headers={"Accept": "text/html"})
+            try:
+                service.wait_until(lambda: len(began) == 1)
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.get(
+                        f"http://127.0.0.1:{service.port}{path}",
+                        headers={"Accept": "text/html"},
+                        timeout=0.5,
+                    )
+                left = {"route": "/v1/jobs/{job_id}/result", "method": "GET", "status": "499"}
+                service.wait_until(lambda: service.metric("glrf_http_requests_total", **left) == 1)
+            finally:
+                may_end.set()
+            assert first.result().text == "made"
+        assert service.http.get(path, headers={"Accept": "text/vtt"}).text == "made"
+        assert began == ["html", "vtt"]
 
     def test_a_recording_is_deleted_once_it_is_scored(
         self, service: RunningServer, job_settings: Settings
