@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import shutil
+from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
@@ -51,7 +52,8 @@ async def receive_body(
 
     `stack` closes what is opened here. Raises `TooLarge`, `SlowClient`, `BadParameter` for
     another form field, `UnsupportedEncoding` for a body that is compressed besides, `BadAudio` for
-    a form without a file, `Overloaded` for a full disk, and `ClientDisconnect`.
+    a form without a file, `Overloaded` for a full temporary folder, `ClientDisconnect`, and
+    `OSError` of `sink`.
     """
     _check_coding(request)
     announced = request.headers.get("content-length", "")
@@ -62,8 +64,10 @@ async def receive_body(
         async with asyncio.timeout(timeout_s):
             content_type = request.headers.get("content-type", "").lower()
             if not content_type.startswith("multipart/form-data"):
-                return await _raw_file(limited, stack, sink)
-            file = await _form_file(limited, stack)
+                with _spooling() if sink is None else contextlib.nullcontext():
+                    return await _raw_file(limited, stack, sink)
+            with _spooling():
+                file = await _form_file(limited, stack)
             if sink is None:
                 return file
             await asyncio.to_thread(shutil.copyfileobj, file, sink, SPOOL_BYTES)
@@ -74,13 +78,20 @@ async def receive_body(
             f"the body did not arrive within {timeout_s:g} s",
             remedy="send a smaller file, or over a faster line",
         ) from error
+
+
+@contextlib.contextmanager
+def _spooling() -> Iterator[None]:
+    """Tells a temporary folder that is full."""
+    try:
+        yield
     except OSError as error:
-        if sink is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Overloaded(
             "the temporary folder has no room for the body",
             remedy="try again later, or elsewhere; operators: make TMPDIR larger, or "
-            "GLRF_MAX_FILES_WAITING smaller",
+            "GLRF_MAX_FILES_WAITING and GLRF_JOBS_MAX_UPLOADS smaller",
         ) from error
 
 

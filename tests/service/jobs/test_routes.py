@@ -1,7 +1,9 @@
 """`/v1/jobs` over HTTP, with a real worker process."""
 
 import contextlib
+import errno
 import gzip
+import io
 import json
 import threading
 import uuid
@@ -199,6 +201,22 @@ def test_recordings_that_are_slow_to_reach_the_disk_hold_up_no_other_request(
         finally:
             may_end.set()
         assert all(upload.result()["id"] for upload in uploads)
+
+
+def test_a_form_that_finds_the_temporary_folder_full_blames_no_store(
+    service: RunningServer, monkeypatch: pytest.MonkeyPatch
+):
+    class Full(io.BytesIO):
+        def __init__(self, max_size: int) -> None:
+            del max_size
+
+        def write(self, _data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    answer = service.http.post("/v1/jobs", files={"file": STEREO})
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert "TMPDIR" in answer.json()["remedy"]
 
 
 class TestIdempotency:
