@@ -171,7 +171,10 @@ class Settings(BaseSettings):
         "Not a call of Twilio's.",
     )
     max_session_s: float = Field(
-        default=14_400.0, gt=0, description="Longest stream, in seconds; then it is ended (4410)."
+        default=14_400.0,
+        gt=0,
+        le=1e9,
+        description="Longest stream, in seconds; then it is ended (4410).",
     )
     key_sessions: int | None = Field(
         default=None, ge=1, description="Streams at a time of one key; none: no limit."
@@ -329,7 +332,10 @@ class Settings(BaseSettings):
         "they are scored.",
     )
     jobs_keep_days: float = Field(
-        default=7.0, gt=0, description="Days after its end that a job is deleted, with its result."
+        default=7.0,
+        gt=0,
+        le=36_500,
+        description="Days after its end that a job is deleted, with its result.",
     )
 
     webhook_secrets: SecretStr | None = Field(

@@ -42,6 +42,17 @@ def test_no_time_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, valu
         Settings.from_environment()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("JOBS_KEEP_DAYS", "1000000"), ("MAX_SESSION_S", "1e12")]
+)
+def test_no_date_is_beyond_the_calendar(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(BadParameter, match=rf"GLRF_{name}.*less than or equal"):
+        Settings.from_environment()
+
+
 def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLRF_MAX_FILE", "3")
     with pytest.raises(BadParameter, match="GLRF_MAX_FILE is not a setting") as caught:
