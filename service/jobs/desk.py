@@ -183,6 +183,9 @@ class JobDesk:
             except (Unavailable, SQLAlchemyError) as error:
                 counts.is_up = False
                 log.warning("jobs cannot be counted: %s", error)
+        elif self._opened is not None:  # by now its connections lead to a deleted file
+            counts.is_up = False
+            log.warning("jobs cannot be counted: the store's file is gone")
         elif counts.totals is None:  # there is nothing yet, so that the first one is an increase
             counts.totals = {}
 

@@ -13,6 +13,7 @@ from service.jobs.audio import MARK
 from service.jobs.desk import JobDesk, open_store
 from service.jobs.job import SQLITE_NAME, Job
 from service.jobs.outbox import Outbox
+from service.metrics import JobCounts
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -122,6 +123,23 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     asyncio.run(before_scrape())
     assert told()["glrf_jobs_faults"] == {5.0}
     assert counts.n_webhooks_waiting == 1
+
+
+def test_a_store_whose_file_is_gone_is_away(tmp_path, caplog):
+    desk, counts = JobDesk(Settings(jobs_dir=tmp_path)), JobCounts()
+    desk.count_into(counts)
+    assert counts.is_up is None  # there was never one
+    assert desk.store.n_executors(1) == 0
+    desk.count_into(counts)
+    assert counts.is_up is True
+    (tmp_path / SQLITE_NAME).rename(tmp_path / "elsewhere")
+    desk.count_into(counts)
+    assert counts.is_up is False
+    assert "the store's file is gone" in caplog.text
+    (tmp_path / "elsewhere").rename(tmp_path / SQLITE_NAME)
+    desk.count_into(counts)
+    assert counts.is_up is True
+    desk.close()
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
