@@ -29,6 +29,7 @@ from service.jobs.store import OUR_FAULT, JobStore
 from service.registry import model_key
 from service.requests import FileQuery
 from service.runtime import Runtime
+from service.threads import Threads
 
 #: Attempts at one chunk that ended the process, or failed by a fault of its own, before the job is
 #: given up.
@@ -76,6 +77,8 @@ class Scoring:
         self._store = store
         self._audio = audio
         self._open: dict[str, _Open] = {}
+        # A share that hangs holds up the jobs that it has the recordings of, and not the end.
+        self._folder_threads = Threads("the folder of jobs", runtime.settings.jobs_at_a_time)
 
     async def next_chunk(self, job_id: str) -> bool:
         """Scores and stores one more chunk; whether that was not the last one.
@@ -132,17 +135,7 @@ class Scoring:
             await asyncio.to_thread(self._store.begin_anew, job)
             job = replace(job, n_chunks=0)
         settings = self._runtime.settings
-        path = self._audio.path(job.id)
-        try:
-            file = path.open("rb")
-        except FileNotFoundError as error:
-            if self._audio.is_away or path.exists():
-                raise  # a share that is not mounted, or was not a moment ago: it is tried again
-            raise BadAudio(
-                "the recording is no longer there",
-                remedy="send it again; operators: all of the service shares one GLRF_JOBS_DIR",
-                code="job_audio_lost",
-            ) from error
+        file = await self._folder_threads.run(self._recording, job.id)
         analysis = FileAnalysis(
             file,
             batcher,
@@ -158,6 +151,20 @@ class Scoring:
         state = _Open(job.n_chunks, _identity(batcher), file, analysis, chunks)
         self._open[job.id] = state
         return job, state
+
+    def _recording(self, job_id: str) -> BinaryIO:
+        """Raises `BadAudio` (`job_audio_lost`), and `OSError` where another try may find it."""
+        path = self._audio.path(job_id)
+        try:
+            return path.open("rb")
+        except FileNotFoundError as error:
+            if self._audio.is_away or path.exists():
+                raise  # a share that is not mounted, or was not a moment ago
+            raise BadAudio(
+                "the recording is no longer there",
+                remedy="send it again; operators: all of the service shares one GLRF_JOBS_DIR",
+                code="job_audio_lost",
+            ) from error
 
     def _retell(self, analysis: FileAnalysis, job: Job) -> None:
         """What was told before adds up with what is to come."""

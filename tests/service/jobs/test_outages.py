@@ -140,6 +140,22 @@ def test_a_recording_that_is_gone(settings: Settings, monkeypatch: pytest.Monkey
             assert finished(server.http, there)["status"] == "succeeded"
 
 
+def test_a_recording_that_cannot_be_opened_holds_up_no_other_job(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+    settings = settings.model_copy(update={"shutdown_s": 0.5})
+    with RunningServer(settings) as server:
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        hangs, other = (submitted(server.http)["id"] for _ in range(2))
+        recording = settings.jobs_dir / "audio" / hangs
+        recording.unlink()
+        os.mkfifo(recording)  # whoever opens it waits, as on a disk that does not answer
+        with workers(settings):
+            assert finished(server.http, other)["status"] == "succeeded"
+            assert server.http.get(f"/v1/jobs/{hangs}").json()["status"] == "running"
+
+
 def test_a_recording_stays_where_the_service_is_to_blame(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
