@@ -7,6 +7,7 @@ with folder.receiving() as upload:
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -86,13 +87,15 @@ class AudioFolder:
 
         Whose job is no longer there may be removed.
         """
-        if not self._path.is_dir():
+        if self.is_away:  # what is in its place is somebody else's
             return []
         before_s = time.time() - older_than_s
         names: list[str] = []
         for path in self._path.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.name != MARK and path.stat().st_mtime < before_s:
+                found = path.stat()
+                is_file = stat.S_ISREG(found.st_mode)  # a disk of its own has a lost+found
+                if is_file and path.name != MARK and found.st_mtime < before_s:
                     names.append(path.name)
         return names
 

@@ -245,6 +245,14 @@ class TestAudioFolder:
         folder.remove("one")
         assert folder.strays(-1) == []
 
+    def test_what_is_not_of_jobs_is_no_stray(self, tmp_path: Path):
+        folder = AudioFolder(tmp_path)
+        (tmp_path / "of somebody else").touch()
+        assert folder.strays(-1) == []  # while the share is not mounted
+        folder.mark()
+        (tmp_path / "lost+found").mkdir()
+        assert folder.strays(-1) == ["of somebody else"]
+
     def test_an_upload_does_not_make_the_folder(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError), AudioFolder(tmp_path / "audio").receiving():
             pass
