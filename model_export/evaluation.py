@@ -208,8 +208,11 @@ def evaluate(
     learned = sorted({r.corpus for r in chosen} & set(spec.provenance.get("training_data", ())))
     if learned and not is_the_models:
         log.warning(
-            "%s@%s learned from other speakers of %s than this split's train: some of those"
-            " assessed here may be known to it",
+            "%s@%s has learned from speakers of %s, by another split than this: those who are"
+            " assessed here may be among them"
+            if split is not None
+            else "%s@%s has learned from speakers of %s: those who are assessed here may be among"
+            " them, give the model's own --split",
             spec.name,
             spec.version,
             ", ".join(learned),
