@@ -32,6 +32,8 @@ executor.RETRY_S, sweep.CLEAR_EVERY_S = 0.5, 1.0
 """
 #: One that tries again at once.
 RESTLESS = "from service.jobs import executor; executor.MAX_RETRY_S = 0.05\n"
+#: One that waits for a decoder for two seconds only.
+IMPATIENT = "from service import decoding; decoding.STALL_S = 2.0\n"
 #: DBOS cannot write while `GLRF_JOBS_DIR` holds a file `full`: nor steps, nor how a workflow ended.
 FULL_DISK = """
 import os, pathlib
@@ -171,26 +173,21 @@ def test_a_recording_stays_where_the_service_is_to_blame(
         assert not recording.exists()
 
 
-def test_a_decoder_that_is_killed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
+@pytest.mark.parametrize(
+    ("worker", "sent"),
+    [(HASTY, signal.SIGKILL), (RESTLESS + IMPATIENT, signal.SIGSTOP)],
+    ids=["killed", "of a disk that hangs"],
+)
+def test_a_job_outlives_a_decoder(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, worker: str, sent: signal.Signals
+) -> None:
+    monkeypatch.setattr(supervisor, "_WORKER", worker + RUN)
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     with RunningServer(settings) as server, workers(settings):
         server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http, wav(voice(16_000 * 240)))
-        killed: list[int] = []
-        _until(lambda: killed.extend(_signal_decoders(signal.SIGKILL)) or killed)
-        assert finished(server.http, job["id"])["status"] == "succeeded"
-
-
-def test_a_decoder_whose_disk_hangs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    impatient = "from service import decoding; decoding.STALL_S = 2.0\n"
-    monkeypatch.setattr(supervisor, "_WORKER", RESTLESS + impatient + RUN)
-    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
-    with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
-        job = submitted(server.http, wav(voice(16_000 * 240)))
-        stopped: list[int] = []
-        _until(lambda: stopped.extend(_signal_decoders(signal.SIGSTOP)) or stopped)
+        reached: list[int] = []
+        _until(lambda: reached.extend(_signal_decoders(sent)) or reached)
         assert finished(server.http, job["id"])["status"] == "succeeded"
 
 
