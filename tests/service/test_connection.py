@@ -47,7 +47,11 @@ def test_a_whole_message_is_seen_and_unmasked(n: int) -> None:
         Frame(Opcode.PING, b"abc").serialize(mask=True),
         _binary(bytes(65_536)),
     ],
-)
+    ids=[
+        "nothing", "half a header", "unmasked", "text", "not the last", "continued", "compressed",
+        "ping", "too long",
+    ],
+)  # fmt: skip
 def test_all_else_is_for_the_parser(data: bytes) -> None:
     assert whole_binary(data) is None
 
