@@ -60,8 +60,9 @@ bench: $(RUN) $(PEERS)/.installed
 	@echo "==> Beside others, a core each"
 	@$(BIN)/python -m benchmarks.side_by_side --peers-python $(PEERS)/bin/python
 
+# Files side by side, one a core: half of the time is waiting for servers.
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-ts: $(TS)/node_modules/.package-lock.json
 	@echo "==> TypeScript client"
