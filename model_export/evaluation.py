@@ -97,8 +97,8 @@ def report(
     """`{"corpora": {name: metrics}, "all": metrics}`.
 
     `corpora` are the labels of each whole corpus (`labels_by_corpus` of the manifest): where one
-    lacks a label, decisions are taken among the labels it has. What a part of it happens to hold
-    would tell of the answers.
+    lacks a label, decisions are taken among the labels it has (of a single one, among all). What
+    a part of it happens to hold would tell of the answers.
     """
     recordings = [recording for recording, _ in scored]
     assessed = [one for pair in scored for one in assess([pair], corpora[pair[0].corpus])]

@@ -22,12 +22,17 @@ def describe(recordings: list[Recording]) -> dict[str, dict[str, object]]:
 def labels_by_corpus(
     recordings: list[Recording], labels: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
-    """The labels that occur in each corpus, in the order of `labels`."""
+    """The labels to decide among in each corpus: those that occur there, in the order of `labels`.
+
+    All of them where a single one occurs, as in speech without emotion: among one, every model
+    would be right.
+    """
     present = {(recording.corpus, recording.label) for recording in recordings}
-    return {
+    occurring = {
         corpus: tuple(label for label in labels if (corpus, label) in present)
         for corpus in sorted({corpus for corpus, _ in present})
     }
+    return {corpus: own if len(own) > 1 else labels for corpus, own in occurring.items()}
 
 
 def sha256_of(recordings: Iterable[Recording], *more: bytes) -> str:

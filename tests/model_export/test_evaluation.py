@@ -90,6 +90,14 @@ def test_a_corpus_that_lacks_a_label_is_decided_among_those_it_has(tmp_path):
     assert result["all"]["confusion"] == [[1, 0], [0, 1]]
 
 
+def test_a_corpus_of_one_label_is_decided_among_all(tmp_path):
+    plain = recording(tmp_path, voice(100), label="neutral")
+    scored = [(plain, [segment(angry=0.9, neutral=0.5)]), (plain, [segment(neutral=0.9)])]
+    result = report(scored, labels_by_corpus([plain], LABELS))
+    assert result["corpora"]["toy"]["ua"] == 0.5
+    assert result["corpora"]["toy"]["labels"] == list(LABELS)
+
+
 def test_a_part_of_a_corpus_is_decided_among_all_of_its_labels(tmp_path):
     sad, angry = (recording(tmp_path, voice(100), label=label) for label in ("sad", "angry"))
     scored = [(sad, [segment(angry=0.9, sad=0.5)])]  # a speaker who is never angry
