@@ -19,7 +19,8 @@ def manifest(
     name: Annotated[
         str,
         typer.Argument(
-            help="iemocap, st-emo, nemo, ravdess, emo-db, urdu, crema-d, esd, or csv for any table."
+            help="iemocap, st-emo, nemo, ravdess, emo-db, urdu, crema-d, esd, plain, or csv for any"
+            " table."
         ),
     ],
     root: Annotated[Path, typer.Argument(help="Its folder as released, or the CSV itself.")],
@@ -102,7 +103,7 @@ def split(
     protocol: Annotated[
         str,
         typer.Option(
-            help="Folds: grouped, speaker-out, random, holdout."
+            help="Folds: grouped, speaker-out, corpus-out, random, holdout."
             " One training: train-dev-test, everyone."
         ),
     ] = "grouped",

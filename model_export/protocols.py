@@ -2,6 +2,7 @@
 
     grouped         k folds of speakers, each with all corpora and genders
     speaker-out     one fold a speaker
+    corpus-out      one fold a corpus: what is left in another language, room and style
     random          k folds of recordings, whoever speaks: the paper's protocol on IEMOCAP
     holdout         one fold of speakers, 8:2: the paper's protocol on ST-EMO
     train-dev-test  speakers of one training, 6:2:2
@@ -63,6 +64,15 @@ def speaker_out(recordings: list[Recording]) -> FoldsFile:
     return _file("speaker-out", "speaker", [[unit] for unit in everyone])
 
 
+def corpus_out(recordings: list[Recording]) -> FoldsFile:
+    """Leave one corpus out: a fold a corpus, in the order of their names."""
+    corpora = _speakers(recordings)
+    if len(corpora) < 2:
+        raise BadParameter("there is one corpus only", remedy="give a manifest of more")
+    folds = [[(corpus, name) for name in names] for corpus, names in corpora.items()]
+    return _file("corpus-out", "speaker", folds)
+
+
 def random_folds(recordings: list[Recording], n_folds: int = 5, seed: int = 1) -> FoldsFile:
     """Recordings over `n_folds` folds, whoever speaks: 80 % and 20 % with five.
 
@@ -118,6 +128,7 @@ def everyone(recordings: list[Recording]) -> SplitFile:
 PROTOCOLS: dict[str, Callable[[list[Recording], int, int], FoldsFile | SplitFile]] = {
     "grouped": grouped,
     "speaker-out": lambda recordings, _n_folds, _seed: speaker_out(recordings),
+    "corpus-out": lambda recordings, _n_folds, _seed: corpus_out(recordings),
     "random": random_folds,
     "holdout": holdout,
     "train-dev-test": train_dev_test,

@@ -1,6 +1,6 @@
 """The corpora whose released trees can be read, by name."""
 
-from model_export.corpora import crema_d, emo_db, esd, iemocap, nemo, ravdess, table, urdu
+from model_export.corpora import crema_d, emo_db, esd, iemocap, nemo, plain, ravdess, table, urdu
 from model_export.corpora.released import Release
 
 #: The name goes into the manifest's column `corpus`.
@@ -13,5 +13,6 @@ RELEASES: dict[str, Release] = {
     "urdu": urdu.RELEASE,
     "crema-d": crema_d.RELEASE,
     "esd": esd.RELEASE,
+    "plain": plain.RELEASE,
     "csv": table.RELEASE,
 }

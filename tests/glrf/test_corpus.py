@@ -77,7 +77,7 @@ def test_a_split_that_is_not_speaker_disjoint_says_so(cli: CliRunner, emo_db: Pa
     assert "not speaker-disjoint" in done.stderr
     wrong = cli.invoke(app, ["corpus", "split", *options, "--protocol=fair"])
     assert wrong.exit_code == 2
-    assert "use one of grouped, speaker-out, random, holdout" in wrong.stderr
+    assert "use one of grouped, speaker-out, corpus-out, random, holdout" in wrong.stderr
 
 
 def test_check_counts_a_release_and_what_it_leaves_out(cli: CliRunner, emo_db: Path) -> None:

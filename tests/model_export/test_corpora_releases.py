@@ -246,6 +246,29 @@ def test_urdu_names_the_file(tmp_path, name, said):
     assert causes("urdu", tmp_path).startswith(f"{path}: {said}")
 
 
+def test_plain_speech_has_a_voice_for_each_language_of_each_game(tmp_path):
+    stamps = tmp_path / "tuxpaint/stamps/animals"
+    for name in ("birds/duck_desc_fr.ogg", "birds/duck_desc.ogg", "fish_desc_pt_BR.ogg.ogg"):
+        write_audio(stamps / name)
+    write_audio(stamps / "birds/duck.ogg")  # it quacks
+    write_audio(tmp_path / "ktuberling/sounds/sr@latin/hat.wav")
+    (tmp_path / "ktuberling/sounds/fr.soundtheme").write_text("<sounds/>")
+    survey = survey_release("plain", tmp_path)
+    assert survey.problems == []
+    animals = "tuxpaint/stamps/animals"
+    assert told(survey.recordings) == [
+        (f"{animals}/birds/duck_desc.ogg", "tuxpaint-en", "", "plain", "neutral"),
+        (f"{animals}/birds/duck_desc_fr.ogg", "tuxpaint-fr", "", "plain", "neutral"),
+        (f"{animals}/fish_desc_pt_BR.ogg.ogg", "tuxpaint-pt_BR", "", "plain", "neutral"),
+        ("ktuberling/sounds/sr@latin/hat.wav", "ktuberling-sr@latin", "", "plain", "neutral"),
+    ]
+
+
+def test_plain_speech_names_the_file(tmp_path):
+    path = write_audio(tmp_path / "tuxpaint/stamps/duck_desc_FRENCH.ogg")
+    assert causes("plain", tmp_path).startswith(f"{path}: not named WORD_desc_LANGUAGE.ogg")
+
+
 def write_crema_d(root: Path) -> Path:
     for name in (
         "1001_DFA_ANG_XX",

@@ -6,6 +6,7 @@ import pytest
 from model_export.corpora import Recording
 from model_export.protocols import (
     PROTOCOLS,
+    corpus_out,
     everyone,
     grouped,
     holdout,
@@ -93,6 +94,19 @@ def test_one_speaker_is_left_out_at_a_time():
     assert len(speaker_out(both()).folds) == 27
 
 
+def test_one_corpus_is_left_out_at_a_time(tmp_path):
+    recordings = both()
+    path = tmp_path / "corpora.json"
+    write_division(corpus_out(recordings), path)
+    folds = read_folds(path)
+    assert (folds.n_folds, folds.is_speaker_disjoint) == (2, True)
+    for fold, tested in enumerate(["english", "polish"]):
+        train, test = folds.select(recordings, fold)
+        assert {r.corpus for r in test} == {tested}
+        assert tested not in {r.corpus for r in train}
+        assert len(train) + len(test) == len(recordings)
+
+
 def test_random_folds_are_by_recording_and_say_so(tmp_path):
     recordings = both()
     path = tmp_path / "random.json"
@@ -126,6 +140,7 @@ def test_holdout_is_8_to_2_with_no_speaker_on_both_sides(tmp_path):
         (lambda: random_folds(both(), 0), "0 folds leave nothing to learn from"),
         (lambda: random_folds(corpus("c", 1, 0, n_recordings=3), 5), "c has 3 recordings for 5"),
         (lambda: speaker_out(corpus("c", 1, 0)), "there is one speaker only"),
+        (lambda: corpus_out(corpus("c", 4, 3)), "there is one corpus only"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(make, said):
