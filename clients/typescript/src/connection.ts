@@ -51,7 +51,7 @@ export class Connection {
   ): Promise<Connection> {
     const where = url.split("?")[0];
     const socket = make(url, protocols);
-    await new Promise<void>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const fail = (why: string) => {
         clearTimeout(timer);
         signal.removeEventListener("abort", onAbort);
@@ -68,10 +68,10 @@ export class Connection {
         signal.removeEventListener("abort", onAbort);
         // `onclose` follows and tells more; that of the package `ws` throws what nobody listens to.
         socket.onerror = () => {};
-        resolve();
+        // Here, not after an `await`: `ws` tells what came with the handshake's answer before that.
+        resolve(new Connection(socket, onChange));
       };
     });
-    return new Connection(socket, onChange);
   }
 
   /** How it ended, once all messages are read; `null` before. */

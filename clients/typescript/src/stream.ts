@@ -12,7 +12,13 @@ import { streamUrl, type Parameters } from "./address.ts";
 import { iteratorOf, type Chunk, type Chunks } from "./chunks.ts";
 import { FLUSH, isUpdate } from "./commands.ts";
 import { Connection, openedSoon, type Closed } from "./connection.ts";
-import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.ts";
+import {
+  BadServerMessage,
+  ClientError,
+  StreamClosed,
+  StreamError,
+  Unreachable,
+} from "./errors.ts";
 import {
   parseEvent,
   type Checkpoint,
@@ -63,6 +69,7 @@ const MAX_DRAIN_MS = 2_000;
  * @throws {StreamError} at a fatal error that is not worth trying again
  * @throws {StreamClosed} when the server ended the stream for good
  * @throws {Unreachable} when nobody answered for `retry.giveUpMs`, and for what is no address
+ * @throws {BadServerMessage} when the server does not speak this protocol
  * @throws {ClientError} for an option that is not known, and for chunks that are no audio
  */
 export async function* stream(
@@ -100,6 +107,8 @@ class Run {
   #pace: Pace | null = null;
   /** Number of the last update that was sent. */
   #lastUpdate = 0;
+  /** The connection had its `session.created`. */
+  #isGreeted = false;
   #isDraining = false;
   /** Since when the server has had something to tell; it counts as lost when that lasts. */
   #owedSinceMs: number | null = null;
@@ -191,7 +200,7 @@ class Run {
     this.#check();
     this.#error = null;
     this.#pace = null;
-    this.#isDraining = this.#isStalled = false;
+    this.#isGreeted = this.#isDraining = this.#isStalled = false;
     this.#owedSinceMs = null;
     this.#tell({ state: "connecting", attempt: this.#attempt });
     const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
@@ -268,8 +277,12 @@ class Run {
 
   /** Takes note of an event; whether the reader is to have it. */
   #accept(event: Event, connection: Connection): boolean {
+    if (!this.#isGreeted && event.type !== "session.created" && event.type !== "error") {
+      throw new BadServerMessage(`${event.type} before session.created`);
+    }
     switch (event.type) {
       case "session.created": {
+        this.#isGreeted = true;
         const resumed = this.#token !== null && this.#history !== null;
         this.#pace = Pace.of(event.limits, performance.now());
         if (resumed) this.#history?.rewind();

@@ -20,6 +20,10 @@ export interface Fault {
   refuse?: number;
   /** Never answers the upgrade. */
   unanswered?: boolean;
+  /** Its first messages arrive in one piece with the answer to the upgrade. */
+  joined?: boolean;
+  /** Begins without `session.created`. */
+  ungreeted?: boolean;
   /** After so many segments of this connection ... */
   after?: number;
   /** ... ends it: by a reset, a close code, an error frame with one, or by falling silent. */
@@ -77,9 +81,11 @@ export class Service {
       this.#sockets.add(socket);
       if (fault.unanswered) return;
       if (fault.refuse) return void socket.end(`HTTP/1.1 ${fault.refuse} No\r\n\r\n`);
+      if (fault.joined) socket.cork();
       websockets.handleUpgrade(request, socket, head, (websocket) =>
         this.#serve(websocket, number, fault),
       );
+      if (fault.joined) socket.uncork();
     });
   }
 
@@ -173,7 +179,7 @@ export class Service {
       }
     };
     this.nBytes[number] = 0;
-    say(created(query));
+    if (!fault.ungreeted) say(created(query));
     if (this.checkpoints && this.checkpoints !== "behind") checkpoint();
     strike();
     websocket.on("message", (data: Buffer, isBinary) => {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  BadServerMessage,
   FLUSH,
   stream,
   StreamClosed,
@@ -12,6 +13,7 @@ import {
   type ConnectionState,
   type StreamOptions,
 } from "glrf-client";
+import { WebSocket as Ws } from "ws";
 import { audio, CLOSED, listen, live, RETRY, serve, timeline, typesOf, unbroken } from "./listening.ts";
 import type { Fault } from "./service.ts";
 
@@ -28,6 +30,28 @@ test("all audio arrives and all events come, in one connection", async () => {
     told.states.map(({ state }) => state),
     ["connecting", "live", "closed"],
   );
+});
+
+test("what arrives together with the answer to the handshake is heard", async () => {
+  const sockets = { "the platform's": WebSocket, "of the package ws": Ws as never as typeof WebSocket };
+  for (const [whose, Socket] of Object.entries(sockets)) {
+    const [, url] = await serve([{ joined: true, after: 4, then: "reset" }, { joined: true }]);
+    const webSocket = (address: string, protocols: string[]) => new Socket(address, protocols);
+    const told = await listen(url, live(60), { webSocket });
+    const lives = told.states.flatMap((state) => (state.state === "live" ? [state.resumed] : []));
+    assert.deepEqual(lives, [false, true], whose);
+    assert.equal(told.events[0]!.type, "session.created", whose);
+    assert.deepEqual(timeline(told), await unbroken(60), whose);
+  }
+});
+
+test("a server that begins without a greeting does not speak this protocol", async () => {
+  const [service, url] = await serve([{ ungreeted: true }]);
+  await assert.rejects(
+    listen(url, live(10)),
+    (error) => error instanceof BadServerMessage && /checkpoint before/.test(error.message),
+  );
+  assert.equal(service.queries.length, 1);
 });
 
 const faults: Record<string, Fault["then"]> = {

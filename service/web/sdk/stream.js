@@ -11,7 +11,7 @@ import { streamUrl } from "./address.js";
 import { iteratorOf } from "./chunks.js";
 import { FLUSH, isUpdate } from "./commands.js";
 import { Connection, openedSoon } from "./connection.js";
-import { ClientError, StreamClosed, StreamError, Unreachable } from "./errors.js";
+import { BadServerMessage, ClientError, StreamClosed, StreamError, Unreachable, } from "./errors.js";
 import { parseEvent, } from "./events.js";
 import { History } from "./history.js";
 import { checkOptions, parametersOf, } from "./options.js";
@@ -49,6 +49,7 @@ const MAX_DRAIN_MS = 2_000;
  * @throws {StreamError} at a fatal error that is not worth trying again
  * @throws {StreamClosed} when the server ended the stream for good
  * @throws {Unreachable} when nobody answered for `retry.giveUpMs`, and for what is no address
+ * @throws {BadServerMessage} when the server does not speak this protocol
  * @throws {ClientError} for an option that is not known, and for chunks that are no audio
  */
 export async function* stream(url, chunks, options = {}) {
@@ -82,6 +83,8 @@ class Run {
     #pace = null;
     /** Number of the last update that was sent. */
     #lastUpdate = 0;
+    /** The connection had its `session.created`. */
+    #isGreeted = false;
     #isDraining = false;
     /** Since when the server has had something to tell; it counts as lost when that lasts. */
     #owedSinceMs = null;
@@ -180,7 +183,7 @@ class Run {
         this.#check();
         this.#error = null;
         this.#pace = null;
-        this.#isDraining = this.#isStalled = false;
+        this.#isGreeted = this.#isDraining = this.#isStalled = false;
         this.#owedSinceMs = null;
         this.#tell({ state: "connecting", attempt: this.#attempt });
         const make = this.#options.webSocket ?? ((url, protocols) => new WebSocket(url, protocols));
@@ -253,8 +256,12 @@ class Run {
     // --- receiving ----------------------------------------------------------------------------
     /** Takes note of an event; whether the reader is to have it. */
     #accept(event, connection) {
+        if (!this.#isGreeted && event.type !== "session.created" && event.type !== "error") {
+            throw new BadServerMessage(`${event.type} before session.created`);
+        }
         switch (event.type) {
             case "session.created": {
+                this.#isGreeted = true;
                 const resumed = this.#token !== null && this.#history !== null;
                 this.#pace = Pace.of(event.limits, performance.now());
                 if (resumed)
