@@ -78,14 +78,19 @@ export async function* stream(
   options: StreamOptions = {},
 ): AsyncGenerator<Event, void, void> {
   const source = iteratorOf(chunks);
-  const run = new Run(url, options);
-  run.feed(source);
+  let run: Run | undefined;
   try {
+    run = new Run(url, options);
+    void run.feed(source);
     yield* run.events();
   } finally {
-    run.end();
-    // A source may be waiting for audio that never comes: it is told, not waited for.
-    void Promise.resolve(source.return?.()).catch(() => {});
+    try {
+      // Before anybody's callback can throw: a microphone would stay on. A source may be waiting
+      // for audio that never comes: it is told, not waited for.
+      void Promise.resolve(source.return?.()).catch(() => {});
+    } finally {
+      run?.end();
+    }
   }
 }
 

@@ -366,6 +366,33 @@ test("leaving the loop ends source and connection", async () => {
   assert.ok(service.nBytes[0]! < 10_000 * 3200);
 });
 
+const troubles: [string, string | null, object][] = [
+  ["an option that is unknown", null, { hystersis: 0.1 }],
+  ["an address that is none", "localhost:9200", {}],
+  ["an encoding that is unknown", null, { encoding: "flac" }],
+  ...["connecting", "live", "closed"].map((when): [string, null, StreamOptions] => {
+    const onConnection = ({ state }: ConnectionState) => {
+      if (state === when) throw new RangeError(`a display's own error at ${state}`);
+    };
+    return [`a callback that throws at "${when}"`, null, { onConnection }];
+  }),
+];
+for (const [what, address, options] of troubles) {
+  test(`${what} leaves no source, as a microphone, open`, async () => {
+    const [, url] = await serve();
+    let isReturned = false;
+    const chunks = live(10);
+    const source = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => chunks.next(),
+        return: async () => ((isReturned = true), { done: true as const, value: undefined }),
+      }),
+    };
+    await assert.rejects(listen(address ?? url, source, options as StreamOptions));
+    assert.ok(isReturned);
+  });
+}
+
 test("a signal ends it at once, also while it waits to connect again", async () => {
   const [, url] = await serve(Array.from({ length: 99 }, () => ({ refuse: 503 })));
   const retry = { minDelayMs: 10_000, maxDelayMs: 60_000, giveUpFirstMs: 1e6 };

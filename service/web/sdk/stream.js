@@ -54,15 +54,21 @@ const MAX_DRAIN_MS = 2_000;
  */
 export async function* stream(url, chunks, options = {}) {
     const source = iteratorOf(chunks);
-    const run = new Run(url, options);
-    run.feed(source);
+    let run;
     try {
+        run = new Run(url, options);
+        void run.feed(source);
         yield* run.events();
     }
     finally {
-        run.end();
-        // A source may be waiting for audio that never comes: it is told, not waited for.
-        void Promise.resolve(source.return?.()).catch(() => { });
+        try {
+            // Before anybody's callback can throw: a microphone would stay on. A source may be waiting
+            // for audio that never comes: it is told, not waited for.
+            void Promise.resolve(source.return?.()).catch(() => { });
+        }
+        finally {
+            run?.end();
+        }
     }
 }
 /** All that one call of `stream` keeps, over its connections. */
