@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   BadServerMessage,
+  ClientError,
   FLUSH,
   stream,
   StreamClosed,
@@ -300,6 +301,24 @@ test("a token that is never had is given up as a server is", async () => {
     listen(url, audio(10), { retry, token }),
     (error) => error instanceof Unreachable && error.cause instanceof RangeError,
   );
+});
+
+test("a token that cannot be sent is refused, and not shown", async () => {
+  const [service, url] = await serve();
+  const retry = { ...RETRY, giveUpFirstMs: 100 };
+  for (const token of ["secret\n", "sec ret", "secret,", "sécret", ""]) {
+    for (const given of [token, async () => token]) {
+      await assert.rejects(
+        listen(url, audio(1), { retry, token: given }),
+        (error) =>
+          error instanceof ClientError && /POST \/v1\/tokens/.test(error.message) &&
+          !/s.c.?ret/.test(error.message),
+      );
+    }
+  }
+  const none = async () => undefined as unknown as string;
+  await assert.rejects(listen(url, audio(1), { retry, token: none }), Unreachable);
+  assert.equal(service.queries.length, 0);
 });
 
 test("a token that never comes is given up in time, and asked for again", async () => {
