@@ -128,7 +128,7 @@ async function follow(session) {
       view.showFacts({ lagMs: event.lag_ms, nSegments: recording.segments.length });
     } else if (event.type === "utterance" && event.is_final) {
       timeline.addUtterances([event]);
-      view.showUtterances(recording.utterances);
+      view.addUtterance(event);
       view.log(event.end_ms, `Utterance: ${event.label ?? "no label"}`);
     } else if (event.type === "alert") {
       view.log(event.end_ms, `Alert: ${event.rule}`);

@@ -17,8 +17,12 @@ export class Timeline {
   #labels = [];
   #segments = [];
   #utterances = [];
-  /** The utterances as far as their segments tell: `{label, start_ms, end_ms}`. */
-  #heard = [];
+  /** Those that have not ended, as far as their segments tell: `{label, start_ms, end_ms}` by id. */
+  #open = new Map();
+  /** Such as a new session cut off. */
+  #cutOff = [];
+  /** The utterances in words. */
+  #told = "";
   #interruptions = [];
   #isLive = false;
   #endS = 0;
@@ -39,7 +43,9 @@ export class Timeline {
     this.#data = [[], ...labels.flatMap(() => [[], []])];
     this.#segments = [];
     this.#utterances = [];
-    this.#heard = [];
+    this.#open.clear();
+    this.#cutOff = [];
+    this.#told = "";
     this.#interruptions = [];
     this.#isLive = live;
     this.#endS = 0;
@@ -50,7 +56,8 @@ export class Timeline {
   addSegments(segments) {
     for (const segment of segments) {
       const last = this.#segments.at(-1);
-      const isNew = !last || last.utterance_id !== segment.utterance_id || segment.index < last.index;
+      const isAnew = last !== undefined && segment.index <= last.index;
+      const isNew = isAnew || last?.utterance_id !== segment.utterance_id;
       // An empty row between two utterances, so that their lines do not join.
       if (last && isNew) this.#row(last.end_ms / 1000 + 1e-3, () => null);
       const isScored = segment.abstain !== "no_speech";
@@ -58,19 +65,29 @@ export class Timeline {
         isSmoothed ? segment.smoothed.scores[label] : isScored ? segment.scores[label] : null,
       );
       this.#segments.push(segment);
-      const { start_ms, end_ms } = segment;
-      if (segment.utterance_id !== null) {
-        if (isNew) this.#heard.push({ start_ms });
-        Object.assign(this.#heard.at(-1), { label: segment.smoothed.label, end_ms });
+      if (isAnew) {
+        this.#cutOff.push(...this.#open.values());
+        this.#open.clear(); // a new session gives the same ids again
       }
-      this.#endS = Math.max(this.#endS, segment.end_ms / 1000);
+      const { utterance_id, start_ms, end_ms, smoothed } = segment;
+      if (utterance_id !== null) {
+        const begun = this.#open.get(utterance_id) ?? { start_ms };
+        this.#open.set(utterance_id, { ...begun, end_ms, label: smoothed.label });
+      }
+      this.#endS = Math.max(this.#endS, end_ms / 1000);
     }
     this.#draw();
   }
 
   addUtterances(utterances) {
-    this.#utterances.push(...utterances);
-    this.#endS = Math.max(this.#endS, ...utterances.map(({ end_ms }) => end_ms / 1000));
+    for (const utterance of utterances) {
+      const { utterance_id, label, start_ms, end_ms } = utterance;
+      this.#utterances.push(utterance);
+      this.#open.delete(utterance_id);
+      this.#told += this.#told && "; ";
+      this.#told += `${label ?? "no label"} from ${clock(start_ms)} to ${clock(end_ms)}`;
+      this.#endS = Math.max(this.#endS, end_ms / 1000);
+    }
     this.#draw();
   }
 
@@ -94,12 +111,8 @@ export class Timeline {
 
   /** What the chart shows, in words. */
   get description() {
-    const parts = this.#utterances.map(
-      ({ label, start_ms, end_ms }) =>
-        `${label ?? "no label"} from ${clock(start_ms)} to ${clock(end_ms)}`,
-    );
     const n = this.#segments.length;
-    return n ? `${n} segments. ${parts.join("; ") || "No utterance has ended yet"}.` : "No audio yet";
+    return n ? `${n} segments. ${this.#told || "No utterance has ended yet"}.` : "No audio yet";
   }
 
   #row(seconds, score) {
@@ -196,16 +209,20 @@ export class Timeline {
       ctx.fillStyle = styleValue("--bad") + "26";
       ctx.fillRect(left, bbox.top, right - left, bbox.height);
     }
-    for (const [k, segment] of this.#segments.entries()) {
+    const { min, max } = plot.scales.x;
+    const segments = this.#segments;
+    for (let k = firstAfter(segments, min); k < segments.length; k++) {
+      const segment = segments[k];
+      if (segment.start_ms / 1000 > max) break;
       const end = segment.end_ms / 1000;
       // A segment's box is what it adds to the one before it.
       const { utterance_id } = segment;
-      const isFirst = utterance_id !== null && utterance_id !== this.#segments[k - 1]?.utterance_id;
+      const isFirst = utterance_id !== null && utterance_id !== segments[k - 1]?.utterance_id;
       const begin = isFirst ? segment.start_ms / 1000 : Math.max(segment.start_ms / 1000, end - HOP_S);
       const box = { left: x(begin) + ratio, right: x(end) };
-      if (box.right >= bbox.left) this.#segmentBox(ctx, segment, box, y, soft, ratio);
+      this.#segmentBox(ctx, segment, box, y, soft, ratio);
     }
-    for (const { label, start_ms, end_ms, isOpen } of this.#shownUtterances()) {
+    for (const { label, start_ms, end_ms, isOpen } of this.#shownUtterances(min, max)) {
       const [left, right] = [x(start_ms / 1000) + ratio, x(end_ms / 1000) - ratio];
       const [bottom, top] = UTTERANCES_AT.map(y);
       const colour = label === null ? soft : colourOf(label);
@@ -260,13 +277,28 @@ export class Timeline {
     ctx.restore();
   }
 
-  /** Those that have ended; and as open those that have not yet, or that a new session cut off. */
-  #shownUtterances() {
-    const isEnded = (heard) =>
-      this.#utterances.some(
-        ({ start_ms, end_ms }) => start_ms <= heard.start_ms && heard.start_ms < end_ms,
-      );
-    const open = this.#heard.filter((heard) => !isEnded(heard));
-    return [...this.#utterances, ...open.map((heard) => ({ ...heard, isOpen: true }))];
+  /**
+   * Those between two times in seconds: what has ended; and as open what has not yet, or what a
+   * new session cut off.
+   */
+  #shownUtterances(min, max) {
+    const shown = [];
+    for (let k = firstAfter(this.#utterances, min); k < this.#utterances.length; k++) {
+      if (this.#utterances[k].start_ms / 1000 > max) break;
+      shown.push(this.#utterances[k]);
+    }
+    const open = [...this.#cutOff, ...this.#open.values()];
+    return [...shown, ...open.map((heard) => ({ ...heard, isOpen: true }))];
   }
+}
+
+/** Index of the first that ends after a time, of `items` in the order of their ends. */
+function firstAfter(items, seconds) {
+  let [low, high] = [0, items.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (items[middle].end_ms / 1000 > seconds) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }

@@ -71,22 +71,30 @@ export function showConnection(state, text = CONNECTIONS[state]) {
 }
 
 export function showUtterances(utterances) {
-  const rows = utterances.map((utterance) => {
-    const { start_ms, end_ms, label, scores, n_segments, pure } = utterance;
-    const row = document.createElement("tr");
-    row.style.setProperty("--tone", label === null ? "var(--line)" : toneOf(label));
-    const score = label === null ? "" : scores[label].toFixed(2);
-    const cells = [clock(start_ms), clock(end_ms), label ?? "none", score, n_segments, pure ? "yes" : "no"];
-    for (const [k, value] of cells.entries()) {
-      const cell = row.insertCell();
-      if (k === 2) cell.innerHTML = "<i class='dot' aria-hidden='true'></i>";
-      if (k === 3 || k === 4) cell.className = "number";
-      cell.append(String(value));
-    }
-    return row;
-  });
+  const rows = utterances.map(rowOf);
   if (rows.length) element("utterances").replaceChildren(...rows);
   else element("utterances").innerHTML = "<tr class='empty'><td colspan='6'>None yet.</td></tr>";
+}
+
+/** One more, below those that are shown. */
+export function addUtterance(utterance) {
+  const table = element("utterances");
+  table.querySelector(".empty")?.remove();
+  table.append(rowOf(utterance));
+}
+
+function rowOf({ start_ms, end_ms, label, scores, n_segments, pure }) {
+  const row = document.createElement("tr");
+  row.style.setProperty("--tone", label === null ? "var(--line)" : toneOf(label));
+  const score = label === null ? "" : scores[label].toFixed(2);
+  const cells = [clock(start_ms), clock(end_ms), label ?? "none", score, n_segments, pure ? "yes" : "no"];
+  for (const [k, value] of cells.entries()) {
+    const cell = row.insertCell();
+    if (k === 2) cell.innerHTML = "<i class='dot' aria-hidden='true'></i>";
+    if (k === 3 || k === 4) cell.className = "number";
+    cell.append(String(value));
+  }
+  return row;
 }
 
 /** A line of what happened, at a time of the audio. */

@@ -196,9 +196,12 @@ def test_an_utterance_ends_when_it_is_asked_to(page: Page) -> None:
     wait_for_segments(page, 4)
     page.click("#flush")
     page.wait_for_selector("#utterances td:nth-child(3)")
+    page.evaluate("document.querySelector('#utterances tr').id = 'kept'")
     wait_for_segments(page, 8)
     got = stop(page)
     assert len(got["utterances"]) == 2
+    rows = page.locator("#utterances tr").evaluate_all("rows => rows.map(({ id }) => id)")
+    assert rows == ["kept", ""]  # one is added, rather than all made anew
     one, other = got["utterances"]
     assert one["end_ms"] == other["start_ms"]
 
