@@ -46,7 +46,10 @@ export interface StreamOptions extends ScoringOptions {
   maxBufferMs?: number;
   /** Time for a connection to open, and for its `token` before that. Default 10 000. */
   openTimeoutMs?: number;
-  /** A server that owes results and is silent for this long counts as lost. Default 10 000. */
+  /**
+   * A server that owes results and is silent for this long counts as lost; a connection after one
+   * that did is given twice as long, later ones four times. Default 10 000.
+   */
   stallMs?: number;
   /** Ends the stream at once; the iterator throws the signal's reason. */
   signal?: AbortSignal;

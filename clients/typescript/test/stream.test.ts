@@ -138,13 +138,14 @@ for (const [which, faults] of mutes) {
   });
 }
 
-/** A line on which what the server says takes 400 ms. */
+/** A line on which what the server says takes its time. */
 class FarWebSocket extends WebSocket {
+  delayMs = 400;
   override set onmessage(hear: ((message: MessageEvent) => void) | null) {
-    super.onmessage = hear && ((message) => void setTimeout(() => hear(message), 400));
+    super.onmessage = hear && ((message) => void setTimeout(() => hear(message), this.delayMs));
   }
   override set onclose(hear: ((closed: CloseEvent) => void) | null) {
-    super.onclose = hear && ((closed) => void setTimeout(() => hear(closed), 400));
+    super.onclose = hear && ((closed) => void setTimeout(() => hear(closed), this.delayMs));
   }
 }
 
@@ -160,6 +161,16 @@ test("what comes at once after a pause is not owed since the pause began", async
   const webSocket = (address: string, protocols: string[]) => new FarWebSocket(address, protocols);
   await listen(url, paused(), { stallMs: 700, webSocket });
   assert.equal(service.queries.length, 1);
+});
+
+test("a line that is slower to answer than stallMs is given more time, and goes on", async () => {
+  const [service, url] = await serve();
+  const webSocket = (address: string, protocols: string[]) =>
+    Object.assign(new FarWebSocket(address, protocols), { delayMs: 1_200 });
+  const retry = { ...RETRY, giveUpFirstMs: 10_000 };
+  const told = await listen(url, audio(61), { stallMs: 400, retry, webSocket });
+  assert.deepEqual(timeline(told), await unbroken(61));
+  assert.ok(service.queries.length > 1);
 });
 
 test("audio that was sent before the greeting is kept for the checkpoint that comes then", async () => {

@@ -36,6 +36,8 @@ const SOUND_MS = 10_000;
  * 2 s of silence and then 2 s of speech, and what finds it.
  */
 const OWED_AFTER_MS = 5_000;
+/** The most that `stallMs` is multiplied by, where connection after connection stalls. */
+const MAX_STALL_FACTOR = 4;
 /** After `session.draining`, the last checkpoint is waited for this long at most. */
 const MAX_DRAIN_MS = 2_000;
 /**
@@ -95,6 +97,8 @@ class Run {
     /** Since when the server has had something to tell; it counts as lost when that lasts. */
     #owedSinceMs = null;
     #isStalled = false;
+    /** Connections that stalled since anything new was told. */
+    #nStalls = 0;
     #leaving;
     #attempt = 0;
     #outageSinceMs = performance.now();
@@ -328,13 +332,20 @@ class Run {
     }
     /** The session works: the next trouble begins with short waits and full patience. */
     #isSound() {
-        this.#attempt = 0;
+        this.#attempt = this.#nStalls = 0;
     }
-    /** Drops a connection over which nothing comes though something is owed; keeps idle ones. */
+    /**
+     * Drops a connection over which nothing comes though something is owed; keeps idle ones.
+     *
+     * Whether what was sent arrives cannot be seen: the system takes megabytes for a line that is
+     * slow, or dead. So the next connection is given twice as long, or a slow one would be dropped
+     * again and again before its first answer.
+     */
     #watch(connection) {
         if (connection.idleMs > KEEPALIVE_MS)
             connection.send(command("keepalive"));
-        const stallMs = this.#options.stallMs ?? 10_000;
+        const factor = Math.min(2 ** this.#nStalls, MAX_STALL_FACTOR);
+        const stallMs = factor * (this.#options.stallMs ?? 10_000);
         const toldMs = Math.max(this.#fromMs, this.#history?.toldMs ?? 0);
         const isUnheard = this.#tape.isFull || this.#tape.endMs - toldMs > OWED_AFTER_MS;
         const isOwed = this.#tape.isFinished || isUnheard;
@@ -344,6 +355,7 @@ class Run {
         if (connection.nUnread > 0 || quietMs <= stallMs)
             return;
         this.#isStalled = true;
+        this.#nStalls++;
         connection.drop();
     }
     // --- recovering ---------------------------------------------------------------------------
