@@ -35,7 +35,7 @@ TRACKS = ("inbound", "outbound")
 MAX_ID_CHARS = 64
 #: When no media has come for so long, none is waited for: what was said before is told.
 QUIET_S = 1.0
-#: Without audio that comes too late for so long, more of it is told anew.
+#: Without lateness for so long, more of it is told anew.
 PUNCTUAL_S = 10.0
 #: A gap that ends further ahead of the clock is believed when two chunks agree on it.
 SURE_AHEAD_S = 1.0
@@ -199,13 +199,12 @@ async def _close(socket: WebSocket, error: SerError | None) -> None:
 
 
 class _Chunk(NamedTuple):
+    """Audio that its track says is at `stamp_ms`, and that lies at `at` on the timeline."""
+
     track: str
+    stamp_ms: int
     at: int
     data: bytes
-
-    @property
-    def at_ms(self) -> int:
-        return self.at * 1000 // CALL_RATE_HZ
 
     def is_near(self, other: "_Chunk") -> bool:
         """Whether the two are of one place, in any order."""
@@ -232,7 +231,7 @@ class TwilioCall(Call):
         )
         self._channels = {TRACKS[side]: channel for channel, side in enumerate(_sides(start))}
         self._timeline = Timeline(len(self._channels))
-        self._late_s = -math.inf  # when audio last came too late
+        self._late_s = self._moved_s = -math.inf  # when audio last came too late, a track was moved
         self._doubted: _Chunk | None = None  # one far ahead, which nothing has confirmed yet
 
     async def _converse(self) -> None:
@@ -262,7 +261,9 @@ class TwilioCall(Call):
             data = base64.b64decode(media.payload, validate=True)
         except (binascii.Error, ValueError) as error:
             raise Malformed("the payload of media is not base64") from error
-        chunk = _Chunk(media.track, media.timestamp * CALL_RATE_HZ // 1000, data)
+        stamp = media.timestamp * CALL_RATE_HZ // 1000
+        at = self._timeline.time_of(self._channels[media.track], stamp)
+        chunk = _Chunk(media.track, media.timestamp, at, data)
         doubted = self._doubted
         if not self._timeline.is_leap(chunk.at):
             if doubted is not None and doubted.track == chunk.track:
@@ -287,7 +288,7 @@ class TwilioCall(Call):
         """It was alone with its time: to believe it would make all that follows too late."""
         self._doubted = None
         await self._complain(
-            "bad_media", f"media at {doubted.at_ms} ms, far ahead of all other; it was ignored"
+            "bad_media", f"media at {doubted.stamp_ms} ms, far ahead of all other; it was ignored"
         )
 
     async def _leap(self, at: int, received_s: float) -> None:
@@ -297,10 +298,12 @@ class TwilioCall(Call):
 
     async def _place(self, chunk: _Chunk, received_s: float) -> None:
         n_late = self._timeline.n_late
-        self._timeline.place(self._channels[chunk.track], chunk.at, chunk.data)
+        n_moved = self._timeline.place(self._channels[chunk.track], chunk.at, chunk.data)
         n_late = self._timeline.n_late - n_late
         if n_late:
             await self._note_late(chunk, n_late, received_s)
+        if n_moved:
+            await self._note_moved(chunk, n_moved, received_s)
         if audio := self._timeline.ready():
             await self._hear(audio, received_s)
 
@@ -314,8 +317,19 @@ class TwilioCall(Call):
         if is_news:
             await self._complain(
                 "bad_media",
-                f"{chunk.track} at {chunk.at_ms} ms came too late: that time had gone by as "
+                f"{chunk.track} at {chunk.stamp_ms} ms came too late: that time had gone by as "
                 "silence, and so does the time of what is as late; it is not told again",
+                counts=False,
+            )
+
+    async def _note_moved(self, chunk: _Chunk, n_moved: int, received_s: float) -> None:
+        is_news = received_s - self._moved_s > PUNCTUAL_S
+        self._moved_s = received_s
+        if is_news:
+            await self._complain(
+                "bad_media",
+                f"{chunk.track} was late for a second: from {chunk.stamp_ms} ms on it is put "
+                f"{n_moved * 1000 // CALL_RATE_HZ} ms later, level with the other track",
                 counts=False,
             )
 

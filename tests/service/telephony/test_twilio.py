@@ -141,19 +141,22 @@ def agent_behind() -> list[str]:
     return inbound[:N_BEHIND] + [message for pair in pairs for message in pair]
 
 
-def test_a_track_that_is_always_late_is_told_once_and_counted(server: RunningServer) -> None:
-    frames = agent_behind()
+def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServer) -> None:
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
-    told = call(server, [*frames, stop()])
-    (error,) = told.of("error")
-    assert (error["code"], error["fatal"]) == ("bad_media", False)
-    assert "outbound at 0 ms came too late" in error["message"]
-    silence = b"\xff" * len(CUSTOMER)
-    stream = streamed(
-        server, interleaved(CUSTOMER, silence), query="channels=2&roles=customer,agent"
-    )
+    told = call(server, [*agent_behind(), stop()])
+    late, moved = told.of("error")
+    for error in (late, moved):
+        assert (error["code"], error["fatal"]) == ("bad_media", False)
+    assert "outbound at 0 ms came too late" in late["message"]
+    assert "outbound was late for a second: from 980 ms on" in moved["message"]
+    assert "300 ms later" in moved["message"]
+    n_late = 49  # chunks: the next one makes a second
+    agent = AGENT[n_late * 160 : -N_BEHIND * 160]
+    agent = b"\xff" * (len(CUSTOMER) - len(agent)) + agent
+    stream = streamed(server, interleaved(CUSTOMER, agent), query="channels=2&roles=customer,agent")
     assert_same_document(told.told, stream.told)
-    late_s = sum('"outbound"' in frame for frame in frames) * 0.02
+    assert any(m["role"] == "agent" and m["label"] for m in told_of(told))
+    late_s = n_late * 0.02
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert missing_s == pytest.approx(late_s / 2)
     assert told.messages[-1]["usage"]["dropped_ms"] == pytest.approx(1000 * late_s)
@@ -163,7 +166,10 @@ def test_lateness_does_not_end_a_call(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.telephony.twilio.PUNCTUAL_S", -1.0)
-    told = call(server, [*agent_behind(), stop()])
+    frames = both(CUSTOMER, AGENT)
+    for i in range(200, 200 + 2 * (MAX_COMPLAINTS + 1), 2):
+        frames.insert(i, media("outbound", 0, AGENT[:160]))
+    told = call(server, [*frames, stop()])
     assert len(told.of("error")) > MAX_COMPLAINTS
     assert told.messages[-1]["reason"] == "client_closed"
 
