@@ -52,7 +52,8 @@ class Opened:
 class Heard:
     """One step that ends at sample `end`: `samples` and `power` of the frames that it completed.
 
-    `is_pause`: no speech for longer than the hangover before `end`, and in silence always.
+    `is_pause`: no speech for longer than the hangover before `end`, and in silence always; not
+    where speech begins anew after a pause, however soon it ends.
     `speech_end`: where the utterance would end if nothing more were said.
     """
 
@@ -104,6 +105,7 @@ class Endpointer:
         self._audio_start = self._at = position
         self._earliest_start = position  # where the last utterance ended
         self._last_speech = position
+        self._reach = position  # the utterance does not end before
         self._heard = position  # the detector has judged all frames that end before
         self.is_open = False
         self._begin(position)
@@ -142,13 +144,13 @@ class Endpointer:
 
     @property
     def _speech_end(self) -> int:
-        return min(self._last_speech + self._hangover_samples, self._cursor)
+        return min(max(self._last_speech + self._hangover_samples, self._reach), self._cursor)
 
     def _step(self, end: int) -> Iterator[Opened | Heard | Closed]:
         """One step of the frames that lie whole before `end`; `accept` and `flush` loop over it."""
         hop, offset = self._features.hop_samples, self._audio_start
         first_frame = self._features.n_frames(self._cursor - self.start)
-        n_new = end - self._cursor
+        begin, n_new = self._cursor, end - self._cursor
         steps = self._framer.accept(self._audio[self._cursor - offset : end - offset])
         step = steps[0] if steps else self._framer.flush()
         samples = np.empty(0, np.float32) if step is None else step.samples
@@ -170,7 +172,7 @@ class Endpointer:
             pauses = np.flatnonzero(starts - ends >= self._silence_samples)
             if len(pauses):  # silence that was long enough ended within the step
                 resumed = pauses[-1]
-                speech_end = int(ends[resumed]) + self._hangover_samples
+                speech_end = max(int(ends[resumed]) + self._hangover_samples, self._reach)
                 yield heard(speech_end)
                 yield self._close(speech_end)
                 flags[: spoken[resumed]] = False  # what lies before begins nothing any more
@@ -182,6 +184,8 @@ class Endpointer:
                 self._begin(start)
                 yield Opened(self._at, start)
                 return
+        elif flags.any() and spoken_until + self._hangover_samples < begin:
+            self._reach = end  # a word after a pause is scored with all its step
         if self.start < end:
             yield heard(self._speech_end)
         if self.is_open and (
@@ -261,6 +265,7 @@ class Endpointer:
             "is_open": self.is_open,
             "earliest_start": self._earliest_start,
             "last_speech": self._last_speech,
+            "reach": self._reach,
             "heard": self._heard,
             "recent": "".join("01"[int(flag)] for flag in self._recent),
             "detector": self._detector.state(),
@@ -281,6 +286,6 @@ class Endpointer:
         self._framer.resume(n_done, self._audio[first - self._audio_start :])
         self._at, self._heard = int(state["at"]), int(state["heard"])
         self._earliest_start = int(state["earliest_start"])
-        self._last_speech = int(state["last_speech"])
+        self._last_speech, self._reach = int(state["last_speech"]), int(state["reach"])
         self._recent = np.array([flag == "1" for flag in state["recent"]], np.bool_)
         self._detector.restore(state["detector"])

@@ -243,6 +243,31 @@ def test_segments_are_those_of_the_utterance_alone() -> None:
         assert (utterance.label, utterance.n_segments) == (of_cut.label, of_cut.n_segments)
 
 
+@pytest.mark.parametrize("pause_s", [0.35, 0.45, 0.55, 0.65])
+@pytest.mark.parametrize("silence_s", [0.7, 2.0])
+def test_a_short_word_after_a_pause_is_scored(pause_s: float, silence_s: float) -> None:
+    """Wherever in a step it lies, with the segment that a recording cut there ends with."""
+    config = replace(VAD, endpoint_silence_s=silence_s)
+    for said_s in np.arange(0.9, 2.1, 0.05):
+        word = voice(round(0.13 * S), seed=2)
+        said = np.concatenate((_pause(0.5), voice(round(said_s * S)), _pause(pause_s), word))
+        audio = np.concatenate((said, _pause(silence_s + 1)))
+        events = play_samples(whole_spec(), config, audio)
+        (utterance,) = utterances(events)
+        assert utterance.end <= len(said) + HOP
+        scored = [s for s in segments(events) if s.utterance_id and s.abstain != "no_speech"]
+        last = scored[-1]
+        assert last.end <= utterance.end
+        assert last.end > len(said) - round(0.13 * S)
+        assert last.partial == (utterance.end - utterance.start < 2 * S)
+        cut = audio[utterance.start : utterance.end]
+        of_cut = segments(play_samples(whole_spec(), StreamConfig(), cut))[-1]
+        assert utterance.start + of_cut.end == last.end
+        np.testing.assert_allclose(
+            list(last.scores.values()), list(of_cut.scores.values()), atol=1e-5
+        )
+
+
 @pytest.mark.parametrize("lead_s", [0.0, 0.7, 1.13, 1.39, 2.31])
 @pytest.mark.parametrize("dbfs", [-90, -50])
 def test_the_first_label_comes_within_900_ms(lead_s: float, dbfs: float) -> None:
