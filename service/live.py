@@ -182,8 +182,8 @@ class LiveSession(abc.ABC):
 
     async def _serve(self) -> str:
         """Reads and writes until one of them ends; the reason, or an exception."""
-        await self._open()
         self._metrics.sessions_opened.labels(self.front_end).inc()
+        await self._open()
         log.info("session %s (%s) of %s began", self.id, self.front_end, self.caller.name)
         await self._greet()
         too_long = SessionTooLong(

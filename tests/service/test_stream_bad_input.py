@@ -6,11 +6,13 @@ import socket
 
 import numpy as np
 import pytest
+from fastapi import WebSocketDisconnect
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from service.registry import ModelRegistry
 from service.settings import Settings
+from service.stream import Stream
 from tests.service.running import (
     TIMEOUT_S,
     FailingBackend,
@@ -316,6 +318,28 @@ def test_a_client_that_leaves_during_the_handshake(server: RunningServer) -> Non
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websock")
     asyncio.run(converse(server.stream_url, [pcm(voice(16_000))]))
+
+
+def test_a_stream_that_ends_before_it_is_open_is_counted_at_both_ends(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> tuple[float, float]:
+        opened = server.metric("glrf_sessions_opened_total", front_end="stream")
+        return opened, server.metric("glrf_sessions_closed_total", reason="client_left")
+
+    async def left(_: Stream) -> None:
+        raise WebSocketDisconnect(1006)
+
+    async def run() -> None:
+        with pytest.raises(InvalidHandshake):
+            await connect(server.stream_url)
+
+    server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+    n_opened, n_closed = counted()
+    monkeypatch.setattr(Stream, "_open", left)
+    asyncio.run(run())
+    server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+    assert counted() == (n_opened + 1, n_closed + 1)
 
 
 def test_a_network_that_fails(settings: Settings) -> None:
