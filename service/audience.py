@@ -124,6 +124,8 @@ def _topic(message: wire.Message) -> tuple[object, ...] | None:
             return message.type, message.channel, message.rule
         case wire.WarningMessage():
             return message.type, message.channel, message.code
+        case wire.ErrorMessage():
+            return message.type, message.code
         case wire.SessionCreated() | wire.SessionDraining() | wire.SessionClosed():
             return (message.type,)
         case _:

@@ -49,13 +49,16 @@ def test_who_comes_late_is_told_the_last_word_on_everything() -> None:
     created = message(wire.SessionCreated)
     alert = message(wire.AlertMessage, channel=0, rule="angry>=0.7:1s")
     utterance = message(wire.UtteranceMessage, channel=0)
-    once = message(wire.ErrorMessage)
+    error = message(wire.ErrorMessage, code="bad_media", message="the last")
+    once = message(wire.CheckpointMessage)
     for told in (
         created,
         segment(0),
         warning("clipping"),
         segment(1),
+        message(wire.ErrorMessage, code="bad_media", message="the first"),
         once,
+        error,
         segment(5, channel=1),
         alert,
         utterance,
@@ -68,6 +71,7 @@ def test_who_comes_late_is_told_the_last_word_on_everything() -> None:
     assert waiting(watcher) == [
         created,
         warning("clipping"),
+        error,
         segment(5, channel=1),
         alert,
         utterance,
