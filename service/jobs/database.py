@@ -4,6 +4,7 @@ DBOS keeps its own tables in the same database, so that a job and its workflow a
 transaction.
 """
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ _PATIENCE: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000"}
 #: Held while tables are made, so that two processes that start together do not collide.
 _CREATION_LOCK = 0x676C7266  # "glrf"
 _SQLITE_WAIT_MS = 30_000
+#: Primary result codes of SQLite that no waiting mends: no file, no folder, no right to write.
+_LASTING = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 _metadata = sa.MetaData()
 
@@ -186,7 +189,8 @@ def _keep_readers_going(engine: sa.Engine) -> None:
                 if connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
                     connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             return
-        except OperationalError:
-            if time.monotonic() > deadline_s:
+        except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+            if code in _LASTING or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.05)

@@ -3,9 +3,11 @@ import errno
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock, patch
 
 import pytest
+from pydantic import SecretStr
 
 from ser_core.errors import Overloaded, Unavailable
 from service.app import create_app
@@ -140,6 +142,15 @@ def test_a_store_whose_file_is_gone_is_away(tmp_path, caplog):
     desk.count_into(counts)
     assert counts.is_up is True
     desk.close()
+
+
+def test_a_missing_folder_is_told_at_once_and_as_that(tmp_path, caplog, monkeypatch):
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr("service.jobs.database.time", clock)
+    url = SecretStr(f"sqlite:///{tmp_path}/missing/jobs.sqlite")
+    with pytest.raises(Unavailable):
+        open_store(Settings(jobs_dir=tmp_path, jobs_url=url))
+    assert "unable to open database file" in caplog.text
 
 
 def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog):
