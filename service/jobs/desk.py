@@ -10,6 +10,8 @@ import binascii
 import hashlib
 import json
 import logging
+import os
+import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +62,7 @@ class JobDesk:
         self._n_texts = 0
         self._opening = threading.Lock()
         self._opened: tuple[JobStore, JobQueue] | None = None
+        self._has_failed = False
         self._n_uploads = 0
         self.audio = AudioFolder(settings.jobs_dir / "audio")
 
@@ -141,11 +144,17 @@ class JobDesk:
     def _open(self) -> "tuple[JobStore, JobQueue]":
         with self._opening:
             if self._opened is None:
+                self._has_failed = True
                 self._opened = open_store(self._settings)
+                self._has_failed = False
             return self._opened
 
     def open_ahead(self) -> None:
-        """Opens the store if there is one; one that is away is opened when it is needed."""
+        """Opens the store if there is one; one that is away is opened when it is needed.
+
+        A warning tells where none can be made, before the first job is refused for it.
+        """
+        self._check_places()
         with suppress(Unavailable, OSError):  # whoever needs it is told
             if self._is_made:
                 self._open()
@@ -159,18 +168,44 @@ class JobDesk:
                 queue.close()
                 store.engine.dispose()
 
+    def _check_places(self) -> None:
+        """Warns of a folder that takes no file, or cannot be made. It makes none itself."""
+        folder, file = self._settings.jobs_dir.absolute(), self._file
+        places = [("GLRF_JOBS_DIR", folder, _nearest(folder))]
+        if self._settings.jobs_url is not None and file is not None:
+            places.append(("GLRF_JOBS_URL", file.parent, file.parent))  # SQLite makes none
+        for name, folder, nearest in places:
+            try:
+                with tempfile.TemporaryFile(dir=nearest):
+                    pass
+            except OSError as error:
+                self._has_failed = True
+                log.warning(
+                    "jobs will be refused: %s takes no file (%s: %s); make it a folder that this "
+                    "user may write, or name another in %s",
+                    *(folder, nearest, error.strerror, name),
+                )
+
+    @property
+    def _file(self) -> Path | None:
+        """The store's, where it is SQLite."""
+        if self._settings.jobs_url is None:
+            return self._settings.jobs_dir / SQLITE_NAME
+        url = store_url(self._settings)
+        return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
     @property
     def _is_made(self) -> bool:
         """Whether there may be a store already; a look at the metrics makes none."""
-        if self._settings.jobs_url is None:
-            return (self._settings.jobs_dir / SQLITE_NAME).exists()
-        url = store_url(self._settings)
-        is_file = url.get_backend_name() == "sqlite"
-        return not is_file or (url.database is not None and Path(url.database).exists())
+        file = self._file
+        return file is None or file.exists()
 
     def count_into(self, counts: JobCounts) -> None:
-        """Tells of jobs and who does them; what was told last stays where the store is away."""
-        if self._is_made:
+        """Tells of jobs and who does them; what was told last stays where the store is away.
+
+        One that could not be made when it was needed is tried again.
+        """
+        if self._is_made or self._has_failed:
             from sqlalchemy.exc import SQLAlchemyError
 
             try:
@@ -339,6 +374,13 @@ def store_url(settings: Settings) -> "sa.URL":
 
     url = settings.jobs_url
     return database_url(None if url is None else url.get_secret_value(), settings.jobs_dir)
+
+
+def _nearest(folder: Path) -> Path:
+    """An absolute folder, or what is there of the way to it."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
 
 
 def open_store(settings: Settings) -> "tuple[JobStore, JobQueue]":

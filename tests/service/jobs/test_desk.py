@@ -144,6 +144,49 @@ def test_a_store_whose_file_is_gone_is_away(tmp_path, caplog):
     desk.close()
 
 
+class TestAFolderThatTakesNoFile:
+    """As a volume of another user does: it is told before a job is refused for it."""
+
+    @pytest.mark.parametrize("name", ["GLRF_JOBS_DIR", "GLRF_JOBS_URL"])
+    def test_at_the_start(self, tmp_path: Path, caplog, name: str) -> None:
+        folder = tmp_path / "mounted-late" / "jobs"
+        if name == "GLRF_JOBS_DIR":
+            folder.parent.touch()
+            desk = JobDesk(Settings(jobs_dir=folder))
+        else:
+            url = SecretStr(f"sqlite:///{folder / SQLITE_NAME}")
+            desk = JobDesk(Settings(jobs_dir=tmp_path, jobs_url=url))
+        desk.open_ahead()
+        [told] = [record.getMessage() for record in caplog.records]
+        assert f"{folder} takes no file" in told
+        assert told.endswith(name)
+        counts = JobCounts()
+        desk.count_into(counts)
+        assert counts.is_up is False
+        if name == "GLRF_JOBS_DIR":
+            folder.parent.unlink()
+        folder.mkdir(parents=True)
+        desk.count_into(counts)
+        assert counts.is_up is True
+        desk.close()
+
+    def test_when_a_job_comes(self, tmp_path: Path) -> None:
+        desk, counts = JobDesk(Settings(jobs_dir=tmp_path / "jobs")), JobCounts()
+        desk.open_ahead()
+        desk.count_into(counts)
+        assert counts.is_up is None
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "jobs").touch()
+        with pytest.raises(Unavailable):
+            desk.check_room("me", None)
+        desk.count_into(counts)
+        assert counts.is_up is False
+        (tmp_path / "jobs").unlink()
+        desk.count_into(counts)
+        assert counts.is_up is True
+        desk.close()
+
+
 def test_a_missing_folder_is_told_at_once_and_as_that(tmp_path, caplog, monkeypatch):
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: pytest.fail("it waits"))
     monkeypatch.setattr("service.jobs.database.time", clock)
