@@ -17,6 +17,7 @@ from model_export.calibration import Decisive, fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import logits_of, score_recording
 from model_export.experiment import parse_experiment
+from model_export.fitting import read_checkpoint
 from model_export.folded import folded, in_half
 from model_export.ledger import read_ledger
 from model_export.network import build, scorer, served
@@ -86,7 +87,7 @@ def export(
     _check("version", version, ModelVersion, "letters, digits, '.', '+' and '-'")
     if name is not None:
         _check("name", name, ModelName, "lower-case letters, digits, '.', '_' and '-'")
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    state = read_checkpoint(checkpoint, "give the run's final.pt")
     if "config" not in state:
         raise BadParameter(
             f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,8 @@ from ser_core.labels import NEUTRAL
 
 #: The least that a one-cycle schedule can rise and fall in.
 MIN_STEPS = 3
+#: What to do about a `last.pt` that cannot be read.
+_ANEW = "delete it to begin anew"
 
 
 class AveragedWeights:
@@ -132,9 +135,9 @@ def fit(
 
     Under `torchrun` every process takes its share of each batch, and the first one writes.
 
-    Raises `BadParameter` for a checkpoint of another origin, for an experiment that distils
-    without a lesson, with a loss that takes no posteriors or a network that has no embedding to
-    tell from, and for a loss that is not finite.
+    Raises `BadParameter` for a checkpoint that is damaged or of another origin, for an experiment
+    that distils without a lesson, with a loss that takes no posteriors or a network that has no
+    embedding to tell from, and for a loss that is not finite.
     """
     experiment, settings = task.experiment, task.experiment.training
     world = World.of_this_process()
@@ -178,7 +181,7 @@ def fit(
     origin = dict(task.origin, seed=str(task.seed), data_sha256=task.data_sha256)
     first_epoch = 0
     if resume and last.is_file():
-        state = torch.load(last, weights_only=True, map_location=world.device)
+        state = read_checkpoint(last, _ANEW)
         if state["origin"] != origin:
             raise BadParameter(
                 f"{last} is of another config, split, seed, start, manifest or teacher",
@@ -250,13 +253,32 @@ def origin_of(out: Path) -> dict[str, Any]:
     last = out / "last.pt"
     if not last.is_file():
         return {}
-    return torch.load(last, weights_only=True, map_location="cpu")["origin"]
+    return read_checkpoint(last, _ANEW)["origin"]
+
+
+def read_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
+    """What `write_checkpoint` wrote of a run, ended or not, with its tensors on the CPU.
+
+    Raises `BadParameter` with the remedy for another or a damaged file, and `OSError` where there
+    is none to read.
+    """
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged pickle can raise any
+            raise BadParameter(f"{path} is no checkpoint, or damaged", remedy=remedy) from error
+    if not isinstance(state, dict) or not {"config", "origin"} & state.keys():
+        raise BadParameter(f"{path} is no checkpoint of a training", remedy=remedy)
+    return state
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replaces the file whole, so that a kill never leaves half of one."""
+    """Replaces the file whole, so that a kill or a power cut never leaves half of one."""
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -2,21 +2,22 @@
 
 import hashlib
 import logging
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from model_export.corpora import Recording, describe, read_manifest
 from model_export.experiment import parse_experiment, read_experiment
-from model_export.fitting import Progress, Task, fit, origin_of, write_checkpoint
+from model_export.fitting import Progress, Task, fit, origin_of, read_checkpoint, write_checkpoint
 from model_export.splits import Split, read_split
 from model_export.teacher import prepare, read_embeddings
 from model_export.world import World
 from ser_core.errors import BadParameter
+
+#: What to do about a start that is none.
+_FINAL = "give a final.pt"
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +97,12 @@ def train(
 def start_from(checkpoint: Path, network: nn.Module) -> None:
     """Takes the weights of a finished checkpoint.
 
-    Raises `BadParameter` when it is missing or of another network.
+    Raises `BadParameter` when it is damaged or of another network.
     """
+    state = read_checkpoint(checkpoint, _FINAL)
     try:
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         network.load_state_dict(state["network"])
-    except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError) as error:
         raise BadParameter(
             f"{checkpoint} does not fit the config's network",
             remedy="give the config's own [network], [features] and labels",
@@ -115,15 +116,12 @@ def _read_start(checkpoint: Path, labels: tuple[str, ...], split: Split) -> dict
     new run would be watched, calibrated or tested.
     """
     if not checkpoint.is_file():
-        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy="give a final.pt")
+        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy=_FINAL)
     sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    try:
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        own = parse_experiment(state["config"], str(checkpoint)).labels
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise BadParameter(
-            f"{checkpoint} is no finished checkpoint", remedy="give a final.pt"
-        ) from error
+    state = read_checkpoint(checkpoint, _FINAL)
+    if "config" not in state:
+        raise BadParameter(f"{checkpoint} is no finished checkpoint", remedy=_FINAL)
+    own = parse_experiment(state["config"], str(checkpoint)).labels
     if own != labels:
         raise BadParameter(
             f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",

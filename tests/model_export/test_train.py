@@ -1,10 +1,12 @@
+import io
 import json
 import re
 
 import pytest
 import torch
 
-from model_export.fitting import AveragedWeights
+from model_export.export import export
+from model_export.fitting import AveragedWeights, origin_of, write_checkpoint
 from model_export.train import train
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import write_config, write_corpus, write_split
@@ -43,6 +45,42 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path, inputs):
     log = [json.loads(line) for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2]
     assert whole["training_data"]["toy"]["speakers"] == 2  # the train speakers and no other
+
+
+def _damaged(whole: bytes) -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    torch.save([1, 2], buffer)
+    return {
+        "cut": whole[:20_000],
+        "empty": b"",
+        "text": b"epoch,loss",
+        "another": buffer.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "another"])
+def test_a_damaged_checkpoint_is_named(tmp_path, inputs, damage):
+    final = train(**inputs, out=tmp_path / "out")
+    for file, remedy, options in (
+        ("last.pt", "delete it to begin anew", {"out": tmp_path / "out"}),
+        ("final.pt", "give a final.pt", {"out": tmp_path / "second", "init": final}),
+    ):
+        path = tmp_path / "out" / file
+        path.write_bytes(_damaged(path.read_bytes())[damage])
+        with pytest.raises(BadParameter, match=f"{re.escape(str(path))} is no checkpoint") as told:
+            train(**inputs, **options)
+        assert told.value.remedy == remedy
+    del inputs["config"]
+    with pytest.raises(BadParameter, match=f"{re.escape(str(final))} is no checkpoint"):
+        export(final, tmp_path / "x.onnx", **inputs, version="1", license="x")
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced: list[bool] = []
+    monkeypatch.setattr("os.fsync", lambda _: synced.append((tmp_path / "last.pt").exists()))
+    write_checkpoint(tmp_path / "last.pt", {"origin": {}})
+    assert synced == [False]
+    assert origin_of(tmp_path) == {}
 
 
 def test_test_speakers_are_not_even_read(tmp_path, inputs):
