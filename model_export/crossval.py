@@ -144,7 +144,7 @@ def _check_same(cell: Cell, config: str, split: str, data: str, conditions: Sequ
         raise BadParameter(
             f"{cell.experiment}, seed {cell.seed}, fold {cell.fold} is there already, "
             f"made with other {' and '.join(other)}",
-            remedy="delete the cell, give another --results, or name the experiment anew",
+            remedy="give another --results, name the experiment anew, or delete the cell",
         )
 
 

@@ -80,8 +80,10 @@ def test_a_cell_that_answers_another_question_is_refused(job, tmp_path):
     with pytest.raises(BadParameter, match="made with other folds"):
         cross_validate(**job | {"folds": other}, only=[0])
     write_config(tmp_path, epochs=2)
-    with pytest.raises(BadParameter, match="seed 1, fold 0 is there already, made with other conf"):
+    other_config = "seed 1, fold 0 is there already, made with other conf"
+    with pytest.raises(BadParameter, match=other_config) as refused:
         cross_validate(**job, only=[0, 1])
+    assert refused.value.remedy.startswith("give another --results")
     assert len(read_cells(job["results"])) == 1
 
 
