@@ -105,15 +105,19 @@ def analyze(
 
 
 def _check_outputs(report: Path | None, plot: Path | None) -> None:
-    """Raises `BadParameter` for what could not be written, before an hour of audio is scored."""
+    """Raises `BadParameter` for what could not be written, before an hour of audio is scored.
+
+    Folders that are missing are made, as by all commands that write a file; `OSError` tells of one
+    that cannot be.
+    """
     from ser_core.errors import BadParameter
 
     for out in (report, plot):
-        if out is not None and (out.is_dir() or not out.parent.is_dir()):
-            raise BadParameter(
-                f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}",
-                remedy="name a file in a folder that is there",
-            )
+        if out is None:
+            continue
+        if out.is_dir():
+            raise BadParameter(f"{out} is a folder", remedy="name a file in it")
+        out.parent.mkdir(parents=True, exist_ok=True)
     if plot is not None:
         from glrf.plot import check_drawable
 

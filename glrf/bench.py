@@ -30,4 +30,6 @@ def bench(
             remedy="run this in a checkout of the project",
             code="no_benchmarks",
         )
+    if out is not None:  # a folder that cannot be made is told before anything is measured
+        out.parent.mkdir(parents=True, exist_ok=True)
     runpy.run_path(str(SCRIPT))["main"](streams, seconds, out)

@@ -56,7 +56,7 @@ def list_keys(file: Annotated[Path | None, _FILE] = None) -> None:
     """List the keys of a file: name, time of creation, limits."""
     from service.keys import read_keys
 
-    for key in read_keys(_needed(file)):
+    for key in read_keys(_there(file)):
         limits = key.limits.model_dump(exclude_none=True)
         told = " ".join(f"{name}={limit}" for name, limit in limits.items())
         typer.echo(f"{key.name}  {key.created or '-'}  {told}".rstrip())
@@ -69,7 +69,7 @@ def revoke(
     """Take a key out of the file; its streams end within a second."""
     from service.keys import changing, read_keys, write_keys
 
-    path = _needed(file)
+    path = _there(file)
     with changing(path):
         keys = read_keys(path)
         left = [key for key in keys if key.name != name]
@@ -80,9 +80,11 @@ def revoke(
     typer.echo(f"{name} is revoked", err=True)
 
 
-def _needed(file: Path | None) -> Path:
+def _there(file: Path | None) -> Path:
     if file is None:
         raise _misuse("no file of keys is named", "give --file or set GLRF_API_KEYS_FILE")
+    if not file.exists():
+        raise _misuse(f"there is no file {file}", "name the server's; glrf keys create makes one")
     return file
 
 

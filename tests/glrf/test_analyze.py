@@ -169,11 +169,24 @@ def test_plot_of_a_format_that_is_none(cli: CliRunner, stereo: Path, tmp_path: P
 def test_what_could_not_be_written_is_told_before_anything_is_scored(
     cli: CliRunner, stereo: Path, tmp_path: Path, option: str
 ) -> None:
-    for out, cause in ((tmp_path / "none" / "x.svg", "there is no folder"), (tmp_path, "a folder")):
+    (tmp_path / "file").touch()
+    for out, cause, status in (
+        (tmp_path / "file" / "x.svg", "file: ", 1),
+        (tmp_path, "is a folder", 2),
+    ):
         done = cli.invoke(app, ["analyze", str(stereo), option, str(out)])
-        assert done.exit_code == 2
+        assert done.exit_code == status
         assert cause in done.stderr
         assert not done.stdout
+
+
+def test_a_folder_that_is_not_there_yet_is_made(
+    cli: CliRunner, stereo: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "report.html"
+    done = cli.invoke(app, ["analyze", str(stereo), "--report", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "<html" in out.read_text()
 
 
 def test_plot_without_matplotlib(cli: CliRunner, stereo: Path, without) -> None:

@@ -17,7 +17,7 @@ from tests.model_export.corpus import write_corpus
 
 
 def test_the_benchmark_measures_and_prints(cli: CliRunner, tmp_path: Path) -> None:
-    out = tmp_path / "cost.json"
+    out = tmp_path / "new" / "cost.json"
     done = cli.invoke(app, ["bench", "--streams", "3", "--seconds", "2.5", "--out", str(out)])
     assert done.exit_code == 0, done.output
     cost = json.loads(out.read_text())

@@ -33,6 +33,17 @@ def test_keys_are_made_listed_and_revoked(cli: CliRunner, tmp_path: Path) -> Non
     assert read_keys(Path(path)) == []
 
 
+@pytest.mark.parametrize("command", [["list"], ["revoke", "kiosk"]])
+def test_a_file_that_is_missing_is_told_and_not_made(
+    cli: CliRunner, tmp_path: Path, command: list[str]
+) -> None:
+    path = tmp_path / "folder" / "keys.json"
+    done = cli.invoke(app, ["keys", *command, "--file", str(path)])
+    assert done.exit_code == 2
+    assert f"there is no file {path}" in done.stderr
+    assert not path.parent.exists()
+
+
 def test_without_a_file_the_line_for_the_environment_is_told(cli: CliRunner) -> None:
     made = cli.invoke(app, ["keys", "create", "kiosk"])
     name, _, value = made.stderr.strip().partition("=")
