@@ -1,14 +1,16 @@
 """Cross-validation: an experiment trained and assessed on every fold, a result cell each."""
 
+import contextlib
 import datetime as dt
 import logging
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +106,40 @@ def cross_validate(
             n_done += 1
             tell()
         return paths
-    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(make_cell, job, seed, fold) for seed, fold in missing]
+    with (
+        _on_ctrl_c(_end_processes),
+        ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool,
+    ):
+        with _on_ctrl_c(signal.SIG_IGN):  # as the processes go on to have it from their start
+            futures = [pool.submit(make_cell, job, seed, fold) for seed, fold in missing]
         for future in as_completed(futures):
+            if (error := future.exception()) is not None:
+                log.error("a cell failed, and the others are made first: %s", error)
             future.result()
             n_done += 1
             tell()
     return paths
+
+
+@contextlib.contextmanager
+def _on_ctrl_c(handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    """What SIGINT does meanwhile, unless it is ignored, as in a shell's background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_processes(*_: object) -> None:
+    """Ends them wherever they are: the pool would finish all cells first."""
+    for process in active_children():
+        process.terminate()
+    raise KeyboardInterrupt
 
 
 def _warn_of_others(split: Folds, recordings: list[Recording]) -> None:

@@ -1,5 +1,12 @@
+import contextlib
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +161,55 @@ def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
     [cell] = read_cells(alone["results"])
     twin = read_cells(job["results"])[1]
     assert (cell.fold, cell.metrics) == (twin.fold, twin.metrics)
+
+
+@pytest.mark.parametrize("when", ["importing", "training"])
+def test_ctrl_c_ends_the_processes_without_a_traceback(job, tmp_path, when):
+    write_config(tmp_path, epochs=2000)
+    options = [f"--{name}={path}" for name, path in job.items()]
+    command = [sys.executable, "-m", "glrf", "crossval", *options, "--seeds=1,2", "--jobs=2"]
+    ready = {
+        "importing": lambda: [has_numpy(one) for one in processes(crossval.pid)] == [True, True],
+        "training": lambda: len(list(job["runs"].glob("*/*/last.pt"))) == 2,
+    }
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as crossval:
+        try:
+            deadline_s = time.monotonic() + 120
+            while not ready[when]():
+                assert crossval.poll() is None
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            started = processes(crossval.pid)
+            os.killpg(crossval.pid, signal.SIGINT)  # as a terminal does
+            _, told = crossval.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(crossval.pid, signal.SIGKILL)
+    assert crossval.returncode == 130
+    assert b"Traceback" not in told
+    assert len(started) == 2
+    assert not any(Path(f"/proc/{process}").exists() for process in started)
+
+
+def processes(parent: int) -> list[int]:
+    """Those that `parent` spawned to make cells."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(one) for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def has_numpy(process: int) -> bool:
+    """Whether it has come as far as that: PyTorch is then still to come."""
+    return "numpy" in Path(f"/proc/{process}/maps").read_text()
+
+
+def test_the_first_error_is_told_while_others_are_made(job, caplog):
+    empty = job["runs"] / "toy" / "seed-1-fold-0" / "last.pt"
+    empty.parent.mkdir(parents=True)
+    empty.touch()
+    with pytest.raises(BadParameter, match="is no checkpoint"):
+        cross_validate(**job, n_jobs=2)
+    assert f"the others are made first: {empty} is no checkpoint" in caplog.text
+    assert [cell.fold for cell in read_cells(job["results"])] == [1]
 
 
 def test_test_speakers_are_not_learned_from(job):
