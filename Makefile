@@ -125,12 +125,12 @@ check: $(DEV)
 	@echo "All checks passed."
 
 train: need-DATA need-MANIFEST $(DEV)
-	@$(BIN)/glrf train --config $(CONFIG) --split $(SPLIT) --out $(OUT) \
-	    --data $(DATA) --manifest $(MANIFEST) $(ARGS)
+	@$(BIN)/glrf train --config "$(CONFIG)" --split "$(SPLIT)" --out "$(OUT)" \
+	    --data "$(DATA)" --manifest "$(MANIFEST)" $(ARGS)
 
 export: need-DATA need-MANIFEST need-VERSION need-LICENSE $(DEV)
-	@$(BIN)/glrf export $(OUT)/final.pt $(or $(ONNX),$(OUT)/glrf-$(VERSION).onnx) --split $(SPLIT) \
-	    --data $(DATA) --manifest $(MANIFEST) --version $(VERSION) --license $(LICENSE) $(ARGS)
+	@$(BIN)/glrf export "$(OUT)/final.pt" "$(or $(ONNX),$(OUT)/glrf-$(VERSION).onnx)" --split "$(SPLIT)" \
+	    --data "$(DATA)" --manifest "$(MANIFEST)" --version "$(VERSION)" --license "$(LICENSE)" $(ARGS)
 
 clean:
 	rm -rf $(TS)/node_modules $(TS)/dist $(VENV) $(PEERS) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
