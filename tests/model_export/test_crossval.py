@@ -21,6 +21,14 @@ from model_export.splits import write_division
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_config, write_corpus
 
+#: `glrf` as in a terminal, also where the tests run in a background that ignores SIGINT.
+HEARS_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from glrf.main import app
+app()
+"""
+
 
 @pytest.fixture
 def job(tmp_path):
@@ -167,7 +175,7 @@ def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
 def test_ctrl_c_ends_the_processes_without_a_traceback(job, tmp_path, when):
     write_config(tmp_path, epochs=2000)
     options = [f"--{name}={path}" for name, path in job.items()]
-    command = [sys.executable, "-m", "glrf", "crossval", *options, "--seeds=1,2", "--jobs=2"]
+    command = [sys.executable, "-c", HEARS_CTRL_C, "crossval", *options, "--seeds=1,2", "--jobs=2"]
     ready = {
         "importing": lambda: [has_numpy(one) for one in processes(crossval.pid)] == [True, True],
         "training": lambda: len(list(job["runs"].glob("*/*/last.pt"))) == 2,
