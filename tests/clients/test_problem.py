@@ -35,3 +35,12 @@ def test_a_date_by_the_servers_clock(value: str, wait_s: float | None) -> None:
 def test_a_date_by_the_own_clock() -> None:
     value = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert retry_after_s(value) == pytest.approx(30, abs=2)
+
+
+@pytest.mark.parametrize("location", ["https://b.example/x?code=1#2", "https://b.example/x"])
+def test_a_redirect_is_told_by_its_target(location: str) -> None:
+    problem = problem_from(307, {"Location": location}, b"<h1>moved</h1>")[1]
+    assert problem["detail"] == "a redirect to https://b.example/x, which is not followed"
+    assert "remedy" in problem
+    assert problem_from(307, {}, b"moved")[1] == {"title": "moved"}
+    assert problem_from(401, {"Location": location}, b"no")[1] == {"title": "no"}

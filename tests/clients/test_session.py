@@ -210,6 +210,38 @@ def test_a_refusal_without_a_problem_document() -> None:
     assert refused.value.retry_after_s is None
 
 
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [("ws://127.0.0.1:{}/x?state=secret", "ws://127.0.0.1:{}/x"), ("/v2/stream", "/v2/stream")],
+)
+def test_no_redirect_is_followed(location: str, told: str) -> None:
+    """The key and the caller's headers are for the host that was named."""
+    echo = Echo()
+
+    async def run() -> None:
+        async with server(echo) as other:
+            port = other.rpartition(":")[2]
+
+            def redirect(connection: ServerConnection, request: Request) -> Response:
+                response = connection.respond(HTTPStatus.FOUND, "")
+                response.headers["Location"] = "/earlier"
+                response.headers["Location"] = location.format(port)
+                return response
+
+            async with server(Echo(), process_request=redirect) as url:
+                with pytest.raises(StreamRefused) as refused:
+                    async with connect(url, api_key="the-secret", headers={"X-Key": "the-secret"}):
+                        pass
+        assert refused.value.status == 302
+        assert f"a redirect to {told.format(port)}, which is not followed" in str(refused.value)
+        assert "secret" not in str(refused.value)
+        assert not is_mendable(refused.value)
+
+    asyncio.run(run())
+    assert echo.messages == []
+    assert echo.query == {}
+
+
 def test_no_server() -> None:
     with socket.socket() as held:  # bound, not listening: nobody else gets the port
         held.bind(("127.0.0.1", 0))

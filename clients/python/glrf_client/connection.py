@@ -36,6 +36,13 @@ _PING_S: Final = 4.0
 _PONG_TIMEOUT_S: Final = 8.0
 
 
+class _Opening(open_websocket):
+    """Follows no redirect: the library would take the caller's headers along to other hosts."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
 class Connection:
     """An open WebSocket."""
 
@@ -54,7 +61,7 @@ class Connection:
         """Raises `StreamRefused` when the server says no, `Unreachable` when there is none."""
         address = stream_url(url, query)
         try:
-            websocket = await open_websocket(
+            websocket = await _Opening(
                 address,
                 additional_headers=headers,
                 compression=None,  # audio does not shrink
@@ -67,8 +74,10 @@ class Connection:
             )
         except InvalidStatus as error:
             response = error.response
+            # One value of each: the library's own mapping raises where a header comes twice.
+            told = {name.title(): value for name, value in response.headers.raw_items()}
             raise StreamRefused(
-                *problem_from(response.status_code, response.headers, bytes(response.body or b""))
+                *problem_from(response.status_code, told, bytes(response.body or b""))
             ) from error
         except ssl.SSLCertVerificationError as error:  # a ValueError too, and passes like others
             raise Unreachable(

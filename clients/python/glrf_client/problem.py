@@ -13,7 +13,8 @@ def problem_from(
 ) -> tuple[int, dict[str, Any], float | None]:
     """Status, problem and seconds of `Retry-After`, the arguments of `Refused`.
 
-    A body that is no JSON object (a proxy's page) becomes the problem's title.
+    A body that is no JSON object (a proxy's page) becomes the problem's title. A redirect is told
+    by where it points, without query: it is not followed, for the key is for no other host.
     """
     try:
         problem = json.loads(body)
@@ -21,6 +22,12 @@ def problem_from(
         problem = None
     if not isinstance(problem, dict):
         problem = {"title": body[:200].decode("utf-8", "replace").strip()}
+    if 300 <= status < 400 and "Location" in headers:
+        target = headers["Location"].partition("#")[0].partition("?")[0]
+        problem = {
+            "detail": f"a redirect to {target[:200]}, which is not followed",
+            "remedy": "give that address itself if it is the server's",
+        }
     return status, problem, _retry_after_s(headers)
 
 
