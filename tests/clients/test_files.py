@@ -3,13 +3,25 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from glrf_client import BadServerMessage, Refused, Unreachable, analyze_file, models
+from glrf_client import (
+    BadServerMessage,
+    ClientError,
+    Refused,
+    Unreachable,
+    analyze_file,
+    cancel_job,
+    job,
+    job_result,
+    models,
+    wait_for_job,
+)
 from glrf_client.rest import request
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
@@ -80,6 +92,23 @@ def test_models(server: Server) -> None:
     server.answer = (200, (CONTRACT / "rest.models.json").read_bytes())
     assert [model.name for model in asyncio.run(models(server.url))] == ["glrf"]
     assert server.request_line.startswith("GET /v1/models ")
+
+
+@pytest.mark.parametrize("call", [job, wait_for_job, job_result, cancel_job])
+@pytest.mark.parametrize("job_id", ["", ".", "..", "../../livez", "a/result"])
+def test_the_id_of_a_job_leads_nowhere_else(
+    server: Server, call: Callable[..., Coroutine[Any, Any, object]], job_id: str
+) -> None:
+    with pytest.raises(ClientError, match="is no job's id"):
+        asyncio.run(call(server.url, job_id))
+    assert server.request_line == ""
+
+
+def test_the_id_of_a_job_is_quoted(server: Server) -> None:
+    server.answer = (404, b"")
+    with pytest.raises(Refused, match="404"):
+        asyncio.run(job(server.url, "a?b#c%2e d"))
+    assert server.request_line.startswith("GET /v1/jobs/a%3Fb%23c%252e%20d ")
 
 
 def test_a_refusal(server: Server) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Unpack
+from urllib.parse import quote
 
 from glrf_client.address import http_url, query_of
 from glrf_client.backoff import Backoff
@@ -111,7 +112,7 @@ async def job(
     timeout_s: float = 30.0,
 ) -> Job:
     """How far a job is. Raises as `analyze_file` does."""
-    return Job.parse(await _call("GET", url, f"/{job_id}", api_key, headers, timeout_s))
+    return Job.parse(await _call("GET", url, _path(job_id), api_key, headers, timeout_s))
 
 
 async def wait_for_job(
@@ -152,7 +153,7 @@ async def job_result(
 ) -> FileResult:
     """What was told of the recording. Raises `JobFailed`, and as `analyze_file` does."""
     try:
-        answer = await _call("GET", url, f"/{job_id}/result", api_key, headers, timeout_s)
+        answer = await _call("GET", url, f"{_path(job_id)}/result", api_key, headers, timeout_s)
     except Refused as error:
         if error.code != "job_failed":
             raise
@@ -184,9 +185,16 @@ async def cancel_job(
     timeout_s: float = 30.0,
 ) -> None:
     """Cancels a job that is not finished, and deletes recording and result of any."""
-    answer = await _call("DELETE", url, f"/{job_id}", api_key, headers, timeout_s)
+    answer = await _call("DELETE", url, _path(job_id), api_key, headers, timeout_s)
     if answer is not None:
         raise BadServerMessage(f"/v1/jobs/{job_id}: an answer to DELETE with content")
+
+
+def _path(job_id: str) -> str:
+    """Below `/v1/jobs`, and nowhere else: a proxy may undo the quoting of a slash."""
+    if "/" in job_id or not job_id.strip("."):
+        raise ClientError(f"{job_id!r} is no job's id; give that of a `Job`")
+    return f"/{quote(job_id, safe='')}"
 
 
 async def _call(
