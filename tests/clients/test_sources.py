@@ -16,19 +16,18 @@ import soundfile
 from glrf_client import (
     FLUSH,
     AudioFormat,
-    Flush,
     Source,
     SourceUnavailable,
     file_source,
     microphone,
     reader_source,
 )
-from glrf_client.sources import Chunks, drawn
+from glrf_client.sources import Chunk, Chunks, drawn
 from tests.synthetic import voice
 
 
-def collect(chunks: Chunks) -> list[bytes | Flush]:
-    async def run() -> list[bytes | Flush]:
+def collect(chunks: Chunks) -> list[Chunk]:
+    async def run() -> list[Chunk]:
         return [chunk async for chunk in drawn(chunks)]
 
     return asyncio.run(asyncio.wait_for(run(), 10))
@@ -55,7 +54,7 @@ def test_a_plain_iterator_that_waits_does_not_block_the_loop() -> None:
         assert go_on.wait(10)
         yield b"ab"
 
-    async def run() -> list[bytes | Flush]:
+    async def run() -> list[Chunk]:
         asyncio.get_running_loop().call_later(0.01, go_on.set)
         return [chunk async for chunk in drawn(waiting())]
 
@@ -123,7 +122,10 @@ def test_a_reader_is_read_to_its_end(n_bytes: int) -> None:
     assert audio_of(reader_source(io.BytesIO(data), AudioFormat(channels=2))) == data
 
 
-def test_real_time_waits_until_each_chunk_is_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_real_time_waits_until_each_chunk_is_spoken(
+    kind: type[bytes] | type[bytearray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     waited_s: list[float] = []
     now_s = [5.0]
 
@@ -132,7 +134,7 @@ def test_real_time_waits_until_each_chunk_is_spoken(monkeypatch: pytest.MonkeyPa
         now_s[0] += wait_s
 
     monkeypatch.setattr("glrf_client.sources.asyncio.sleep", sleep)
-    chunks = [bytes(3200), FLUSH, bytes(3200), bytes(3200)]
+    chunks: Iterator[Chunk] = iter([kind(3200), FLUSH, kind(3200), kind(3200)])
 
     async def run() -> None:
         source = Source(AudioFormat(), chunks).paced(clock=lambda: now_s[0])
@@ -149,7 +151,7 @@ def test_until_ends_the_audio_also_while_it_waits() -> None:
         yield b"ab"
         await asyncio.Event().wait()
 
-    async def run() -> list[bytes | Flush]:
+    async def run() -> list[Chunk]:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(0.02, stop.set)
         source = Source(AudioFormat(), endless()).until(stop)
@@ -187,7 +189,7 @@ def test_until_ends_a_source_that_waits_when_it_is_cancelled() -> None:
 
 
 def test_until_passes_on_what_ends_by_itself() -> None:
-    async def run() -> list[bytes | Flush]:
+    async def run() -> list[Chunk]:
         source = Source(AudioFormat(), [b"ab", FLUSH]).until(asyncio.Event())
         return [chunk async for chunk in drawn(source.chunks)]
 
@@ -234,7 +236,7 @@ def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> No
     source = microphone(8_000, 2)
     assert source.format == AudioFormat("pcm_s16le", 8_000, 2)
 
-    async def run() -> list[bytes | Flush]:
+    async def run() -> list[Chunk]:
         async with aclosing(drawn(source.chunks)) as chunks:
             return [await anext(chunks) for _ in range(50)]
 

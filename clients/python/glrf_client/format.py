@@ -50,7 +50,7 @@ class AudioFormat:
         """Of 100 ms, in whole sample frames."""
         return self.sample_rate * CHUNK_MS // 1000 * self.frame_bytes
 
-    def duration_s(self, chunk: bytes) -> float:
+    def duration_s(self, chunk: bytes | bytearray) -> float:
         """How long a chunk of raw audio is, or a packet."""
         if self.is_packets:
             return opus.packet_samples(chunk) / opus.RATE_HZ

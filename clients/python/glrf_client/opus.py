@@ -8,7 +8,7 @@ RATE_HZ: Final = 48_000
 _MAX_SAMPLES: Final = 5_760
 
 
-def packet_samples(packet: bytes) -> int:
+def packet_samples(packet: bytes | bytearray) -> int:
     """Samples at 48 kHz that a packet holds.
 
     0 where its bytes do not tell, or tell of more than the 120 ms that are allowed: to the server

@@ -36,7 +36,8 @@ class Flush:
 
 
 FLUSH: Final = Flush()
-Chunks = Iterable[bytes | Flush] | AsyncIterable[bytes | Flush]
+Chunk = bytes | bytearray | Flush
+Chunks = Iterable[Chunk] | AsyncIterable[Chunk]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def microphone(sample_rate: int = 16_000, channels: int = 1) -> Source:
     return Source(audio_format, _heard(sounddevice, audio_format))
 
 
-async def drawn(chunks: Chunks) -> AsyncGenerator[bytes | Flush, None]:
+async def drawn(chunks: Chunks) -> AsyncGenerator[Chunk, None]:
     """Any chunks, without ever blocking the event loop.
 
     Plain iterators may wait (for a socket, a queue), so they are drawn in a thread of their own,
@@ -118,14 +119,14 @@ async def drawn(chunks: Chunks) -> AsyncGenerator[bytes | Flush, None]:
             yield chunk
 
 
-async def _drawn_in_a_thread(chunks: Iterable[bytes | Flush]) -> AsyncIterator[bytes | Flush]:
+async def _drawn_in_a_thread(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
     loop = asyncio.get_running_loop()
     iterator = iter(chunks)
     is_wanted = threading.Semaphore(0)
     is_over = threading.Event()
-    answer: asyncio.Future[bytes | Flush | None]
+    answer: asyncio.Future[Chunk | None]
 
-    def tell(future: "asyncio.Future[bytes | Flush | None]", result: object) -> None:
+    def tell(future: "asyncio.Future[Chunk | None]", result: object) -> None:
         if future.done():
             return
         if isinstance(result, BaseException):
@@ -164,17 +165,17 @@ async def _drawn_in_a_thread(chunks: Iterable[bytes | Flush]) -> AsyncIterator[b
 
 async def _paced(
     chunks: Chunks, audio_format: AudioFormat, clock: Callable[[], float]
-) -> AsyncIterator[bytes | Flush]:
+) -> AsyncIterator[Chunk]:
     started_s, sent_s = clock(), 0.0
     async with aclosing(drawn(chunks)) as source:
         async for chunk in source:
-            if isinstance(chunk, bytes):
+            if not isinstance(chunk, Flush):
                 sent_s += audio_format.duration_s(chunk)
                 await asyncio.sleep(max(0.0, started_s + sent_s - clock()))
             yield chunk
 
 
-async def _until(chunks: Chunks, stop: asyncio.Event) -> AsyncIterator[bytes | Flush]:
+async def _until(chunks: Chunks, stop: asyncio.Event) -> AsyncIterator[Chunk]:
     ended = asyncio.ensure_future(stop.wait())
     try:
         async with aclosing(drawn(chunks)) as source:
