@@ -1,7 +1,8 @@
-"""Readers that give up or are ended while a stream is mended."""
+"""Readers that are slow or none, and that give up or are ended while a stream is mended."""
 
 import asyncio
 import contextlib
+import json
 import time
 from dataclasses import dataclass, field
 
@@ -21,8 +22,9 @@ from glrf_client import (
     StreamRefused,
     connect,
 )
-from tests.clients.resuming_server import RATE_HZ, ResumingServer, abort
+from tests.clients.resuming_server import RATE_HZ, ResumingServer, abort, golden
 from tests.clients.test_resume import AUDIO, FAST, Timeline, chunks, told, unbroken
+from tests.clients.test_session import CLOSED, CREATED, Echo, collect, server
 
 __all__ = ["unbroken"]  # a fixture
 
@@ -151,3 +153,73 @@ def test_what_a_display_raises_ends_the_stream() -> None:
                 await anext(session)
 
     asyncio.run(run())
+
+
+def test_it_is_told_when_nobody_reads(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glrf_client.session._UNREAD_S", 0.1)
+
+    async def run() -> None:
+        async with server(Echo()) as url, connect(url, max_buffer_bytes=1 << 20) as session:
+            sending = asyncio.create_task(send(session))
+            await asyncio.sleep(0.4)
+            assert not sending.done()
+            await collect(aiter(session))
+            await sending
+
+    async def send(session: Session) -> None:
+        for _ in range(80):
+            await session.send(bytes(32_000))
+        await session.close()
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records if record.name == "glrf_client"] == [
+        "the buffer is full and nobody reads the events: read while sending"
+    ]
+
+
+def test_who_reads_slowly_reads(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of much audio come at once, and no checkpoint among them."""
+    monkeypatch.setattr("glrf_client.session._UNREAD_S", 0.2)
+    n_bytes, was_full = 1 << 20, False
+
+    async def late(connection: ServerConnection) -> None:
+        nonlocal was_full
+        n_left = n_bytes
+        await connection.send(CREATED)
+        await connection.send(json.dumps(golden("checkpoint", resume_from_ms=0)))
+        await connection.send(json.dumps(golden("segment", index=0)))
+        async for message in connection:
+            if isinstance(message, str):
+                await connection.send(CLOSED)
+                return
+            n_left -= len(message)
+            if n_left <= 0 and not was_full:
+                was_full = True
+                for index in range(1, 60):
+                    await connection.send(json.dumps(golden("segment", index=index)))
+                end_ms = n_bytes // 16 - 1000
+                await connection.send(json.dumps(golden("checkpoint", resume_from_ms=end_ms)))
+
+    async def send(session: Session) -> None:
+        await session.send(bytes(n_bytes))
+        await session.send(b"ab")
+        await session.close()
+
+    async def run() -> None:
+        async with server(late) as url, connect(
+            url, sample_rate=8000, max_buffer_bytes=n_bytes
+        ) as session:  # fmt: skip
+            await anext(session)
+            await anext(session)  # behind the checkpoint
+            sending = asyncio.create_task(send(session))
+            async for _ in session:
+                await asyncio.sleep(0.02)
+            await sending
+
+    asyncio.run(run())
+    assert was_full
+    assert [record for record in caplog.records if record.name == "glrf_client"] == []

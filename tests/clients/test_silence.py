@@ -17,6 +17,7 @@ A_SECOND = bytes(RATE_HZ * 2)
 @pytest.fixture(autouse=True)
 def is_looked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glrf_client.session._WATCH_S", 0.01)
+    monkeypatch.setattr("glrf_client.flight._MARK_S", 0.1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -30,10 +30,6 @@ _MAX_UNREAD: Final = 1024
 #: is gone, or that reads no more, lets one wait for both.
 _CLOSE_TIMEOUT_S: Final = 0.5
 _POLL_S: Final = 0.005
-#: A dead line says nothing: a ping that is not answered does. Long enough for a server that is
-#: behind and reads no more for a while.
-_PING_S: Final = 4.0
-_PONG_TIMEOUT_S: Final = 8.0
 
 
 class _Opening(open_websocket):
@@ -68,8 +64,7 @@ class Connection:
                 proxy=None if is_loopback(address) else True,
                 open_timeout=open_timeout_s,
                 close_timeout=_CLOSE_TIMEOUT_S,
-                ping_interval=_PING_S,
-                ping_timeout=_PONG_TIMEOUT_S,
+                ping_interval=None,  # the library's own wants each pong in time, whatever comes
                 max_queue=_MAX_UNREAD,
             )
         except InvalidStatus as error:
@@ -99,6 +94,24 @@ class Connection:
             await self._websocket.send(message)
         except ConnectionClosed as error:
             raise _closed(error) from error
+
+    async def ping(self, on_pong: Callable[[], None]) -> None:
+        """Asks the server to say when it has all that was sent; raises as `send` does."""
+        try:
+            answer = await self._websocket.ping()
+        except ConnectionClosed as error:
+            raise _closed(error) from error
+
+        def tell(pong: asyncio.Future[float]) -> None:
+            if not pong.cancelled() and pong.exception() is None:
+                on_pong()
+
+        cast(asyncio.Future[float], answer).add_done_callback(tell)
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether something waits to be taken by the line."""
+        return self._websocket.transport.get_write_buffer_size() > 0
 
     async def receive(self, within_s: float) -> Event | None:
         """The next message, `None` for a type that this client does not know.

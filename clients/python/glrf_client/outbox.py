@@ -83,6 +83,11 @@ class Outbox:
         item = self._items[self._n_sent]
         return item.end - item.at
 
+    @property
+    def sent_to(self) -> int:
+        """Up to where all was sent."""
+        return self._items[self._n_sent].at if self._n_sent < len(self._items) else self.end
+
     def add_audio(self, audio: bytes, split_bytes: int) -> None:
         """Appends raw audio, in frames of at most `split_bytes`; small ones may be joined."""
         for at in range(0, len(audio), split_bytes):

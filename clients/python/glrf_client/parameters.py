@@ -48,7 +48,8 @@ class Connection(TypedDict, total=False):
     `api_key` travels as `Authorization: Bearer`, never in an address; white space around it is
     left out. `max_buffer_bytes` bounds
     the audio that is kept to be sent again after a reconnect (8 MiB: 4 minutes of 16 kHz mono).
-    A server that owes an answer and is silent for `stall_s` seconds counts as lost (10).
+    A server that owes an answer, as to audio that it has, and is silent for `stall_s` seconds
+    counts as lost (10).
     `on_connection` is called at each change of a stream's connection; what it raises ends the
     stream.
     """

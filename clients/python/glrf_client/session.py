@@ -12,7 +12,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from glrf_client.backoff import Backoff
@@ -26,6 +27,7 @@ from glrf_client.events import (
     SessionClosed,
     SessionCreated,
 )
+from glrf_client.flight import Flight
 from glrf_client.format import AudioFormat
 from glrf_client.opus import packet_samples
 from glrf_client.outbox import MAX_FRAME_BYTES, Outbox
@@ -122,10 +124,12 @@ class Session:
         self._mending: asyncio.Task[ClientError | None] | None = None
         self._was_created = self._is_closing = self._is_done = self._was_left = False
         self._is_reading = self._was_warned = False
+        self._n_read = 0
         self._failure: ClientError | None = None
         self._outage = Outage(parameters.get("backoff") or Backoff())
         self._pace = Pace(0.0)
         self._watch = Watch(self._stall_s)
+        self._flight = Flight(self._format, 0, 0.0)
         self._is_greeted = False
         self._told_ms = self._start_offset_ms  # up to here results came
 
@@ -222,40 +226,56 @@ class Session:
             if not self._outbox.is_full:
                 return
             self._room.clear()
+            n_read = self._n_read
             try:
                 async with asyncio.timeout(None if self._was_warned else _UNREAD_S):
                     await self._room.wait()
             except TimeoutError:
-                if not self._is_reading:
+                if not self._is_reading and self._n_read == n_read:
                     log.warning(
                         "the buffer is full and nobody reads the events: read while sending"
                     )
                     self._was_warned = True
 
-    async def _write(self, connection: "Connection") -> None:
+    async def _write(self, connection: "Connection", flight: Flight) -> None:
         """Sends what is in the outbox, for as long as the connection lives."""
+        said_s = time.monotonic()
         while True:
-            message = self._outbox.next
-            if message is None:
-                self._news.clear()
-                try:
-                    async with asyncio.timeout(_KEEPALIVE_S):
-                        await self._news.wait()
-                except TimeoutError:
-                    await self.keepalive()
-                continue
-            audio_s = self._format.places_s(self._outbox.next_length)
-            wait_s = self._pace.wait_s(audio_s, time.monotonic())
-            if wait_s:
-                await asyncio.sleep(wait_s)
-                continue
+            message, length = self._outbox.next, self._outbox.next_length
+            audio_s, now_s = self._format.places_s(length), time.monotonic()
             try:
-                await connection.send(message)
+                if flight.is_ping_due(length, now_s):
+                    await connection.ping(partial(self._pong, flight, flight.ping(now_s)))
+                elif message is None or flight.is_full(length):
+                    left_s = said_s + _KEEPALIVE_S - now_s
+                    if left_s <= 0:
+                        await self.keepalive()
+                        said_s = now_s
+                    else:
+                        await self._wait_for_news(min(left_s, flight.until_ping_s(now_s)))
+                elif wait_s := self._pace.wait_s(audio_s, now_s):
+                    await asyncio.sleep(wait_s)
+                else:
+                    await connection.send(message)
+                    said_s = now_s
+                    self._pace.sent(audio_s)
+                    self._outbox.sent()
+                    is_command = isinstance(message, str)
+                    flight.sent(self._outbox.sent_to, now_s, is_command=is_command)
+                    self._room.set()
             except ClientError:
                 return  # whoever reads learns why
-            self._pace.sent(audio_s)
-            self._outbox.sent()
-            self._room.set()
+
+    async def _wait_for_news(self, at_most_s: float) -> None:
+        """Something to send, or room for it on the line."""
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._news.wait()
+
+    def _pong(self, flight: Flight, place: int) -> None:
+        flight.answered(place)
+        self._news.set()
 
     # --- in ----------------------------------------------------------------------------------
 
@@ -270,6 +290,7 @@ class Session:
             return await self._next()
         finally:
             self._is_reading = False
+            self._n_read += 1
 
     async def _next(self) -> Event:
         while not self._is_done or self._mending is not None:
@@ -306,20 +327,25 @@ class Session:
     async def _receive(self, connection: "Connection") -> Event | None:
         """The next message; raises `StreamClosed` too for a server that owes one and is silent."""
         while True:
-            self._watch.check(self._is_owed, time.monotonic())
+            now_s = time.monotonic()
+            self._watch.check(self._is_owed, now_s)
+            self._flight.check(connection.is_backed_up, now_s)
             try:
                 event = await connection.receive(_WATCH_S)
             except TimeoutError:
                 continue
             self._watch.heard()
+            self._flight.heard()
             return event
 
     @property
     def _is_owed(self) -> bool:
         """Whether the server has something to tell: its greeting, results, the stream's end."""
-        end_ms = self._start_offset_ms + 1000 * self._format.places_s(self._outbox.end)
-        is_unheard = end_ms - self._told_ms > _OWED_AFTER_MS
-        return not self._is_greeted or self._is_closing or is_unheard
+        arrived = self._flight.arrived
+        arrived_ms = self._start_offset_ms + 1000 * self._format.places_s(arrived)
+        is_unheard = arrived_ms - self._told_ms > _OWED_AFTER_MS
+        is_ending = self._is_closing and arrived >= self._outbox.end
+        return not self._is_greeted or is_ending or is_unheard
 
     def _take(self, event: Event) -> bool:
         """Whether the event is for the consumer, and new."""
@@ -400,7 +426,8 @@ class Session:
         self._outage.opened(now_s)
         self._pace = Pace(now_s)
         self._watch, self._is_greeted = Watch(self._stall_s), False
-        self._writer = asyncio.create_task(self._write(self._connection))
+        self._flight = Flight(self._format, self._outbox.sent_to, now_s)
+        self._writer = asyncio.create_task(self._write(self._connection, self._flight))
 
     async def _mend(self, error: ClientError) -> ClientError | None:
         """Waits and connects anew until there is a connection; the error that no try can mend."""
