@@ -24,6 +24,17 @@ def test_what_went_before_the_limits_were_told_counts() -> None:
     assert pace.wait_s(0.9, 0.0) == pytest.approx(0.1)
 
 
+def test_the_time_until_the_limits_are_told_fills_nothing() -> None:
+    """The server's own bucket is full when it greets, and has yet to see what was sent by then."""
+    pace = Pace(0.0)
+    pace.sent(5.0)
+    assert pace.wait_s(0.1, 3.0) > 0.0
+    pace.limit({"max_speed": 10, "burst_ms": 10_000})
+    assert pace.wait_s(4.0, 3.0) == 0.0
+    pace.sent(4.0)
+    assert pace.wait_s(0.9, 3.0) == pytest.approx(0.1)
+
+
 def test_more_than_a_burst_goes_when_the_bucket_is_full() -> None:
     pace = Pace(0.0)
     pace.limit({"max_speed": 10, "burst_ms": 1000})

@@ -36,6 +36,7 @@ class Pace:
         More than the whole burst goes when the bucket is full.
         """
         if self._speed is None:
+            self._since_s = now_s  # the server counts from its greeting on
             return _POLL_S if self._missing_s + audio_s > self._burst_s else 0.0
         if self._speed == math.inf:
             return 0.0
