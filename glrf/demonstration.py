@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from glrf.lag import LagMeter
-    from glrf_client import Event, Flush, Source
+    from glrf_client import Event, Source
+    from glrf_client.sources import Chunk
 
 FOLDER: Final = Path(__file__).parent / "demo"
 # The contract's: a segment covers 2 s, and a new one starts every 0.4 s.
@@ -110,7 +111,7 @@ async def _stream(
 
 async def _chunks_and_flushes(
     audio: "Source", phrases: list[Phrase], lag: "LagMeter"
-) -> "AsyncIterator[bytes | Flush]":
+) -> "AsyncIterator[Chunk]":
     from glrf_client import FLUSH
     from glrf_client.format import CHUNK_MS
     from glrf_client.sources import drawn
