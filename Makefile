@@ -60,9 +60,8 @@ bench: $(RUN) $(PEERS)/.installed
 	@echo "==> Beside others, a core each"
 	@$(BIN)/python -m benchmarks.side_by_side --peers-python $(PEERS)/bin/python
 
-# Files side by side, one a core: half of the time is waiting for servers.
 test: $(DEV)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-ts: $(TS)/node_modules/.package-lock.json
 	@echo "==> TypeScript client"
