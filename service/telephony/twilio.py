@@ -231,7 +231,7 @@ class TwilioCall(Call):
         )
         self._channels = {TRACKS[side]: channel for channel, side in enumerate(_sides(start))}
         self._timeline = Timeline(len(self._channels))
-        self._late_s = self._moved_s = -math.inf  # when audio last came too late, a track was moved
+        self._noted_s: dict[str, float] = {}  # when audio last came too late, a track was moved
         self._doubted: _Chunk | None = None  # one far ahead, which nothing has confirmed yet
 
     async def _converse(self) -> None:
@@ -312,26 +312,27 @@ class TwilioCall(Call):
         n_late //= len(self._channels)
         self._n_dropped_samples += n_late
         self._missing_s.inc(n_late / CALL_RATE_HZ)
-        is_news = received_s - self._late_s > PUNCTUAL_S
-        self._late_s = received_s
-        if is_news:
-            await self._complain(
-                "bad_media",
-                f"{chunk.track} at {chunk.stamp_ms} ms came too late: that time had gone by as "
-                "silence, and so does the time of what is as late; it is not told again",
-                counts=False,
-            )
+        await self._tell_once(
+            "late",
+            received_s,
+            f"{chunk.track} at {chunk.stamp_ms} ms came too late: that time had gone by as "
+            "silence, and so does the time of what is as late; it is not told again",
+        )
 
     async def _note_moved(self, chunk: _Chunk, n_moved: int, received_s: float) -> None:
-        is_news = received_s - self._moved_s > PUNCTUAL_S
-        self._moved_s = received_s
+        await self._tell_once(
+            "moved",
+            received_s,
+            f"{chunk.track} was late for a second: from {chunk.stamp_ms} ms on it is put "
+            f"{n_moved * 1000 // CALL_RATE_HZ} ms later, level with the other track",
+        )
+
+    async def _tell_once(self, what: str, received_s: float, message: str) -> None:
+        """Tells of lateness that is nobody's fault, once while it lasts."""
+        is_news = received_s - self._noted_s.get(what, -math.inf) > PUNCTUAL_S
+        self._noted_s[what] = received_s
         if is_news:
-            await self._complain(
-                "bad_media",
-                f"{chunk.track} was late for a second: from {chunk.stamp_ms} ms on it is put "
-                f"{n_moved * 1000 // CALL_RATE_HZ} ms later, level with the other track",
-                counts=False,
-            )
+            await self._complain("bad_media", message, counts=False)
 
     async def _receive(self) -> Any:
         """However long it takes: whether Twilio is there, the connection's pings find out."""
