@@ -19,6 +19,9 @@ def create(
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Streams at a time. Default: the server's.")
     ] = None,
+    max_files: Annotated[
+        int | None, typer.Option(min=1, help="Recordings at a time. Default: the server's.")
+    ] = None,
     max_requests_per_minute: Annotated[
         int | None, typer.Option(min=1, help="Requests and streams. Default: the server's.")
     ] = None,
@@ -34,6 +37,7 @@ def create(
 
     limits = KeyLimits(
         sessions=max_sessions,
+        files=max_files,
         requests_per_minute=max_requests_per_minute,
         audio_s_per_hour=max_audio_s_per_hour,
     )

@@ -56,7 +56,9 @@ async def files(request: Request) -> Response:
     query.check()
     batcher = runtime.batcher(query.model)
     kind = chosen(request.headers.get("accept", ""))
+    caller = caller_of(request.scope)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(runtime.quotas.file(caller))
         place = stack.enter_context(runtime.file_admitted())
         try:
             body = await receive_body(
@@ -74,7 +76,7 @@ async def files(request: Request) -> Response:
                 limits=FileLimits(runtime.settings.max_file_s, runtime.settings.max_untold_events),
                 detector=runtime.settings.vad,
                 metrics=runtime.metrics,
-                meter=AudioMeter(runtime.quotas, caller_of(request.scope)),
+                meter=AudioMeter(runtime.quotas, caller),
                 request_id=request.state.request_id,
                 draws=kind == "html",
             )

@@ -38,6 +38,7 @@ class KeyLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sessions: int | None = Field(default=None, ge=1)
+    files: int | None = Field(default=None, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
     audio_s_per_hour: int | None = Field(default=None, ge=1)
 

@@ -116,6 +116,7 @@ CODES: dict[str, str] = {
     "device_unavailable": "the accelerator asked for cannot be used",
     "empty_audio": "no body, or a file without one sample",
     "empty_frame": "a binary frame without audio; it was ignored",
+    "file_quota": "the key has as many files coming in, waiting or analysed as it may",
     "frame_too_large": "a WebSocket frame above the limit",
     "idle": "no frame of any kind came for the time that is allowed; send `keepalive`",
     "idempotency_key_reused": "the `Idempotency-Key` was used for another recording or parameters",

@@ -1,4 +1,4 @@
-"""What one key may take: requests, streams at a time, seconds of audio; and how fast a stream is.
+"""What one key may take: requests, streams and files at a time, seconds of audio; and how fast.
 
 Counted in this process (`limits`' memory storage), or in all workers of this server together: with
 N replicas a key may have up to N times as much.
@@ -7,6 +7,7 @@ N replicas a key may have up to N times as much.
 import contextlib
 import math
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Quotas:
         self._shared = shared
         self._storage = MemoryStorage() if shared is None else SharedStorage(shared)
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
-        self._n_sessions: Counter[str] = Counter()
+        self._n_held: Counter[str] = Counter()
         self._places: dict[tuple[str, str], _SessionPlace] = {}
 
     async def count_request(self, caller: Caller) -> None:
@@ -76,7 +77,9 @@ class Quotas:
         key = (caller.id, session_id)
         if key not in self._places:
             place = contextlib.ExitStack()
-            place.enter_context(self._place(caller, session_id))
+            limit = caller.limits.sessions or self._settings.key_sessions
+            refusal = _too_many(limit, "streams", "close one", "session_quota")
+            place.enter_context(self._place(caller.id, session_id, limit, refusal))
             self._places[key] = _SessionPlace(place)
         held = self._places[key]
         if held.n_connections >= _MAX_CONNECTIONS:
@@ -95,29 +98,44 @@ class Quotas:
                 held.place.close()
 
     @contextlib.contextmanager
-    def _place(self, caller: Caller, session_id: str) -> Iterator[None]:
-        limit = caller.limits.sessions or self._settings.key_sessions
+    def file(self, caller: Caller) -> Iterator[None]:
+        """Holds one of the caller's files, come in as it may; raises `LimitReached` (`file_quota`).
+
+        So that one key's uploads on a slow line leave places to the others.
+        """
+        limit = caller.limits.files or self._settings.key_files
+        if limit is None:
+            yield
+            return
+        refusal = _too_many(limit, "files", "send the next when one is done", "file_quota")
+        with self._place(f"files of {caller.id}", uuid.uuid4().hex, limit, refusal):
+            yield
+
+    @contextlib.contextmanager
+    def _place(
+        self, name: str, holder: str, limit: int | None, refusal: LimitReached
+    ) -> Iterator[None]:
         if self._shared is not None:
             with contextlib.ExitStack() as place:
                 try:
-                    is_held = place.enter_context(self._shared.place(caller.id, session_id, limit))
+                    is_held = place.enter_context(self._shared.place(name, holder, limit))
                 except Unavailable:
                     if limit is not None:
                         raise
                     is_held = True  # nothing is counted: it is only that no other worker knows
                 if limit is not None and not is_held:
-                    raise _too_many_streams(limit)
+                    raise refusal
                 yield
             return
-        if limit is not None and self._n_sessions[caller.id] >= limit:
-            raise _too_many_streams(limit)
-        self._n_sessions[caller.id] += 1
+        if limit is not None and self._n_held[name] >= limit:
+            raise refusal
+        self._n_held[name] += 1
         try:
             yield
         finally:
-            self._n_sessions[caller.id] -= 1
-            if not self._n_sessions[caller.id]:
-                del self._n_sessions[caller.id]
+            self._n_held[name] -= 1
+            if not self._n_held[name]:
+                del self._n_held[name]
 
     def audio_limit(self, caller: Caller) -> int | None:
         """Seconds of audio an hour; `None` where the caller's audio is not counted."""
@@ -195,11 +213,11 @@ class SharedStorage(MemoryStorage):
         return self._shared.add(key, -amount, 0.0)
 
 
-def _too_many_streams(limit: int) -> LimitReached:
+def _too_many(limit: int | None, what: str, remedy: str, code: str) -> LimitReached:
     return LimitReached(
-        f"this key may have {limit} streams at a time",
-        remedy="close one, or ask the operator for more",
-        code="session_quota",
+        f"this key may have {limit} {what} at a time",
+        remedy=f"{remedy}, or ask the operator for more",
+        code=code,
     )
 
 

@@ -179,6 +179,9 @@ class Settings(BaseSettings):
     key_sessions: int | None = Field(
         default=None, ge=1, description="Streams at a time of one key; none: no limit."
     )
+    key_files: int | None = Field(
+        default=None, ge=1, description="Files and jobs' uploads of a key at once; none: no limit."
+    )
     key_requests_per_minute: int | None = Field(
         default=None, ge=1, description="Requests and streams of one key; none: no limit."
     )

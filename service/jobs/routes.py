@@ -101,11 +101,12 @@ async def submit(request: Request) -> Response:
     if query.webhook_url is not None:
         check_webhook(runtime.webhooks, query.webhook_url)
     key = _idempotency_key(request)
-    caller = caller_of(request.scope).name
-    await desk.ask(desk.check_room, caller, key)
+    caller = caller_of(request.scope)
+    await desk.ask(desk.check_room, caller.name, key)
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(runtime.quotas.file(caller))
             upload = await stack.enter_async_context(desk.receiving())
             await receive_body(
                 request,
@@ -114,7 +115,7 @@ async def submit(request: Request) -> Response:
                 timeout_s=settings.jobs_upload_s,
                 sink=upload.file,
             )
-            job = await desk.take_in(upload, query, caller, key)
+            job = await desk.take_in(upload, query, caller.name, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     log.info("job %s is accepted (request %s)", job.id, request.state.request_id)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ KEY, KEPT = new_key("kiosk")
 LIMITED_KEY, LIMITED = new_key(
     "limited", KeyLimits(sessions=1, requests_per_minute=50, audio_s_per_hour=5)
 )
+SINGLE_KEY, SINGLE = new_key("single", KeyLimits(files=1))
 BEARER = {"Authorization": f"Bearer {KEY}"}
 ORIGIN = "https://app.example"
 SECRET = "s" * 32
@@ -36,14 +38,14 @@ SECRET = "s" * 32
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("keys") / "keys.json"
-    write_keys(path, [KEPT, LIMITED])
+    write_keys(path, [KEPT, LIMITED, SINGLE])
     return path
 
 
 @pytest.fixture(scope="module")
 def locked(settings: Settings, path: Path) -> Iterator[RunningServer]:
     """A server with keys, and the finest log there is."""
-    with RunningServer(changed(settings, path)) as running:
+    with RunningServer(changed(settings, path, jobs_dir=path.parent / "jobs")) as running:
         running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
         yield running
 
@@ -205,6 +207,26 @@ def test_a_key_has_its_share_and_no_more(locked: RunningServer) -> None:
     assert locked.http.get("/v1/models", headers=BEARER).status_code == 200
     assert locked.metric("glrf_refusals_total", code="session_quota") == 1
     assert locked.metric("glrf_refusals_total", code="quota_exhausted") == 2
+
+
+@pytest.mark.parametrize(("slow", "other"), [("files", "jobs"), ("jobs", "files")])
+def test_a_slow_upload_takes_places_of_its_own_key_alone(
+    locked: RunningServer, slow: str, other: str
+) -> None:
+    def post(path: str, key: str) -> httpx.Response:
+        bearer = {"Authorization": f"Bearer {key}"}
+        return locked.http.post(f"/v1/{path}", headers=bearer, content=wav(voice(16_000)))
+
+    begun = f"POST /v1/{slow} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SINGLE_KEY}\r\n"
+    with socket.create_connection(("127.0.0.1", locked.port)) as client:
+        client.sendall(begun.encode() + b"Content-Length: 5000\r\n\r\nRIFF")
+        locked.wait_until(lambda: post(other, SINGLE_KEY).status_code == 429)
+        for path in (slow, other):
+            refused = post(path, SINGLE_KEY)
+            assert (refused.status_code, refused.json()["code"]) == (429, "file_quota")
+            assert "Retry-After" in refused.headers
+            assert post(path, KEY).is_success
+    locked.wait_until(lambda: post(slow, SINGLE_KEY).is_success)
 
 
 def test_keys_come_and_go_without_a_restart(settings: Settings, tmp_path: Path) -> None:

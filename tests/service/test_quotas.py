@@ -12,7 +12,9 @@ from service.quotas import AudioMeter, Pace, Quotas
 from service.settings import Settings
 
 ANYBODY = Caller("1", "anybody", KeyLimits())
-FAVOURED = Caller("2", "favoured", KeyLimits(sessions=2, requests_per_minute=5, audio_s_per_hour=9))
+FAVOURED = Caller(
+    "2", "favoured", KeyLimits(sessions=2, files=2, requests_per_minute=5, audio_s_per_hour=9)
+)
 
 
 def quotas(**limits: int) -> Quotas:
@@ -56,6 +58,18 @@ def test_streams_at_a_time_are_counted_by_key() -> None:
             pass
     assert refused.value.code == "session_quota"
     with ours.session(ANYBODY, fresh()):
+        pass
+
+
+def test_files_at_a_time_are_counted_by_key_and_beside_its_streams() -> None:
+    ours = quotas(key_files=1, key_sessions=1)
+    with ours.session(ANYBODY, fresh()), ours.file(ANYBODY):
+        with pytest.raises(LimitReached, match="1 files") as refused, ours.file(ANYBODY):
+            pass
+        with ours.file(FAVOURED), ours.file(FAVOURED), pytest.raises(LimitReached):
+            ours.file(FAVOURED).__enter__()
+    assert refused.value.code == "file_quota"
+    with ours.file(ANYBODY):
         pass
 
 

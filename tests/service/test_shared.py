@@ -142,7 +142,9 @@ def test_a_used_token_is_forgotten_when_it_would_be_refused_for_its_age(tmp_path
 
 
 def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None:
-    settings = Settings(key_requests_per_minute=3, key_audio_s_per_hour=10, key_sessions=2)
+    settings = Settings(
+        key_requests_per_minute=3, key_audio_s_per_hour=10, key_sessions=2, key_files=2
+    )
     one, other = (Quotas(settings, Shared(tmp_path)) for _ in range(2))
     caller = Caller("id", "name", KeyLimits())
 
@@ -167,6 +169,10 @@ def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None
     ):
         pass
     with one.session(caller, "a"), one.session(caller, "b"):
+        pass
+    with one.file(caller), other.file(caller), pytest.raises(LimitReached, match="2 files"):
+        one.file(caller).__enter__()
+    with one.file(caller), one.file(caller):
         pass
 
 
