@@ -25,6 +25,26 @@ from service.shared import Shared
 _MAX_CONNECTIONS = 16
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What a key may have a number of at a time, and how one more is refused."""
+
+    plural: str
+    remedy: str
+    code: str
+
+    def refusal(self, limit: int) -> LimitReached:
+        return LimitReached(
+            f"this key may have {limit} {self.plural} at a time",
+            remedy=f"{self.remedy}, or ask the operator for more",
+            code=self.code,
+        )
+
+
+_STREAMS = _Kind("streams", "close one", "session_quota")
+_FILES = _Kind("files", "send the next when one is done", "file_quota")
+
+
 @dataclass
 class _SessionPlace:
     """One of a caller's places, and how many connections hold it."""
@@ -78,8 +98,7 @@ class Quotas:
         if key not in self._places:
             place = contextlib.ExitStack()
             limit = caller.limits.sessions or self._settings.key_sessions
-            refusal = _too_many(limit, "streams", "close one", "session_quota")
-            place.enter_context(self._place(caller.id, session_id, limit, refusal))
+            place.enter_context(self._place(_STREAMS, caller.id, session_id, limit))
             self._places[key] = _SessionPlace(place)
         held = self._places[key]
         if held.n_connections >= _MAX_CONNECTIONS:
@@ -107,14 +126,11 @@ class Quotas:
         if limit is None:
             yield
             return
-        refusal = _too_many(limit, "files", "send the next when one is done", "file_quota")
-        with self._place(f"files of {caller.id}", uuid.uuid4().hex, limit, refusal):
+        with self._place(_FILES, f"files of {caller.id}", uuid.uuid4().hex, limit):
             yield
 
     @contextlib.contextmanager
-    def _place(
-        self, name: str, holder: str, limit: int | None, refusal: LimitReached
-    ) -> Iterator[None]:
+    def _place(self, kind: _Kind, name: str, holder: str, limit: int | None) -> Iterator[None]:
         if self._shared is not None:
             with contextlib.ExitStack() as place:
                 try:
@@ -124,11 +140,11 @@ class Quotas:
                         raise
                     is_held = True  # nothing is counted: it is only that no other worker knows
                 if limit is not None and not is_held:
-                    raise refusal
+                    raise kind.refusal(limit)
                 yield
             return
         if limit is not None and self._n_held[name] >= limit:
-            raise refusal
+            raise kind.refusal(limit)
         self._n_held[name] += 1
         try:
             yield
@@ -211,14 +227,6 @@ class SharedStorage(MemoryStorage):
     async def decr(self, key: str, amount: int = 1) -> int:
         """Takes back what was added a moment ago."""
         return self._shared.add(key, -amount, 0.0)
-
-
-def _too_many(limit: int | None, what: str, remedy: str, code: str) -> LimitReached:
-    return LimitReached(
-        f"this key may have {limit} {what} at a time",
-        remedy=f"{remedy}, or ask the operator for more",
-        code=code,
-    )
 
 
 #: Audio that may come before its time in a stream that is live: large chunks, a bad line.

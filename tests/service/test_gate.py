@@ -217,10 +217,13 @@ def test_a_slow_upload_takes_places_of_its_own_key_alone(
         bearer = {"Authorization": f"Bearer {key}"}
         return locked.http.post(f"/v1/{path}", headers=bearer, content=wav(voice(16_000)))
 
-    begun = f"POST /v1/{slow} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SINGLE_KEY}\r\n"
-    with socket.create_connection(("127.0.0.1", locked.port)) as client:
-        client.sendall(begun.encode() + b"Content-Length: 5000\r\n\r\nRIFF")
-        locked.wait_until(lambda: post(other, SINGLE_KEY).status_code == 429)
+    begun = (
+        f"POST /v1/{slow} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SINGLE_KEY}\r\n"
+        "Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", locked.port), TIMEOUT_S) as client:
+        client.sendall(begun.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # its body is waited for
         for path in (slow, other):
             refused = post(path, SINGLE_KEY)
             assert (refused.status_code, refused.json()["code"]) == (429, "file_quota")
