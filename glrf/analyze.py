@@ -154,18 +154,16 @@ async def _analyze_all(
                     query,
                     limits=limits,
                     detector=settings.vad,
-                    draws=report is not None,
+                    draws=report is not None or plot is not None,
                 )
                 with bar(f"{path.name}, seconds") as progress:
                     result = await _analyze(path, analysis, progress)
                 write(path, result)
+                title, waveform = shown(path.name), analysis.waveform
                 if report is not None:
-                    page = render(
-                        "html", result, title=shown(path.name), waveform=analysis.waveform
-                    )
-                    _write_page(report, page)
-                if plot is not None:
-                    draw(path, parsed(result), plot)
+                    _write_page(report, render("html", result, title=title, waveform=waveform))
+                if plot is not None and waveform is not None:
+                    draw(parsed(result), waveform, plot, title=title)
             except Exception as error:
                 failed = told(error, str(path))
                 if failed is None:

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from glrf.failure import needed
-from glrf.names import shown
-from ser_core.containers import open_audio
-from ser_core.decode import sanitize
 from ser_core.errors import BadParameter
-from ser_core.features import Float32
+from ser_core.waveform import Waveform
 
 if TYPE_CHECKING:
     from glrf_client import ChannelResult, FileResult
@@ -24,7 +21,6 @@ _COLOURS: Final = {
 }
 _OTHER: Final = "#2a9d8f"
 _FORMATS: Final = (".png", ".svg", ".pdf")
-_N_COLUMNS: Final = 2_000
 
 
 def check_drawable(out: Path) -> None:
@@ -43,8 +39,8 @@ def _matplotlib() -> Any:
     )
 
 
-def draw(audio: Path, result: "FileResult", out: Path) -> None:
-    """Draws one row of panels a channel and writes `out`, in the format that its name ends in.
+def draw(result: "FileResult", waveform: Waveform, out: Path, *, title: str) -> None:
+    """Draws two panels a scored channel and writes `out`, in the format that its name ends in.
 
     Raises `SerError` and `BadParameter` as `check_drawable` does.
     """
@@ -53,22 +49,22 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    n_rows = 2 * len(result.channels)
+    channels = [channel for channel in result.channels if channel.channel in waveform.outlines]
+    n_rows = 2 * len(channels)
     figure, axes = plt.subplots(
         n_rows,
         1,
         sharex=True,
         figsize=(11, 2.4 * n_rows),
-        height_ratios=[1, 1.7] * len(result.channels),
+        height_ratios=[1, 1.7] * len(channels),
         layout="constrained",
         squeeze=False,
     )
-    envelopes = envelope(audio, result.duration_ms)
-    for row, channel in enumerate(result.channels):
+    for row, channel in enumerate(channels):
         wave, scores = axes[2 * row][0], axes[2 * row + 1][0]
-        _draw_wave(wave, envelopes[channel.channel], result.duration_ms / 1000, channel)
+        _draw_wave(wave, waveform, channel)
         _draw_scores(scores, channel, result.model.labels)
-    axes[0][0].set_title(shown(audio.name), loc="left")
+    axes[0][0].set_title(title, loc="left")
     axes[-1][0].set_xlabel("time (s)")
     axes[-1][0].set_xlim(0, max(result.duration_ms, 1) / 1000)
     try:
@@ -77,22 +73,11 @@ def draw(audio: Path, result: "FileResult", out: Path) -> None:
         plt.close(figure)
 
 
-def envelope(audio: Path, duration_ms: int) -> Float32:
-    """Lowest and highest sample of each column, float32 `(n_channels, 2, n_columns)`.
-
-    Read block by block: an hour needs no more memory than a second.
-    """
-    with open_audio(audio) as source:
-        n_samples = max(1, -(-duration_ms * source.rate_hz // (1000 * _N_COLUMNS)))
-        blocks = (sanitize(block)[0] for block in source.blocks(n_samples))
-        columns = [(block.min(axis=0), block.max(axis=0)) for block in blocks]
-    return np.asarray(columns, np.float32).transpose(2, 1, 0)
-
-
-def _draw_wave(axis: Any, bounds: Float32, duration_s: float, channel: "ChannelResult") -> None:
-    times_s = np.linspace(0, duration_s, bounds.shape[1], endpoint=False)
-    axis.fill_between(times_s, bounds[0], bounds[1], color="#5c677d", linewidth=0)
-    peak = max(0.05, float(np.abs(bounds).max()))
+def _draw_wave(axis: Any, waveform: Waveform, channel: "ChannelResult") -> None:
+    lows, highs = outline = waveform.outlines[channel.channel]
+    times_s = waveform.column_s * np.arange(len(lows))
+    axis.fill_between(times_s, lows, highs, color="#5c677d", linewidth=0)
+    peak = max(0.05, float(np.abs(outline).max()))
     axis.set_ylim(-1.1 * peak, 1.1 * peak)
     axis.set_ylabel(channel.role or f"channel {channel.channel}")
     axis.set_yticks([])

@@ -158,6 +158,15 @@ def test_plot(cli: CliRunner, stereo: Path, tmp_path: Path, name: str) -> None:
     assert out.stat().st_size > 10_000
 
 
+def test_a_channel_that_is_off_is_not_drawn(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
+    for roles, n_panels in (("a,b", 4), ("a,b:off", 2)):
+        out = tmp_path / "picture.svg"
+        arguments = ["analyze", str(stereo), "--roles", roles, "--plot", str(out)]
+        done = cli.invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert out.read_text().count('<g id="axes_') == n_panels
+
+
 def test_plot_of_a_format_that_is_none(cli: CliRunner, stereo: Path, tmp_path: Path) -> None:
     done = cli.invoke(app, ["analyze", str(stereo), "--plot", str(tmp_path / "picture.doc")])
     assert done.exit_code == 2
