@@ -1,4 +1,6 @@
-"""Client of the glrf speech emotion service. Needs `websockets` and `httpx`, nothing else.
+"""Client of the glrf speech emotion service: streams that survive lost connections, files, jobs.
+
+Needs `websockets` and `httpx`, nothing else.
 
 async for event in stream("http://127.0.0.1:8000", microphone()):
     match event:
