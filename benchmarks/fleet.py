@@ -25,6 +25,7 @@ CHUNK_S = 0.1
 _TEXT, _PING, _PONG = 0x1, 0x9, 0xA
 _MASK = b"\x5a\xc3\x99\x17"
 _READ_BYTES = 1 << 16
+_FINISH_S = 30.0
 
 
 class Refused(SerError):
@@ -132,12 +133,12 @@ class Fleet:
         while time.monotonic() < end_s:
             self._turn(end_s)
 
-    def finish(self, *, timeout_s: float = 30.0) -> None:
-        """Says `close` on all streams and waits for their last words."""
+    def finish(self) -> None:
+        """Says `close` on all streams and waits for their last words, not for ever."""
         self._due.clear()
         for stream in self.streams:
             self._send(stream, masked(_TEXT, b'{"type":"close"}'))
-        end_s = time.monotonic() + timeout_s
+        end_s = time.monotonic() + _FINISH_S
         while time.monotonic() < end_s and not all(stream.is_over for stream in self.streams):
             self._turn(end_s, is_ending=True)
 

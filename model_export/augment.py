@@ -21,6 +21,7 @@ MAX_EDGE_FRAMES: Final = 120
 #: G.711 between its steps: noise under the signal, and the finest step, mu-law's, at full scale 1.
 _COMPANDING_DB: Final = 38.0
 _FINEST_STEP: Final = 8 / 32768
+_QUIET: Final = 1e-3  # -30 dB
 
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
@@ -192,8 +193,8 @@ def _high_pass(hz: NDArray[np.float64], cutoff_hz: float) -> NDArray[np.float64]
     return hz**4 / (hz**4 + cutoff_hz**4)
 
 
-def speech_bounds(power: Float32, below_db: float = 30.0) -> tuple[int, int]:
-    """First and last-plus-one frame louder than `below_db` under the loudest one."""
+def speech_bounds(power: Float32) -> tuple[int, int]:
+    """First and last-plus-one frame louder than 30 dB under the loudest one."""
     energy = power.sum(axis=1)
-    loud = np.flatnonzero(energy >= energy.max() * 10 ** (-below_db / 10))
+    loud = np.flatnonzero(energy >= energy.max() * _QUIET)
     return int(loud[0]), int(loud[-1]) + 1

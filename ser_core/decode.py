@@ -60,6 +60,12 @@ def check_encoding(encoding: str) -> Encoding:
     )
 
 
+def check_channels(n_channels: int) -> None:
+    """Raises `BadParameter` for a number of channels other than 1 or 2."""
+    if not 1 <= n_channels <= MAX_CHANNELS:
+        raise BadParameter(f"channels={n_channels} is out of range", remedy="send 1 or 2 channels")
+
+
 class Decoder:
     """Decoder of interleaved raw audio.
 
@@ -69,10 +75,7 @@ class Decoder:
 
     def __init__(self, encoding: str, n_channels: int) -> None:
         self._encoding: Encoding = check_encoding(encoding)
-        if not 1 <= n_channels <= MAX_CHANNELS:
-            raise BadParameter(
-                f"channels={n_channels} is out of range", remedy="send 1 or 2 channels"
-            )
+        check_channels(n_channels)
         self._n_channels = n_channels
 
     @property

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ser_core.decode import MAX_CHANNELS, Decoder
-from ser_core.errors import BadAudio, BadParameter, UnsupportedEncoding
+from ser_core.decode import Decoder, check_channels
+from ser_core.errors import BadAudio, UnsupportedEncoding
 from ser_core.features import Float32
 from ser_core.resample import SPAN_S
 from ser_core.resample import WARM_UP_S as RESAMPLER_WARM_UP_S
@@ -79,10 +79,7 @@ class PacketDecoder:
     """
 
     def __init__(self, n_channels: int) -> None:
-        if not 1 <= n_channels <= MAX_CHANNELS:
-            raise BadParameter(
-                f"channels={n_channels} is out of range", remedy="send 1 or 2 channels"
-            )
+        check_channels(n_channels)
         try:
             import av
         except ImportError as error:

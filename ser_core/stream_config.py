@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ser_core.baseline import check_baseline
-from ser_core.decode import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, Encoding
+from ser_core.decode import MAX_RATE_HZ, MIN_RATE_HZ, Encoding, check_channels
 from ser_core.endpointing import DEFAULT_SILENCE_S
 from ser_core.errors import BadParameter
 from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
@@ -52,10 +52,7 @@ class StreamConfig:
                 f"sample_rate={self.sample_rate_hz} with encoding opus",
                 remedy=f"leave it out: Opus is decoded to {OPUS_RATE_HZ} Hz",
             )
-        if not 1 <= self.n_channels <= MAX_CHANNELS:
-            raise BadParameter(
-                f"channels={self.n_channels} is out of range", remedy="send 1 or 2 channels"
-            )
+        check_channels(self.n_channels)
         check_baseline(self.baseline_s)
         if self.baseline_s and self.endpointing == "off":
             raise BadParameter(

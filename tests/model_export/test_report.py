@@ -1,13 +1,9 @@
 import re
-from pathlib import Path
 
-import model_export
 from model_export.ledger import digest
 from model_export.report import write_report
 from tests.house.repository import ROOT, read, tracked
 from tests.model_export.ledgers import share_speakers, write_experiment
-
-RESULTS = Path(model_export.__file__).parent / "results"
 
 
 def test_the_same_cells_give_the_same_page(tmp_path):
