@@ -22,8 +22,9 @@ from statistics import median
 import numpy as np
 import soundfile as sf
 
-from benchmarks.processes import free_port, process_cpu_s
+from benchmarks.processes import process_cpu_s
 from glrf.demonstration import FOLDER
+from glrf.local_server import free_port
 
 GLRF = [sys.executable, "-m", "glrf"]
 FILE_S = 60

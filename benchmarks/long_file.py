@@ -17,13 +17,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
 import soundfile as sf
 
-from benchmarks.processes import family, process_cpu_s
+from benchmarks.processes import family, memory_kib, process_cpu_s
 from glrf.local_server import local_server
 from ser_core.features import Float32
 
@@ -180,10 +179,8 @@ class Watch:
         for pid in family(self._pid):
             with contextlib.suppress(OSError):  # it may have ended
                 self._cpu_s[pid] = process_cpu_s(pid)
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    name, _, rest = line.partition(":")
-                    rss_kib += int(rest.split()[0]) if name == "Rss" else 0
-                    pss_kib += int(rest.split()[0]) if name == "Pss" else 0
+                kib = memory_kib(pid)
+                rss_kib, pss_kib = rss_kib + kib["Rss"], pss_kib + kib["Pss"]
         return rss_kib * 1024 / 1e6, pss_kib * 1024 / 1e6
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from ser_core.errors import NotReady
 
-HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[1]
 #: Of a server of ours that must not refuse what is measured.
 UNREFUSING = {"GLRF_DEVICE": "cpu", "GLRF_MAX_SESSIONS": "100000", "GLRF_MAX_LOAD": "0"}
@@ -62,6 +60,12 @@ def tree_cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def memory_kib(pid: int) -> dict[str, int]:
+    """A process's memory by kind, as `Rss` and `Pss`, proc(5). Raises `OSError` where it ended."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {kind.rstrip(":"): int(kib) for kind, kib, _ in map(str.split, lines)}
+
+
 def tree_memory_mb(pid: int, kind: str = "Pss") -> float:
     """Proportional share (PSS) of a process and its descendants: what they share counts once.
 
@@ -70,9 +74,7 @@ def tree_memory_mb(pid: int, kind: str = "Pss") -> float:
     kib = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                if line.startswith(f"{kind}:"):
-                    kib += int(line.split()[1])
+            kib += memory_kib(one)[kind]
     return kib * 1024 / 1e6
 
 
@@ -141,9 +143,3 @@ def _began(pid: int) -> str | None:
         return _stat(pid)[19]
     except OSError:
         return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

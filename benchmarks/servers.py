@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.fleet import Fleet, Refused
-from benchmarks.processes import HOST, ROOT, UNREFUSING, environment, free_port, pinned, running
+from benchmarks.processes import ROOT, UNREFUSING, environment, pinned, running
 from benchmarks.streams import (
     QUERY,
     WINDOW_BYTES,
@@ -25,7 +25,7 @@ from benchmarks.streams import (
     raw,
     websocket_stage,
 )
-from glrf.local_server import local_server
+from glrf.local_server import HOST, free_port, local_server
 from ser_core.errors import SerError
 
 #: A peer's start, imports of Ray or PyTorch on one core included.

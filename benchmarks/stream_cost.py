@@ -23,22 +23,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from glrf.demonstration import FOLDER
+from benchmarks.processes import process_cpu_s
+from benchmarks.streams import CHUNK_BYTES, HOP_S, RATE_HZ, clip_pcm
 from glrf.lag import LagMeter, percentile
 from glrf.local_server import LocalServer, local_server
 from glrf.progress import bar
 from glrf.training import shipped_model
 from glrf_client import Segment, SessionCreated, stream
 from glrf_client.format import CHUNK_MS
-from ser_core.containers import open_audio
 from ser_core.errors import SerError
 from ser_core.features import mfcc
 from ser_core.model_file import ModelSpec
 from service.inference.onnx import OnnxBackend
 
-RATE_HZ = 16_000
-CHUNK_BYTES = RATE_HZ * CHUNK_MS // 1000 * 2
-HOP_S = 0.4
 #: Repetitions of the bare work: two seconds or more of it on a common machine.
 N_REPEATS = 400
 
@@ -128,9 +125,7 @@ def measure(n_streams: int, stream_s: float) -> Cost:
 
 async def run_streams(server: LocalServer, n_streams: int, stream_s: float) -> Load:
     """All streams at once, in real time, to their last result."""
-    with open_audio(FOLDER / "clip.flac") as source:
-        clip = np.concatenate(list(source.blocks(RATE_HZ)))[:, 0]
-    pcm = (clip * 32767).astype("<i2").tobytes()
+    pcm = clip_pcm()
     n_chunks = round(stream_s * 1000 / CHUNK_MS)
     meters = [LagMeter() for _ in range(n_streams)]
     gate = Gate(n_streams)
@@ -244,12 +239,6 @@ def bucket_bound(metrics: dict[str, float], name: str, share: float) -> float:
         float(key.removeprefix(prefix)): n for key, n in metrics.items() if key.startswith(prefix)
     }
     return min(bound for bound, n in bounds.items() if n >= share * metrics[f"{name}_count"])
-
-
-def process_cpu_s(pid: int) -> float:
-    """User and system time of all threads of a process, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory_mb(pid: int) -> float:

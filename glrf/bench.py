@@ -1,6 +1,6 @@
 """`glrf bench`: what a stream costs the server, beside the bare model and features."""
 
-import runpy
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,4 +32,7 @@ def bench(
         )
     if out is not None:  # a folder that cannot be made is told before anything is measured
         out.parent.mkdir(parents=True, exist_ok=True)
-    runpy.run_path(str(SCRIPT))["main"](streams, seconds, out)
+    sys.path.insert(0, str(SCRIPT.parents[1]))  # before any other package of that name
+    from benchmarks.stream_cost import main
+
+    main(streams, seconds, out)

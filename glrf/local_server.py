@@ -37,7 +37,7 @@ def local_server(
     `settings` are environment variables beyond this process's own. Raises `NotReady`, with the
     server's last words, when it does not come up.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryFile() as log, ExitStack() as stack:
         process = subprocess.Popen(
             [sys.executable, "-m", "glrf", "serve", "--host", HOST, "--port", str(port)],
@@ -79,7 +79,8 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGINT, interrupt)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One on which nobody listens here, for now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.stream_cost import run_streams
 from glrf import bench
 from glrf.local_server import LocalServer
 from glrf.main import app
@@ -42,7 +43,6 @@ def test_an_installed_package_has_no_benchmarks(
 
 
 def test_streams_that_cannot_open_end_the_benchmark() -> None:
-    run_streams = runpy.run_path(str(bench.SCRIPT))["run_streams"]
     nowhere = LocalServer("http://127.0.0.1:1", os.getpid())
     with pytest.raises(Unreachable):
         asyncio.run(asyncio.wait_for(run_streams(nowhere, 2, 2.0), 10))
