@@ -1,4 +1,4 @@
-"""Sample indices to the milliseconds of the wire, and back: nothing else counts in milliseconds."""
+"""Sample indices to the milliseconds of the wire, and back."""
 
 import math
 
