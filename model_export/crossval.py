@@ -99,13 +99,28 @@ def cross_validate(
         if on_cell is not None:
             on_cell(n_done, len(wanted))
 
+    def made() -> None:
+        nonlocal n_done
+        n_done += 1
+        tell()
+
     tell()
     if n_jobs == 1 or len(missing) < 2:
         for seed, fold in missing:
             make_cell(job, seed, fold)
-            n_done += 1
-            tell()
-        return paths
+            made()
+    else:
+        _make_side_by_side(job, missing, n_jobs, made)
+    return paths
+
+
+def _make_side_by_side(
+    job: CrossValidation, missing: list[tuple[int, int]], n_jobs: int, done: Callable[[], None]
+) -> None:
+    """Makes the cells of these seeds and folds, a process each; `done` hears of each.
+
+    The first error is raised once all others are made.
+    """
     with (
         _on_ctrl_c(_end_processes),
         ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool,
@@ -116,9 +131,7 @@ def cross_validate(
             if (error := future.exception()) is not None:
                 log.error("a cell failed, and the others are made first: %s", error)
             future.result()
-            n_done += 1
-            tell()
-    return paths
+            done()
 
 
 @contextlib.contextmanager

@@ -180,9 +180,6 @@ def evaluate(
 
     network = OnnxModel(model)
     spec = network.spec
-    result: dict[str, Any] = {
-        "model": {"name": spec.name, "version": spec.version, "sha256": network.sha256}
-    }
     recordings = read_manifest(manifest, data, spec.labels)
     if (split is None) != (subset is None):
         raise BadParameter("a split needs a subset", remedy="give both --split and --subset")
@@ -190,6 +187,9 @@ def evaluate(
         raise BadParameter("an SVM needs speakers to train on", remedy="give --split and --subset")
     if BABBLE in conditions and split is None:
         raise BadParameter("babble needs other speakers", remedy="give --split and --subset")
+    result: dict[str, Any] = {
+        "model": {"name": spec.name, "version": spec.version, "sha256": network.sha256}
+    }
     chosen, train, is_the_models = recordings, [], False
     if split is not None:
         speakers = read_split(split)
@@ -198,25 +198,15 @@ def evaluate(
             raise BadParameter(
                 f"no recording of the manifest is in {subset}", remedy="check the split file"
             )
+        train = speakers.select(recordings, "train")
         is_the_models = speakers.sha256 == spec.provenance.get("split_sha256")
         result["split"] = {
             "subset": subset,
             "sha256": speakers.sha256,
             "is_the_models": is_the_models,
         }
-        train = speakers.select(recordings, "train")
-    learned = sorted({r.corpus for r in chosen} & set(spec.provenance.get("training_data", ())))
-    if learned and not is_the_models:
-        log.warning(
-            "%s@%s has learned from speakers of %s, by another split than this: those who are"
-            " assessed here may be among them"
-            if split is not None
-            else "%s@%s has learned from speakers of %s: those who are assessed here may be among"
-            " them, give the model's own --split",
-            spec.name,
-            spec.version,
-            ", ".join(learned),
-        )
+    if not is_the_models:
+        _warn_of_known(spec, chosen, has_split=split is not None)
     corpora = labels_by_corpus(recordings, spec.labels)
     others = _voices(recordings, chosen) if BABBLE in conditions else []
     disturbed = {name: condition(name, others) for name in conditions}
@@ -243,6 +233,22 @@ def evaluate(
     if disturbed:
         result["conditions"] = {name: assessed(under) for name, under in disturbed.items()}
     return result
+
+
+def _warn_of_known(spec: ModelSpec, chosen: list[Recording], *, has_split: bool) -> None:
+    """Warns where the model has learned from a corpus that it is assessed on."""
+    learned = sorted({r.corpus for r in chosen} & set(spec.provenance.get("training_data", ())))
+    if learned:
+        log.warning(
+            "%s@%s has learned from speakers of %s, by another split than this: those who are"
+            " assessed here may be among them"
+            if has_split
+            else "%s@%s has learned from speakers of %s: those who are assessed here may be among"
+            " them, give the model's own --split",
+            spec.name,
+            spec.version,
+            ", ".join(learned),
+        )
 
 
 def _voices(recordings: list[Recording], chosen: list[Recording]) -> list[Float32]:

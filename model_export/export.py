@@ -4,7 +4,7 @@ import datetime as dt
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from model_export.calibration import Decisive, fit, from_cells, segments_of
 from model_export.corpora import Recording, load, read_manifest
 from model_export.evaluation import logits_of, score_recording
-from model_export.experiment import parse_experiment
+from model_export.experiment import Experiment, parse_experiment
 from model_export.fitting import read_checkpoint
 from model_export.folded import folded, in_half
 from model_export.ledger import read_ledger
@@ -80,6 +81,37 @@ def export(
     Raises `BadParameter` for inputs that do not fit the checkpoint and where UA moves by half a
     point, `SelfTestFailed` when the two runtimes disagree.
     """
+    _check_words(version, license, name)
+    trained = _Trained.read(checkpoint, split)
+    everyone = read_manifest(manifest, data, trained.experiment.labels)
+    dev = trained.split.select(everyone, "dev")
+    if cells is None:
+        decisive = _decisive_of(trained, dev, on_progress)
+    else:
+        state = trained.state
+        decisive = from_cells(
+            read_ledger(cells),
+            trained.experiment.name,
+            state["config_sha256"],
+            state["training_data"],
+        )
+    spec = _spec_of(trained, decisive, version, license, name, provenance)
+    score = scorer(trained.network)
+    tried = _tried(dev or trained.split.select(everyone, "train"), spec)
+    partial = out.with_suffix(".partial")
+    try:
+        write(folded(trained.network), spec, partial)
+        check_parity(score, OnnxModel(partial), tried)
+        if precision != "fp32":
+            spec = _convert(partial, trained.network, spec, precision, trained.split, everyone)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return spec
+
+
+def _check_words(version: str, license: str, name: str | None) -> None:
+    """Raises `BadParameter` for what may not stand in a model file."""
     if not license.strip() or not version.strip():
         raise BadParameter(
             "a model without a version or a licence", remedy="give --version and --license"
@@ -87,47 +119,70 @@ def export(
     _check("version", version, ModelVersion, "letters, digits, '.', '+' and '-'")
     if name is not None:
         _check("name", name, ModelName, "lower-case letters, digits, '.', '_' and '-'")
-    state = read_checkpoint(checkpoint, "give the run's final.pt")
-    if "config" not in state:
-        raise BadParameter(
-            f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"
-        )
-    experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
-    speakers = read_split(split)
-    if speakers.sha256 != state["split_sha256"]:
-        raise BadParameter(
-            f"{checkpoint} was trained on another split than {split}",
-            remedy="give the split it was trained on",
-        )
-    raw = experiment.untrained_spec()
-    features = raw.features
-    network = build(experiment.network, features, len(experiment.labels))
-    network.load_state_dict(state["network"])
-    network = served(network, experiment.loss.kind)
-    score = scorer(network)
-    everyone = read_manifest(manifest, data, experiment.labels)
-    recordings = speakers.select(everyone, "dev")
-    if cells is None and not recordings:
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A run that has ended: its checkpoint, the split it was trained on, the network to serve."""
+
+    state: dict[str, Any]
+    experiment: Experiment
+    split: Split
+    network: nn.Module
+
+    @classmethod
+    def read(cls, checkpoint: Path, split: Path) -> "_Trained":
+        """Raises `BadParameter` for a run that has not ended, or was trained on another split."""
+        state = read_checkpoint(checkpoint, "give the run's final.pt")
+        if "config" not in state:
+            raise BadParameter(
+                f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"
+            )
+        experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
+        speakers = read_split(split)
+        if speakers.sha256 != state["split_sha256"]:
+            raise BadParameter(
+                f"{checkpoint} was trained on another split than {split}",
+                remedy="give the split it was trained on",
+            )
+        network = build(experiment.network, experiment.features.spec(), len(experiment.labels))
+        network.load_state_dict(state["network"])
+        return cls(state, experiment, speakers, served(network, experiment.loss.kind))
+
+
+def _decisive_of(
+    trained: _Trained, dev: list[Recording], on_progress: Callable[[int, int], None] | None
+) -> Decisive:
+    """From what the network says of the development speakers; `BadParameter` without any."""
+    if not dev:
         raise BadParameter(
             "no recording of the manifest is in dev, and scores are calibrated on those",
             remedy="name speakers under dev, or give --cells of a cross-validation",
         )
-    if cells is None:
-        scored: list[tuple[Recording, list[Segment]]] = []
-        for done, recording in enumerate(recordings, 1):
-            scored.append((recording, score_recording(recording, raw, score)))
-            if on_progress is not None:
-                on_progress(done, len(recordings))
-        said = [logits_of(scored, experiment.labels)]
-        decisive = Decisive(fit(segments_of(said), per_label=False), 0.0, neutral_voice(said))
-    else:
-        decisive = from_cells(
-            read_ledger(cells), experiment.name, state["config_sha256"], state["training_data"]
-        )
-        recordings = recordings or speakers.select(everyone, "train")
-    spec = replace(
+    raw, score = trained.experiment.untrained_spec(), scorer(trained.network)
+    scored: list[tuple[Recording, list[Segment]]] = []
+    for done, recording in enumerate(dev, 1):
+        scored.append((recording, score_recording(recording, raw, score)))
+        if on_progress is not None:
+            on_progress(done, len(dev))
+    said = [logits_of(scored, trained.experiment.labels)]
+    return Decisive(fit(segments_of(said), per_label=False), 0.0, neutral_voice(said))
+
+
+def _spec_of(
+    trained: _Trained,
+    decisive: Decisive,
+    version: str,
+    license: str,
+    name: str | None,
+    provenance: dict[str, Any] | None,
+) -> ModelSpec:
+    """What the model file says of itself, in fp32."""
+    raw, score = trained.experiment.untrained_spec(), scorer(trained.network)
+    kept = ("training_data", "config_sha256", "split_sha256", "init_sha256")
+    return replace(
         raw,
-        name=name or experiment.name,
+        name=name or trained.experiment.name,
         version=version,
         calibration=decisive.calibration,
         thresholds=Thresholds(
@@ -137,31 +192,23 @@ def export(
         neutral_voice=decisive.neutral_voice,
         provenance={
             "exported": dt.datetime.now(dt.UTC).date().isoformat(),
-            "training_data": state["training_data"],
-            "config_sha256": state["config_sha256"],
-            "split_sha256": state["split_sha256"],
-            "init_sha256": state["init_sha256"],
+            **{key: trained.state[key] for key in kept},
             **(provenance or {}),
         },
         license=license,
         self_test_logits=tuple(score(raw.self_test_features())[0].tolist()),
     )
+
+
+def _tried(recordings: list[Recording], spec: ModelSpec) -> list[Float32]:
+    """Batches on which both runtimes must agree: self-test, up to `N_PARITY` real ones, random."""
     step = -(-len(recordings) // N_PARITY) or 1
     batches = [
         batch for recording in recordings[::step] if len(batch := features_of(recording, spec))
     ]
-    shape = (7, spec.n_frames, features.n_mfcc)
-    batches.append(np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30))
-    partial = out.with_suffix(".partial")
-    try:
-        write(folded(network), spec, partial)
-        check_parity(score, OnnxModel(partial), [spec.self_test_features(), *batches])
-        if precision != "fp32":
-            spec = _convert(partial, network, spec, precision, speakers, everyone)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return spec
+    shape = (7, spec.n_frames, spec.features.n_mfcc)
+    random = np.random.default_rng(0).standard_normal(shape, np.float32) * np.float32(30)
+    return [spec.self_test_features(), *batches, random]
 
 
 def _check(option: str, value: str, kind: Any, signs: str) -> None:
@@ -176,7 +223,7 @@ def _check(option: str, value: str, kind: Any, signs: str) -> None:
 
 def _convert(
     path: Path,
-    network: torch.nn.Module,
+    network: nn.Module,
     spec: ModelSpec,
     precision: Precision,
     speakers: Split,
@@ -230,7 +277,7 @@ def _for_scales(train: list[Recording], spec: ModelSpec) -> tuple[Float32, list[
     return np.concatenate(found)[:N_CALIBRATION], [train[i] for i in sorted(order)]
 
 
-def write(network: torch.nn.Module, spec: ModelSpec, out: Path) -> None:
+def write(network: nn.Module, spec: ModelSpec, out: Path) -> None:
     """Writes `network` with the spec's metadata as one ONNX file."""
     example = torch.from_numpy(np.concatenate([spec.self_test_features()] * 2))
     # The exporter's own, on torch's internals and on torchvision, which is not used here.

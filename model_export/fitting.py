@@ -119,6 +119,108 @@ class _Pupil(nn.Module):
         return self.network.decide(embedded), self.tell(embedded)  # pyright: ignore[reportCallIssue]
 
 
+class _Run:
+    """A training under way: the network, the average of its weights, and what steps it."""
+
+    def __init__(self, task: Task, world: World, start: Callable[[nn.Module], None] | None) -> None:
+        experiment, settings = task.experiment, task.experiment.training
+        features = experiment.features.spec()
+        self.task, self.world = task, world
+        self.network = build(experiment.network, features, len(experiment.labels)).to(world.device)
+        if start is not None:
+            start(self.network)
+        self.average = AveragedWeights(self.network, settings.ema_decay)
+        self.dataset = TrainingSet(
+            task.train,
+            experiment.labels,
+            features,
+            experiment.augment,
+            max_segments=settings.max_segments,
+        )
+        self.pupil = _Pupil(self.network, _n_embedding(task)).to(world.device)
+        if self.pupil.tell is not None:
+            self.pupil(torch.zeros(2, self.dataset.n_frames, features.n_mfcc, device=world.device))
+        self.optimizer = torch.optim.AdamW(
+            self.pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        n_steps = settings.epochs * self.dataset.n_steps(settings.batch_size)
+        if n_steps < MIN_STEPS:
+            raise BadParameter(
+                f"{settings.epochs} epochs of {len(task.train)} recordings are {n_steps} steps",
+                remedy="give more recordings or epochs, or smaller batches",
+            )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            settings.learning_rate,
+            total_steps=n_steps,
+            pct_start=max(0.1, 2 / n_steps),  # a run of ten steps would have no rise at all
+        )
+        self.origin = dict(task.origin, seed=str(task.seed), data_sha256=task.data_sha256)
+
+    def restore(self, last: Path) -> int:
+        """Takes up the run that wrote `last`; the epoch to go on with."""
+        state = read_checkpoint(last, _ANEW)
+        if state["origin"] != self.origin:
+            raise BadParameter(
+                f"{last} is of another config, split, seed, start, manifest or teacher",
+                remedy="give another --out (of crossval, --runs), or delete it",
+            )
+        self.pupil.load_state_dict(state["pupil"])
+        self.average.load(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return state["epoch"] + 1
+
+    def save(self, last: Path, epoch: int) -> None:
+        """Writes what `restore` takes up after that epoch."""
+        write_checkpoint(
+            last,
+            {
+                "epoch": epoch,
+                "pupil": self.pupil.state_dict(),
+                "average": self.average.state(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "origin": self.origin,
+            },
+        )
+
+    def learn(self, forward: nn.Module, epoch: int) -> float:
+        """One epoch through `forward`, the pupil or what shares it out; its mean loss."""
+        task, world = self.task, self.world
+        rng = np.random.default_rng((task.seed, epoch))
+        torch.manual_seed((task.seed * 10_007 + epoch) * world.size + world.rank)
+        self.pupil.train()
+        losses: list[float] = []
+        batch_size = task.experiment.training.batch_size
+        for batch in self.dataset.epoch(rng, batch_size, world.rank, world.size):
+            loss = _loss(forward, batch.to(world.device), task)
+            losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise BadParameter(
+                    f"the loss of epoch {epoch + 1}, step {len(losses)}, is {losses[-1]}",
+                    remedy="give a smaller training.learning_rate",
+                )
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.pupil.parameters(), 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update(self.network)
+        return float(np.mean(losses))
+
+    def watched(self) -> dict[str, dict[str, Any]]:
+        """Metrics of the average on the development recordings, by corpus."""
+        task, experiment = self.task, self.task.experiment
+        spec = experiment.untrained_spec()
+        score = scorer(served(self.average.network, experiment.loss.kind))
+        scored = [(one, score_recording(one, spec, score)) for one in task.dev]
+        if not scored:
+            return {}
+        corpora = labels_by_corpus([*task.train, *task.dev], experiment.labels)
+        return report(scored, corpora)["corpora"]
+
+
 def fit(
     task: Task,
     out: Path,
@@ -139,113 +241,36 @@ def fit(
     that distils without a lesson, with a loss that takes no posteriors or a network that has no
     embedding to tell from, and for a loss that is not finite.
     """
-    experiment, settings = task.experiment, task.experiment.training
+    settings = task.experiment.training
     world = World.of_this_process()
     torch.manual_seed(task.seed)
     torch.set_num_threads(settings.n_threads)
-    features = experiment.features.spec()
-    network = build(experiment.network, features, len(experiment.labels)).to(world.device)
-    if start is not None:
-        start(network)
-    average = AveragedWeights(network, settings.ema_decay)
-    dataset = TrainingSet(
-        task.train,
-        experiment.labels,
-        features,
-        experiment.augment,
-        max_segments=settings.max_segments,
-    )
-    pupil = _Pupil(network, _n_embedding(task)).to(world.device)
-    if pupil.tell is not None:
-        pupil(torch.zeros(2, dataset.n_frames, features.n_mfcc, device=world.device))
-    optimizer = torch.optim.AdamW(
-        pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    n_steps = settings.epochs * dataset.n_steps(settings.batch_size)
-    if n_steps < MIN_STEPS:
-        raise BadParameter(
-            f"{settings.epochs} epochs of {len(task.train)} recordings are {n_steps} steps",
-            remedy="give more recordings or epochs, or smaller batches",
-        )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=n_steps,
-        pct_start=max(0.1, 2 / n_steps),  # a run of ten steps would have no rise at all
-    )
-    spec = experiment.untrained_spec()
-    corpora = labels_by_corpus([*task.train, *task.dev], experiment.labels)
-
+    run = _Run(task, world, start)
     out.mkdir(parents=True, exist_ok=True)
     last = out / "last.pt"
-    origin = dict(task.origin, seed=str(task.seed), data_sha256=task.data_sha256)
-    first_epoch = 0
-    if resume and last.is_file():
-        state = read_checkpoint(last, _ANEW)
-        if state["origin"] != origin:
-            raise BadParameter(
-                f"{last} is of another config, split, seed, start, manifest or teacher",
-                remedy="give another --out (of crossval, --runs), or delete it",
-            )
-        pupil.load_state_dict(state["pupil"])
-        average.load(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first_epoch = state["epoch"] + 1
-
-    forward = DistributedDataParallel(pupil) if world.size > 1 else pupil
+    first_epoch = run.restore(last) if resume and last.is_file() else 0
+    forward = DistributedDataParallel(run.pupil) if world.size > 1 else run.pupil
     for epoch in range(first_epoch, settings.epochs):
         started = time.monotonic()
-        rng = np.random.default_rng((task.seed, epoch))
-        torch.manual_seed((task.seed * 10_007 + epoch) * world.size + world.rank)
-        pupil.train()
-        losses: list[float] = []
-        for batch in dataset.epoch(rng, settings.batch_size, world.rank, world.size):
-            loss = _loss(forward, batch.to(world.device), task)
-            losses.append(loss.item())
-            if not np.isfinite(losses[-1]):
-                raise BadParameter(
-                    f"the loss of epoch {epoch + 1}, step {len(losses)}, is {losses[-1]}",
-                    remedy="give a smaller training.learning_rate",
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update(network)
+        loss = run.learn(forward, epoch)
         if world.rank:
             continue
-        score = scorer(served(average.network, experiment.loss.kind))
-        scored = [(one, score_recording(one, spec, score)) for one in task.dev]
-        assessed = report(scored, corpora) if scored else {"corpora": {}}
+        corpora = run.watched()
         progress = Progress(
             epoch=epoch + 1,
             n_epochs=settings.epochs,
-            loss=float(np.mean(losses)),
-            dev_ua={name: corpus["ua"] for name, corpus in assessed["corpora"].items()},
+            loss=loss,
+            dev_ua={name: corpus["ua"] for name, corpus in corpora.items()},
             duration_s=time.monotonic() - started,
         )
-        write_checkpoint(
-            last,
-            {
-                "epoch": epoch,
-                "pupil": pupil.state_dict(),
-                "average": average.state(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "origin": origin,
-            },
-        )
-        line = asdict(progress) | {
-            "dev_pure_acc": {n: c["pure_acc"] for n, c in assessed["corpora"].items()}
-        }
+        run.save(last, epoch)
+        line = asdict(progress) | {"dev_pure_acc": {n: c["pure_acc"] for n, c in corpora.items()}}
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         if on_epoch is not None:
             on_epoch(progress)
     world.meet()
-    return average.network
+    return run.average.network
 
 
 def origin_of(out: Path) -> dict[str, Any]:
