@@ -150,7 +150,8 @@ class Channel:
         self.totals = ChannelTotals(spec.labels)
         self.rules = RuleWatch(rules, index, spec.features.sample_rate_hz)
         self.baseline = _baseline(spec, baseline_s)
-        self.n_segments = 0
+        self.n_cut = 0  # segments, those that are never told included
+        self.n_segments = 0  # that were told
         self.speech_samples = 0
         self._heard_until = 0
         self.withheld: Hop | None = None  # a partial one, told if the utterance ends with it
@@ -369,6 +370,7 @@ class Channel:
             "position": self.position,
             "utterance_start": None if utterance is None else utterance.start,
             "n_utterances": self._n_utterances,
+            "n_cut": self.n_cut,
             "speech_samples": self.speech_samples,
             "first_patched": self._first_patched,
             "ears": ears,
@@ -403,6 +405,7 @@ class Channel:
         rate_hz = self._spec.features.sample_rate_hz
         self._resampler = Resampler(self._rate_in_hz, rate_hz, in_signal)
         self._n_utterances = state["n_utterances"]
+        self.n_cut = state["n_cut"]
         if state["utterance_start"] is None:
             self.utterance = None
         else:

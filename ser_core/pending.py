@@ -28,10 +28,14 @@ class Options:
 
 @dataclass(slots=True, eq=False)
 class PendingSegment:
-    """One segment, `start` and `end` in samples; `logits` `(n_labels,)` once it was answered."""
+    """One segment, `start` and `end` in samples; `logits` `(n_labels,)` once it was answered.
+
+    It has its `index` within the channel from the cut on, whether it is ever told or not.
+    """
 
     request_id: int
     channel: Channel
+    index: int
     utterance: OpenUtterance | None  # none in the silence between utterances
     start: int
     end: int

@@ -289,7 +289,7 @@ class StreamSession:
         self._awaiting.pop(request_id).logits = logits
 
     def drop(self, request_id: int) -> None:
-        """Gives up a segment that was handed out: it is never told, and needs no answer."""
+        """Gives up a segment that was handed out: it is never told, and its index stays free."""
         self._outbox.remove(self._awaiting.pop(request_id))
 
     def events(self) -> Iterator[Event]:
@@ -428,6 +428,7 @@ class StreamSession:
         pending = PendingSegment(
             request_id=self._n_requests,
             channel=channel,
+            index=channel.n_cut,
             utterance=hop.utterance,
             start=hop.start,
             end=hop.end,
@@ -435,6 +436,7 @@ class StreamSession:
             abstain=abstain,
         )
         self._n_requests += 1
+        channel.n_cut += 1
         self._outbox.append(pending)
         if hop.features is not None and not pending.is_ready:
             self._awaiting[pending.request_id] = pending
@@ -462,13 +464,12 @@ class StreamSession:
                 abstain = "uncertain"
             if abstain is None:
                 label = labels[best]
-        index = pending.channel.n_segments
         pending.channel.n_segments += 1
         self._n_segments += 1
         return Segment(
             request_id=pending.request_id,
             channel=pending.channel.index,
-            index=index,
+            index=pending.index,
             start=pending.start,
             end=pending.end,
             partial=pending.partial,

@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from ser_core.errors import CheckpointRejected
 
 #: Of the state as of the token: one of another version is refused, never guessed at.
-VERSION = 2
+VERSION = 3
 #: Longest token that is looked at; ours are far shorter, and a request line holds 8 KiB.
 MAX_TOKEN_CHARS = 4096
 MIN_KEY_BYTES = 32

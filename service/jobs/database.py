@@ -47,7 +47,7 @@ jobs = sa.Table(
     sa.Column("started_ms", sa.BigInteger),
     sa.Column("finished_ms", sa.BigInteger),
     sa.Column("audio_ms", sa.BigInteger),  # the recording's duration, once it is known
-    sa.Column("model", sa.Text),  # `name@version sha256` of the chunks scored so far
+    sa.Column("model", sa.Text),  # `name@version sha256 state` of the chunks so far
     sa.Column("n_chunks", sa.Integer, nullable=False, default=0),
     # Chunks begun in all, and since the last one was stored: what crashes took.
     sa.Column("n_begun", sa.Integer, nullable=False, default=0),

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from sqlalchemy import exc
 
 from ser_core.errors import BadAudio, SerError, Unavailable
-from service import problems
+from service import checkpoint, problems
 from service.analysis import FileAnalysis, FileChunk, FileLimits
 from service.decoding import Stalled
 from service.inference.batcher import Batcher
@@ -173,7 +173,7 @@ class Scoring:
                 analysis.tally.accept(line)
 
     async def _last_chunk(self, job: Job, batcher: Batcher) -> FileChunk | None:
-        """Where to go on; nowhere if another model or detector scored what is there."""
+        """Where to go on; nowhere if another model, detector or version scored what is there."""
         if not job.n_chunks:
             return None
         last = await asyncio.to_thread(self._store.last_chunk, job)
@@ -221,4 +221,5 @@ class Scoring:
 
 
 def _identity(batcher: Batcher) -> str:
-    return f"{model_key(batcher.backend)} {batcher.backend.sha256}"
+    """Of what scores: a session's state is of no use to another model, or to other code."""
+    return f"{model_key(batcher.backend)} {batcher.backend.sha256} {checkpoint.VERSION}"

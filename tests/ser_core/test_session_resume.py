@@ -421,6 +421,33 @@ def test_a_partial_segment_that_was_withheld_is_told_when_the_utterance_ends(
     assert list(_renumbered(list(_told(resumed)))) == expected
 
 
+def test_a_segment_that_was_dropped_leaves_its_index_free() -> None:
+    config = StreamConfig(endpointing="off")
+    data = _audio(config, 4)
+    session = StreamSession(whole_spec(), config, checkpoints=True)
+    session.receive_audio(data[: len(data) // 4])  # one second: the first segment
+    checkpoint = list(_told(session))[-1]
+    assert isinstance(checkpoint, Checkpoint)
+    session.receive_audio(data[len(data) // 4 :])
+    requests = session.segments_to_score()
+    for request in requests[1:3]:
+        session.drop(request.id)
+    answer(session, [requests[0], *requests[3:]])
+    *told, last = session.events()
+    assert [segment.index for segment in segments(told)] == [1, 4, 5, 6, 7, 8]
+    assert isinstance(last, Checkpoint)
+    # Sent again, each is known by its index, and those that were missing come in their places.
+    resumed = StreamSession.resumed(whole_spec(), config, checkpoint.state, checkpoint.resume_from)
+    resumed.receive_audio(data[2 * checkpoint.resume_from :])
+    again = {segment.index: segment.start for segment in segments(_told(resumed))}
+    assert list(again) == list(range(1, 9))
+    assert {segment.index: segment.start for segment in segments(told)}.items() <= again.items()
+    resumed = StreamSession.resumed(whole_spec(), config, last.state, last.resume_from)
+    resumed.receive_audio((data * 2)[2 * last.resume_from :])
+    assert [segment.index for segment in segments(_told(resumed))] == list(range(9, 19))
+    assert resumed.usage.n_segments == 1 + 6 + 10  # those that were told
+
+
 def test_checkpoints_are_told_only_where_asked_for() -> None:
     config = StreamConfig()
     session = StreamSession(whole_spec(), config)
