@@ -57,6 +57,11 @@ class _Mean:
         self.n_values += 1
         self.value += (value - self.value) * max(self._weight, 1 / self.n_values)
 
+    def accept_at_most(self, bound: float) -> None:
+        """Takes what a value is known not to exceed: it can lower the mean, never raise it."""
+        if self.n_values and bound < self.value:
+            self.accept(bound)
+
 
 class Capacity:
     """Expected load of the admitted streams; 1 is all that was measured to be possible."""
@@ -85,17 +90,24 @@ class Capacity:
     def cpu_used(self, clocks: CpuClocks) -> None:
         """How the clocks stand; to be told a few times a second, on the event loop.
 
-        A window of few segments says nothing of what one costs: an idle service has its own work.
+        A window of few segments says only what one costs at most: an idle service has its own work.
+        So one stream alone mends an estimate from when the service had other work.
+
         What else the process does, files for one, counts as if its streams cost it.
         """
         since = self._window or clocks
         length_s = clocks.now_s - since.now_s
         is_enough = self._n_told >= MIN_MEASURED and length_s >= MIN_WINDOW_S
-        if is_enough:
-            self._loop_s.accept((clocks.loop_s - since.loop_s) / self._n_told)
-            self._process_s.accept((clocks.process_s - since.process_s) / self._n_told)
-        if is_enough or length_s > WINDOW_S or since is clocks:
-            self._window, self._n_told = clocks, 0
+        if not (is_enough or length_s > WINDOW_S or since is clocks):
+            return
+        if self._n_told:
+            for mean, used_s in (
+                (self._loop_s, clocks.loop_s - since.loop_s),
+                (self._process_s, clocks.process_s - since.process_s),
+            ):
+                take = mean.accept if is_enough else mean.accept_at_most
+                take(used_s / self._n_told)
+        self._window, self._n_told = clocks, 0
 
     def load(self, demand: float = 0.0) -> float:
         """Expected load with `demand` segments a second more than now."""

@@ -123,6 +123,31 @@ def test_what_an_idle_service_does_is_not_put_on_the_next_segments() -> None:
     assert capacity.load(2.5) <= 2.5 * (0.4 + 0.01 * (WINDOW_S + 1)) / 100
 
 
+def test_one_stream_alone_mends_an_estimate_from_when_files_took_the_cores() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    spend(capacity, loop=0.04, process=0.2, n_told=MIN_MEASURED)
+    now_s, cpu_s = 101.0, 6.0
+    capacity.take(2.5)
+    with pytest.raises(Overloaded):
+        capacity.check(2.5, 0.0)
+    for _ in range(600):  # four minutes in which every segment took 12 ms
+        told(capacity, 1)
+        now_s, cpu_s = now_s + 0.4, cpu_s + 0.012
+        capacity.cpu_used(CpuClocks(cpu_s, cpu_s, now_s))
+    capacity.check(2.5, 0.0)
+    assert capacity.load(2.5) == pytest.approx(5 * 0.012, rel=0.2)
+
+
+def test_few_segments_never_raise_the_estimate() -> None:
+    capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
+    spend(capacity, loop=0.001, process=0.002)
+    before = capacity.load(2.5)
+    for window in range(1, 100):  # a stream is open, and almost all that is done is not its own
+        told(capacity, 1)
+        capacity.cpu_used(CpuClocks(9.0 + window, 9.0 + window, 101.0 + window * (WINDOW_S + 0.1)))
+    assert capacity.load(2.5) == before
+
+
 def test_the_clocks_are_those_of_this_thread_and_process() -> None:
     before = CpuClocks.read()
     for _ in range(200_000):
