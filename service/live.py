@@ -90,6 +90,7 @@ class LiveSession(abc.ABC):
             self._batcher,
             runtime.settings.max_untold_events,
             drops=query.on_overload == "drop_oldest",
+            on_drop=self._metrics.dropped.inc,
         )
         self.caller = caller_of(socket.scope)
         pace = Pace(self._settings.max_stream_speed, self._settings.burst_s)
@@ -175,7 +176,6 @@ class LiveSession(abc.ABC):
             await self._tell_closed(reason)
             self._ended.set()
             self._metrics.sessions_closed.labels(reason).inc()
-            self._metrics.dropped.inc(self._pump.n_dropped)
             heard_s = self._session.received_samples / self._config.sample_rate_hz
             whose = f"{self.id} ({self.front_end}) of {self.caller.name}"
             log.info("session %s ended: %s, %.1f s", whose, reason, heard_s)

@@ -56,16 +56,23 @@ class Pump:
     the reader of the socket, and by TCP the sender.
 
     With `drops` a session that is behind gives up its oldest unscored segments in the place of
-    waiting: `n_dropped` counts them.
+    waiting: `n_dropped` counts them, and `on_drop` is called for each.
     """
 
     def __init__(
-        self, session: StreamSession, batcher: Batcher, max_untold: int, *, drops: bool = False
+        self,
+        session: StreamSession,
+        batcher: Batcher,
+        max_untold: int,
+        *,
+        drops: bool = False,
+        on_drop: Callable[[], None] | None = None,
     ) -> None:
         self._session = session
         self._batcher = batcher
         self._max_untold = max_untold
         self._drops = drops
+        self._on_drop = on_drop
         self._is_late = False
         self._is_lateness_news = False
         self.n_dropped = 0
@@ -113,6 +120,8 @@ class Pump:
     def _drop(self, request_id: int) -> None:
         self._session.drop(request_id)
         self.n_dropped += 1
+        if self._on_drop is not None:
+            self._on_drop()
         self._is_lateness_news = self._is_lateness_news or not self._is_late
         self._is_late = True
 

@@ -33,6 +33,7 @@ def test_a_stream_that_is_behind_drops_its_oldest_and_says_so(settings: Settings
                 listening = asyncio.create_task(listen(client))
                 await client.send(pcm(voice(16_000 * 8)))
                 await until(lambda: server.metric("glrf_audio_seconds_total", source="stream"))
+                await until(lambda: server.metric("glrf_dropped_segments_total"))  # while open
                 await asyncio.sleep(0.5)
                 backend.gate.set()
                 await client.send('{"type": "close"}')
