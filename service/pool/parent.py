@@ -1,8 +1,9 @@
 """The parent of a server's workers: it accepts connections, and starts again who dies.
 
 A stream stays where it began, and streams are long, so a connection is given to the worker with
-the fewest of them, and to one that would refuse it only where all would. The socket itself is
-handed over (SCM_RIGHTS): the parent never reads a byte of it. It knows neither models nor HTTP.
+the fewest of them, and to one that would refuse it, or stands still, only where all would. The
+socket itself is handed over (SCM_RIGHTS): the parent never reads a byte of it. It knows neither
+models nor HTTP.
 """
 
 import contextlib
@@ -38,6 +39,8 @@ _AT_ONCE = 64
 _GRACE_S = 5.0
 #: A worker that has said nothing for so many seconds hangs, and is killed. It speaks every second.
 _SILENT_TICKS = 30
+#: One that has said nothing for so many seconds is given a connection only where all others are so.
+_QUIET_TICKS = 3
 #: The status of a worker that has told why it could not serve.
 _SAID_WHY = 1
 
@@ -106,11 +109,16 @@ class Seat:
         return self.report is not None and self.report.state != LEAVING
 
     @property
-    def rank(self) -> tuple[bool, int, int]:
+    def rank(self) -> tuple[bool, bool, int, int]:
         """The least is given the next connection."""
         assert self.report is not None
         n_under_way = self.n_handed - self.report.n_received
-        return self.report.state == FULL, self.report.n_live + n_under_way, self.turn
+        return (
+            self.n_silent >= _QUIET_TICKS,
+            self.report.state == FULL,
+            self.report.n_live + n_under_way,
+            self.turn,
+        )
 
 
 class Parent:

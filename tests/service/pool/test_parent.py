@@ -261,8 +261,10 @@ def test_the_next_connection_goes_where_the_fewest_streams_are_and_room_is() -> 
         seat(FULL, 5, 0, 5, 0),
         seat(LEAVING, 5, 0, 5, 0),
     )
-    assert sorted([full, under_way, busier, free], key=lambda s: s.rank) == [
-        *(free, busier, under_way, full)
+    silent = seat(READY, 5, 0, 5, 0)
+    silent.n_silent = 3
+    assert sorted([silent, full, under_way, busier, free], key=lambda s: s.rank) == [
+        *(free, busier, under_way, full, silent)
     ]
     assert not leaving.is_open
     assert not Seat(0).is_open
