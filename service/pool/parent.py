@@ -9,6 +9,7 @@ models nor HTTP.
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import secrets
 import selectors
@@ -39,6 +40,8 @@ _AT_ONCE = 64
 _GRACE_S = 5.0
 #: A worker that has said nothing for so many seconds hangs, and is killed. It speaks every second.
 _SILENT_TICKS = 30
+#: The same for one that starts: its model is loaded, and its device prepared.
+_START_TICKS = 120
 #: One that has said nothing for so many seconds is given a connection only where all others are so.
 _QUIET_TICKS = 3
 #: The status of a worker that has told why it could not serve.
@@ -189,18 +192,26 @@ class Parent:
         """Kills who hangs; the next one starts in its place.
 
         Counted in seconds that passed here, so that nobody is blamed for time in which the whole
-        machine stood still. One that leaves has said so, and says no more.
+        machine stood still. One that starts says nothing yet; one that leaves has said so, says no
+        more, and has as long as a server has for its end.
         """
         if now_s - self._tick_s < 1.0:
             return
         self._tick_s = now_s
         for seat in self._seats:
-            if seat.process is None or not seat.is_open:
+            if seat.process is None:
                 continue
             seat.n_silent += 1
-            if seat.n_silent == _SILENT_TICKS:
+            if seat.n_silent == self._patience_ticks(seat):
                 log.error("worker %d has said nothing for %d s: killed", seat.index, seat.n_silent)
                 seat.process.kill()
+
+    def _patience_ticks(self, seat: Seat) -> int:
+        if seat.report is None:
+            return _START_TICKS
+        if seat.report.state == LEAVING:
+            return math.ceil(self._settings.shutdown_s + _GRACE_S)
+        return _SILENT_TICKS
 
     @property
     def _is_waiting(self) -> bool:

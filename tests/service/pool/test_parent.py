@@ -111,14 +111,19 @@ def test_a_worker_that_hangs_is_told_as_missing_and_killed(pool: subprocess.Pope
     assert first in workers_of(pool)  # who says something, and nothing new, is left alone
 
 
-@pytest.mark.parametrize(("state", "n_kills"), [(READY, 1), (FULL, 1), (LEAVING, 0)])
-def test_who_leaves_may_take_its_time(tmp_path: Path, state: bytes, n_kills: int) -> None:
-    pool = Parent(Settings(workers=2), tmp_path)
+@pytest.mark.parametrize(
+    ("state", "patience_s"), [(READY, 30), (FULL, 30), (LEAVING, 95), (None, 120)]
+)
+def test_who_starts_or_leaves_may_take_its_time(
+    tmp_path: Path, state: bytes | None, patience_s: int
+) -> None:
+    pool = Parent(Settings(workers=2, shutdown_s=90), tmp_path)
     seat = pool._seats[0]
-    seat.process, seat.report = MagicMock(), Report(state, 0, 0)
-    for second in range(1, 100):
+    seat.process = process = MagicMock()
+    seat.report = Report(state, 0, 0) if state else None
+    for second in range(1, 200):
         pool._look_for_silent(time.monotonic() + second)
-    assert seat.process.kill.call_count == n_kills
+        assert process.kill.call_count == (second >= patience_s)
 
 
 def test_streams_are_spread_evenly_and_outlive_each_others_workers(
