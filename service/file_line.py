@@ -31,9 +31,14 @@ class FileLine:
         metrics.files.set_function(lambda: self.n_analysed)
         metrics.files_waiting.set_function(lambda: self.n_waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more is refused."""
+        return self.n_waiting >= self._max_waiting
+
     def join(self) -> "Place":
         """A place at the end; raises `Overloaded` where that is too far back."""
-        if self.n_waiting >= self._max_waiting:
+        if self.is_full:
             raise Overloaded(f"{self._max_waiting} files come in or wait already", remedy=_REMEDY)
         return Place(self)
 

@@ -330,6 +330,11 @@ class Runtime:
             self.metrics.lost_events.inc,
         )
 
+    @property
+    def refuses_files(self) -> bool:
+        """Whether one more file is too many."""
+        return self._files.is_full
+
     def file_admitted(self) -> Place:
         """A place for a file; raises `Overloaded` and as `check_ready`."""
         self.check_ready()

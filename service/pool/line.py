@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 CONNECTION = b"C"
 
-READY, FULL, LEAVING = b"R", b"F", b"L"
+READY, NO_FILES, FULL, LEAVING = b"R", b"N", b"F", b"L"
 
 _REPORT = struct.Struct("<cQI")
 
@@ -16,14 +16,15 @@ _REPORT = struct.Struct("<cQI")
 class Report(NamedTuple):
     """How a worker stands.
 
-    `state` is `READY`, `FULL` where it would refuse one more stream, or `LEAVING` where it takes
-    no more connections. `n_received` counts all connections that it was ever given, `n_live` those
-    that are WebSockets, or so new that they may become one.
+    `state` is `READY`, `NO_FILES` where it would refuse one more file, `FULL` where it would refuse
+    one more stream, or `LEAVING` where it takes no more connections. `n_received` counts all
+    connections that it was ever given, `n_busy` those that are WebSockets, have a request in
+    progress, or are so new that they may soon.
     """
 
     state: bytes
     n_received: int
-    n_live: int
+    n_busy: int
 
     def packed(self) -> bytes:
         """As it travels."""

@@ -1,9 +1,9 @@
 """The parent of a server's workers: it accepts connections, and starts again who dies.
 
 A stream stays where it began, and streams are long, so a connection is given to the worker with
-the fewest of them, and to one that would refuse it, or stands still, only where all would. The
-socket itself is handed over (SCM_RIGHTS): the parent never reads a byte of it. It knows neither
-models nor HTTP.
+the fewest of them and of requests in progress, and to one that would refuse it, or stands still,
+only where all would. The socket itself is handed over (SCM_RIGHTS): the parent never reads a byte
+of it. It knows neither models nor HTTP.
 """
 
 import contextlib
@@ -30,12 +30,22 @@ from service.jobs.supervisor import (
     unwound_by_sigterm,
     workers,
 )
-from service.pool.line import CONNECTION, FULL, LEAVING, MESSAGE_BYTES, Report
+from service.pool.line import (
+    CONNECTION,
+    FULL,
+    LEAVING,
+    MESSAGE_BYTES,
+    NO_FILES,
+    READY,
+    Report,
+)
 from service.settings import PREFIX, Settings
 
 _WORKER = "from service.pool.worker import run; run()"
 #: Connections that are handed over before the workers are listened to again.
 _AT_ONCE = 64
+#: What a new connection will be, nobody knows yet: it goes where a stream and a file have room.
+_BY_ROOM = (READY, NO_FILES, FULL)
 #: Beyond `shutdown_s`, for the end of the process itself.
 _GRACE_S = 5.0
 #: A worker that has said nothing for so many seconds hangs, and is killed. It speaks every second.
@@ -112,14 +122,14 @@ class Seat:
         return self.report is not None and self.report.state != LEAVING
 
     @property
-    def rank(self) -> tuple[bool, bool, int, int]:
+    def rank(self) -> tuple[bool, int, int, int]:
         """The least is given the next connection."""
         assert self.report is not None
         n_under_way = self.n_handed - self.report.n_received
         return (
             self.n_silent >= _QUIET_TICKS,
-            self.report.state == FULL,
-            self.report.n_live + n_under_way,
+            _BY_ROOM.index(self.report.state),
+            self.report.n_busy + n_under_way,
             self.turn,
         )
 

@@ -5,10 +5,11 @@ import logging
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from ser_core.errors import SerError
-from service.connection import StreamConnection
-from service.pool.line import FULL, LEAVING, READY, Report
+from service.connection import RequestConnection, StreamConnection
+from service.pool.line import FULL, LEAVING, NO_FILES, READY, Report
 from service.pool.sums import Sums
 from service.registry import ModelRegistry
 from service.server import Server
@@ -17,7 +18,7 @@ from service.shared import Shared
 
 #: How often the parent is told, where anything has changed, and where nothing has.
 REPORT_S, ALIVE_S = 0.1, 1.0
-#: A connection counts as a stream to be for so long.
+#: A connection counts as one on which something happens for so long.
 YOUNG_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,8 @@ class PoolServer(Server):
 
     def _tell(self) -> None:
         connections = self.server_state.connections
-        n_sockets = sum(isinstance(c, StreamConnection) for c in connections)
-        n_young = self._n_arriving + len(self._young & connections)
-        report = Report(self._state(), self._n_received, n_sockets + n_young)
+        n_busy = sum(c in self._young or _is_busy(c) for c in connections)
+        report = Report(self._state(), self._n_received, self._n_arriving + n_busy)
         now_s = time.monotonic()
         if report != self._told or now_s - self._told_s >= ALIVE_S:
             try:
@@ -124,4 +124,12 @@ class PoolServer(Server):
             self._runtime.check_room(models.default.spec.segments_hz)  # for a stream of one channel
         except SerError:
             return FULL
-        return READY
+        return NO_FILES if self._runtime.refuses_files else READY
+
+
+def _is_busy(connection: object) -> bool:
+    """Whether it is a WebSocket, or waits for its answer."""
+    if isinstance(connection, RequestConnection):
+        cycle: Any = connection.cycle  # uvicorn leaves the last one there
+        return cycle is not None and not cycle.response_complete
+    return isinstance(connection, StreamConnection)

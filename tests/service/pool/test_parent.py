@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from service.pool import parent
-from service.pool.line import FULL, LEAVING, READY, Report
+from service.pool.line import FULL, LEAVING, NO_FILES, READY, Report
 from service.pool.parent import Parent, Seat, worker_environment
 from service.pool.serving import REPORT_S
 from service.settings import Settings
@@ -112,7 +112,7 @@ def test_a_worker_that_hangs_is_told_as_missing_and_killed(pool: subprocess.Pope
 
 
 @pytest.mark.parametrize(
-    ("state", "patience_s"), [(READY, 30), (FULL, 30), (LEAVING, 95), (None, 120)]
+    ("state", "patience_s"), [(READY, 30), (NO_FILES, 30), (FULL, 30), (LEAVING, 95), (None, 120)]
 )
 def test_who_starts_or_leaves_may_take_its_time(
     tmp_path: Path, state: bytes | None, patience_s: int
@@ -254,10 +254,10 @@ def test_workers_have_their_shares_and_the_same_keys() -> None:
     assert given["GLRF_TOKEN_KEYS"] == "k" * 32
 
 
-def test_the_next_connection_goes_where_the_fewest_streams_are_and_room_is() -> None:
-    def seat(state: bytes, n_received: int, n_live: int, n_handed: int, turn: int) -> Seat:
+def test_the_next_connection_goes_where_the_least_is_under_way_and_room_is() -> None:
+    def seat(state: bytes, n_received: int, n_busy: int, n_handed: int, turn: int) -> Seat:
         found = Seat(0)
-        found.report, found.n_handed, found.turn = Report(state, n_received, n_live), n_handed, turn
+        found.report, found.n_handed, found.turn = Report(state, n_received, n_busy), n_handed, turn
         return found
 
     free, busier = seat(READY, 5, 1, 5, 3), seat(READY, 5, 2, 5, 1)
@@ -266,10 +266,11 @@ def test_the_next_connection_goes_where_the_fewest_streams_are_and_room_is() -> 
         seat(FULL, 5, 0, 5, 0),
         seat(LEAVING, 5, 0, 5, 0),
     )
-    silent = seat(READY, 5, 0, 5, 0)
+    no_files, silent = seat(NO_FILES, 5, 0, 5, 0), seat(READY, 5, 0, 5, 0)
     silent.n_silent = 3
-    assert sorted([silent, full, under_way, busier, free], key=lambda s: s.rank) == [
-        *(free, busier, under_way, full, silent)
+    seats = [silent, full, no_files, under_way, busier, free]
+    assert sorted(seats, key=lambda s: s.rank) == [
+        *(free, busier, under_way, no_files, full, silent)
     ]
     assert not leaving.is_open
     assert not Seat(0).is_open

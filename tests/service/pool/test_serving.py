@@ -11,13 +11,13 @@ from service.audience import Audience
 from service.auth import Caller
 from service.greeting import SessionEntry
 from service.keys import KeyLimits
-from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, READY, Report
+from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, NO_FILES, READY, Report
 from service.pool.serving import PoolServer
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
 from service.shared import Shared
-from tests.service.running import TIMEOUT_S, GatedBackend
+from tests.service.running import TIMEOUT_S, GatedBackend, until
 from tests.service.test_capacity import spend
 
 
@@ -60,7 +60,7 @@ def test_a_connection_that_has_just_come_counts_at_once(
         def told() -> tuple[int, int]:
             server._tell()  # pyright: ignore[reportPrivateUsage]
             report = Report.parsed(ours.recv(MESSAGE_BYTES))
-            return report.n_received, report.n_live
+            return report.n_received, report.n_busy
 
         with (
             ours,
@@ -74,6 +74,40 @@ def test_a_connection_that_has_just_come_counts_at_once(
             assert told() == (1, 1)
             await asyncio.gather(*server._arriving)  # pyright: ignore[reportPrivateUsage]
             assert told() == (1, 0)  # what it became is no stream
+
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
+
+
+def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) -> None:
+    async def run() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        narrow = settings.model_copy(update={"max_files_waiting": 1})
+        server = PoolServer(narrow, ModelRegistry([GatedBackend()]), tmp_path, 0, 1, theirs)
+        runtime = server.config.app.state.runtime  # type: ignore[union-attr]
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+
+        def told() -> tuple[bytes, int]:
+            server._told = None  # pyright: ignore[reportPrivateUsage]
+            server._tell()  # pyright: ignore[reportPrivateUsage]
+            report = Report.parsed(ours.recv(MESSAGE_BYTES))
+            return report.state, report.n_busy
+
+        with ours, theirs:
+            await runtime.start()
+            listener = await asyncio.get_running_loop().create_server(
+                server.protocol, "127.0.0.1", 0
+            )
+            _, port = listener.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
+            await until(lambda: told() == (NO_FILES, 1))
+            writer.write(b"no audio.")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 4")
+            await until(lambda: told() == (READY, 0))  # though it is kept
+            writer.close()
+            listener.close()
+            await runtime.stop()
 
     asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
 
