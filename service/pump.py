@@ -113,7 +113,7 @@ class Pump:
 
     def _refused(self, requests: list[SegmentRequest]) -> list[SegmentRequest]:
         """Queues what there is room for; the rest."""
-        futures = self._batcher.submit_all([request.features for request in requests])
+        futures = self._batcher.submit_all([request.features for request in requests], flow=self)
         self._in_flight += zip((request.id for request in requests), futures, strict=False)
         return requests[len(futures) :]
 

@@ -4,7 +4,7 @@ Threads take their batches themselves, so that no batch waits for a turn of a bu
 is asked once a batch, to hand out the answers. A batch is what queued while the one before it ran,
 up to `max_batch`. Where segments come so densely that company is to be expected, the oldest waits
 for it, at most `max_wait_s`; else nobody does, and an idle service answers one segment as fast as
-it can.
+it can. Sessions take turns, so that one which sends fast keeps no other waiting.
 """
 
 import asyncio
@@ -12,8 +12,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -24,6 +23,7 @@ import numpy as np
 from ser_core.errors import Overloaded, Restarting, SerError
 from ser_core.features import Float32
 from service.inference.backend import Backend
+from service.inference.fair_queue import FairQueue
 
 #: Weight of the newest gap between two segments in their mean.
 GAP_WEIGHT = 0.05
@@ -73,7 +73,7 @@ class Batcher:
         self._on_batch = on_batch
         # What threads and event loop share; each operation on them is atomic. There is a call for
         # every segment that waits, and there may be more: who finds nothing waits for the next.
-        self._queue: deque[_Waiting] = deque()
+        self._queue = FairQueue[_Waiting](lambda waiting: waiting.future.done())
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._running: set[asyncio.Future[Scored]] = set()
         self._is_stopping = False
@@ -87,10 +87,8 @@ class Batcher:
     @property
     def oldest_wait_s(self) -> float:
         """How long the next segment to be scored has waited."""
-        try:
-            return time.perf_counter() - self._queue[0].since_s
-        except IndexError:
-            return 0.0
+        waiting = self._queue.next()
+        return 0.0 if waiting is None else time.perf_counter() - waiting.since_s
 
     def start(self) -> None:
         """Starts the threads, whose answers come on the running event loop."""
@@ -135,16 +133,19 @@ class Batcher:
             raise self.overloaded()
         return futures[0]
 
-    def submit_all(self, segments: Sequence[Float32]) -> "list[asyncio.Future[Scored]]":
+    def submit_all(
+        self, segments: Sequence[Float32], flow: Hashable = None
+    ) -> "list[asyncio.Future[Scored]]":
         """Queues several segments at once, so that an idle thread takes them as one batch.
 
-        The first of them, where there is no room for all: as many as there are futures. Raises
+        The first of them, where there is no room for all: as many as there are futures. Segments
+        of one `flow`, a session or a file, take turns with those of all others. Raises
         `Restarting` after `stop`.
         """
         if self._is_stopping:
             raise Restarting("the service is shutting down", remedy="connect again")
         if len(self._queue) + len(segments) > self._max_queued:
-            self._drop_withdrawn()
+            self._queue.drop_over()
         loop, now_s = asyncio.get_running_loop(), time.perf_counter()
         waiting = [
             _Waiting(features, now_s, loop.create_future())
@@ -153,7 +154,7 @@ class Batcher:
         for _ in waiting:
             self._gap_s += GAP_WEIGHT * (min(1.0, now_s - self._last_s) - self._gap_s)
             self._last_s = now_s
-        self._queue.extend(waiting)
+        self._queue.put(waiting, flow)
         for _ in waiting:
             self._calls.put(None)
         return [one.future for one in waiting]
@@ -168,12 +169,6 @@ class Batcher:
     def withdraw(self, future: "asyncio.Future[Scored]") -> bool:
         """Takes a segment back, unless its batch already runs."""
         return future not in self._running and future.cancel()
-
-    def _drop_withdrawn(self) -> None:
-        for waiting in list(self._queue):
-            if waiting.future.done():
-                with contextlib.suppress(ValueError):  # a thread was faster
-                    self._queue.remove(waiting)
 
     # ---- in the threads
 
@@ -206,11 +201,8 @@ class Batcher:
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        with contextlib.suppress(IndexError):
-            while len(batch) < self._max_batch:
-                waiting = self._queue.popleft()
-                if not waiting.future.done():
-                    batch.append(waiting)
+        while len(batch) < self._max_batch and (waiting := self._queue.take()) is not None:
+            batch.append(waiting)
         return batch
 
     def _score(self, batch: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:

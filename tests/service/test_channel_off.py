@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pytest
@@ -34,9 +34,11 @@ class RecordingBatcher(Batcher):
         super().__init__(backend, max_batch=1)
         self.submitted: list[bytes] = []
 
-    def submit_all(self, segments: Sequence[Float32]) -> "list[asyncio.Future[Scored]]":
+    def submit_all(
+        self, segments: Sequence[Float32], flow: Hashable = None
+    ) -> "list[asyncio.Future[Scored]]":
         self.submitted += [features.tobytes() for features in segments]
-        return super().submit_all(segments)
+        return super().submit_all(segments, flow)
 
 
 def _agents() -> dict[str, Float32]:

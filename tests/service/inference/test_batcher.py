@@ -126,6 +126,45 @@ def test_of_several_segments_as_many_are_taken_as_there_is_room_for() -> None:
     play(script)
 
 
+def test_who_sends_fast_keeps_no_other_waiting() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        await queue_behind(batcher, segments(1))
+        told: list[str] = []
+
+        def submit(flow: str, n_segments: int) -> None:
+            for future in batcher.submit_all(list(segments(n_segments)), flow):
+                future.add_done_callback(lambda _: told.append(flow))
+
+        submit("fast", 6)
+        submit("live", 1)
+        submit("file", 4)
+        backend.gate.set()
+        await until(lambda: len(told) == 11)
+        assert told == [*("fast", "live", "file"), *["fast", "file"] * 3, *["fast"] * 2]
+
+    play(script, max_batch=1, max_queued=20)
+
+
+def test_what_was_withdrawn_takes_no_turn() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        await queue_behind(batcher, segments(1))
+        told: list[str] = []
+        late = batcher.submit_all(list(segments(5)), "late")
+        others = batcher.submit_all(list(segments(5)), "other")
+        for name, futures in (("late", late), ("other", others)):
+            for future in futures:
+                future.add_done_callback(
+                    lambda one, name=name: one.cancelled() or told.append(name)
+                )
+        for future in late[:4]:  # it gives up its oldest, and the newest is not late for that
+            assert batcher.withdraw(future)
+        backend.gate.set()
+        await until(lambda: len(told) == 6)
+        assert told[0] == "late"
+
+    play(script, max_batch=1, max_queued=20)
+
+
 def test_segments_that_come_together_are_one_batch() -> None:
     async def script(batcher: Batcher, backend: GatedBackend) -> None:
         backend.gate.set()
