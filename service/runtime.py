@@ -40,6 +40,8 @@ KEYS_POLL_S = 1.0
 MAX_CONNECTIONS = 4
 #: Longer than any queue is that still moves: its length is bounded, and so is what is admitted.
 STUCK_S = 15.0
+#: A network that has failed for so long, each time that it was asked, has more than one bad batch.
+FAILING_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +218,8 @@ class Runtime:
     def check_ready(self) -> None:
         """Raises `Restarting`, `NotReady`, or the error that the models failed to load with.
 
-        `NotReady` also where a network stands still, as on a device that fell off.
+        `NotReady` also where a network stands still or fails each time, as on a device that fell
+        off.
         """
         if self._is_draining:
             raise Restarting("the service is shutting down", remedy="connect again")
@@ -228,6 +231,12 @@ class Runtime:
             raise NotReady(
                 f"no segment was scored for {self._oldest_wait_s():.0f} s, though some wait",
                 remedy="connect elsewhere; operators: restart it, and look at its device",
+            )
+        failing_s = max(batcher.failing_s for batcher in self._batchers.values())
+        if failing_s > FAILING_S:
+            raise NotReady(
+                f"the network has failed on each batch for {failing_s:.0f} s",
+                remedy="connect elsewhere; operators: the log has the cause; restart it",
             )
 
     def _is_ready(self) -> bool:

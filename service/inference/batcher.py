@@ -29,6 +29,8 @@ from service.inference.fair_queue import FairQueue
 GAP_WEIGHT = 0.05
 #: What threads have for what has queued, once everybody who waited has left.
 _JOIN_S = 5.0
+#: From one look to the next whether a network that failed answers again.
+PROBE_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ class Batcher:
         self._queue = FairQueue[_Waiting](lambda waiting: waiting.future.done())
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._running: set[asyncio.Future[Scored]] = set()
+        self._failing_since_s: float | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -89,6 +93,13 @@ class Batcher:
         """How long the next segment to be scored has waited."""
         waiting = self._queue.next()
         return 0.0 if waiting is None else time.perf_counter() - waiting.since_s
+
+    @property
+    def failing_s(self) -> float:
+        """How long ago the network failed on a batch, if it has on each one since; else 0."""
+        if self._failing_since_s is None:
+            return 0.0
+        return time.perf_counter() - self._failing_since_s
 
     def start(self) -> None:
         """Starts the threads, whose answers come on the running event loop."""
@@ -107,6 +118,8 @@ class Batcher:
         A thread that hangs in its device is left there after a while.
         """
         self._is_stopping = True
+        if self._probing is not None:
+            self._probing.cancel()
         for _ in self._threads:
             self._calls.put(None)
         deadline_s = time.monotonic() + _JOIN_S
@@ -211,7 +224,7 @@ class Batcher:
         try:
             logits = self.backend.score(np.stack([waiting.features for waiting in batch]))
         except Exception as error:
-            answer = partial(_fail, batch, error)
+            answer = partial(self._fail, batch, error)
         else:
             inference_s = time.perf_counter() - began_s
             answer = partial(self._answer, batch, logits, began_s, inference_s)
@@ -228,6 +241,7 @@ class Batcher:
     def _answer(
         self, batch: list[_Waiting], logits: Float32, began_s: float, inference_s: float
     ) -> None:
+        self._failing_since_s = None
         if self._on_batch is not None:
             self._on_batch(len(batch), inference_s)
         for waiting, row in zip(batch, logits, strict=True):
@@ -236,15 +250,26 @@ class Batcher:
                     Scored(row, began_s - waiting.since_s, inference_s, len(batch))
                 )
 
+    def _fail(self, batch: list[_Waiting], cause: Exception) -> None:
+        log.error("a batch of %d segments failed", len(batch), exc_info=cause)
+        for waiting in batch:
+            error = SerError(
+                "the network failed on this audio",
+                remedy="try again; if it stays, report it to the operator",
+                code="inference_failed",
+            )
+            error.__cause__ = cause
+            with contextlib.suppress(asyncio.InvalidStateError):
+                waiting.future.set_exception(error)
+        if self._failing_since_s is None:
+            self._failing_since_s = time.perf_counter()
+        if not self._is_stopping and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
 
-def _fail(batch: list[_Waiting], cause: Exception) -> None:
-    log.error("a batch of %d segments failed", len(batch), exc_info=cause)
-    for waiting in batch:
-        error = SerError(
-            "the network failed on this audio",
-            remedy="try again; if it stays, report it to the operator",
-            code="inference_failed",
-        )
-        error.__cause__ = cause
-        with contextlib.suppress(asyncio.InvalidStateError):
-            waiting.future.set_exception(error)
+    async def _probe(self) -> None:
+        """Asks a network that failed until it answers, for clients may be sent elsewhere."""
+        features = self.backend.spec.self_test_features()[0]
+        while self._failing_since_s is not None:
+            await asyncio.sleep(PROBE_S)
+            with contextlib.suppress(SerError):
+                await self.submit(features)

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ser_core.features import Float32
 from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.settings import Settings
@@ -75,6 +76,32 @@ def test_a_network_that_stands_still_makes_it_unready(
     # and it ended nevertheless
     assert "does not come back from its device" in caplog.text
     backend.gate.set()
+
+
+def test_a_network_that_fails_each_time_makes_it_unready_until_it_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would draw all new streams, which end as soon as they have begun."""
+
+    class Mendable(GatedBackend):
+        def score(self, features: Float32) -> Float32:
+            if not self.gate.is_set():
+                raise RuntimeError("an illegal memory access was encountered")
+            return super().score(features)
+
+    monkeypatch.setattr("service.runtime.FAILING_S", 0.02)
+    monkeypatch.setattr("service.inference.batcher.PROBE_S", 0.01)
+    backend = Mendable()
+    with RunningServer(settings, ModelRegistry([backend])) as server:
+        assert server.http.post("/v1/files", content=wav(voice(48_000))).status_code == 500
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 503)
+        assert "failed on each batch" in server.http.get("/readyz").json()["detail"]
+        assert server.metric("glrf_ready") == 0
+        refused = server.http.post("/v1/files", content=wav(voice(16_000)))
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        backend.gate.set()
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        assert server.http.post("/v1/files", content=wav(voice(48_000))).status_code == 200
 
 
 def _post(server: RunningServer) -> None:

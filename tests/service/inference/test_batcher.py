@@ -289,3 +289,44 @@ def test_a_thread_that_could_not_be_prepared_scores_all_the_same(
 
     play(script, Unprepared())
     assert "is not prepared" in caplog.text
+
+
+class Mendable(GatedBackend):
+    """A network that fails until its gate is open."""
+
+    def score(self, features: Float32) -> Float32:
+        self.n_begun += 1
+        if not self.gate.is_set():
+            raise RuntimeError("an illegal memory access was encountered")
+        return super().score(features)
+
+
+def test_a_network_that_fails_is_asked_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.inference.batcher.PROBE_S", 0.001)
+
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        assert batcher.failing_s == 0
+        with pytest.raises(SerError):
+            await batcher.submit(segments(1)[0])
+        before_s = batcher.failing_s
+        assert before_s > 0
+        await until(lambda: backend.n_begun > 3)
+        assert batcher.failing_s > before_s
+        backend.gate.set()
+        await until(lambda: batcher.failing_s == 0)
+        n_begun = backend.n_begun
+        await asyncio.sleep(0.01)
+        assert backend.n_begun == n_begun  # and no more
+
+    play(script, Mendable())
+
+
+def test_a_network_that_fails_until_the_end_is_asked_no_more() -> None:
+    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+        with pytest.raises(SerError):
+            await batcher.submit(segments(1)[0])
+        await batcher.stop()
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1  # this one
+
+    play(script, FailingBackend())
