@@ -16,12 +16,17 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ser_core.errors import NotReady
 from ser_core.events import Event, Segment
 from ser_core.session import SegmentRequest, StreamSession
 from service.inference.batcher import Batcher, Scored
 
 #: Audio of one step: a longer chunk is taken in several, so that none holds the event loop.
 STEP_S = 0.4
+#: Seconds for one answer: longer than any queue that still moves, and twice what makes the service
+#: unready. Each is waited for by itself, so that a time in which the process stood still is one.
+_ANSWER_TICKS = 30
+_TICK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,8 @@ class Pump:
     async def told(self, leave: int = 0) -> AsyncIterator[Told]:
         """Events in stream order, until at most `leave` are still in the making.
 
-        Raises `SerError` (`inference_failed`) where the network failed.
+        Raises `SerError` (`inference_failed`) where the network failed, and `NotReady` where it
+        gives no answer.
         """
         while True:
             while self._in_flight and self._in_flight[0][1].done():
@@ -195,10 +201,7 @@ class Pump:
     async def _take_answer(self) -> None:
         request_id, future = self._in_flight[0]
         if not future.done():
-            # Not by awaiting it: a segment dropped meanwhile must not look like our own end.
-            done = asyncio.Event()
-            future.add_done_callback(lambda _: done.set())
-            await done.wait()
+            await _done(future)
         if future.cancelled():
             return
         scored = future.result()
@@ -214,3 +217,18 @@ class Pump:
         if scored is None:  # silent segments are not scored
             return Timing(mark.received_s, mark.features_s)
         return Timing(mark.received_s, mark.features_s, scored.queue_s, scored.inference_s)
+
+
+async def _done(future: "asyncio.Future[Scored]") -> None:
+    """Waits for an answer or a withdrawal; raises `NotReady` where neither comes.
+
+    Not by awaiting it: a segment dropped meanwhile must not look like our own end.
+    """
+    for _ in range(_ANSWER_TICKS):
+        await asyncio.wait([future], timeout=_TICK_S)
+        if future.done():
+            return
+    raise NotReady(
+        "the network does not answer",
+        remedy="connect again, or elsewhere, with the last checkpoint",
+    )

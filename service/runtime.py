@@ -227,11 +227,15 @@ class Runtime:
             raise self._failure
         if not self._batchers:
             raise NotReady("the model is still being loaded", remedy="try again in a second")
+        remedy = "connect elsewhere; operators: restart it, and look at its device"
         if self._oldest_wait_s() > STUCK_S:
             raise NotReady(
                 f"no segment was scored for {self._oldest_wait_s():.0f} s, though some wait",
-                remedy="connect elsewhere; operators: restart it, and look at its device",
+                remedy=remedy,
             )
+        longest_run_s = max(batcher.longest_run_s for batcher in self._batchers.values())
+        if longest_run_s > STUCK_S:
+            raise NotReady(f"a batch has run for {longest_run_s:.0f} s", remedy=remedy)
         failing_s = max(batcher.failing_s for batcher in self._batchers.values())
         if failing_s > FAILING_S:
             raise NotReady(

@@ -10,6 +10,7 @@ it can. Sessions take turns, so that one which sends fast keeps no other waiting
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -78,6 +79,7 @@ class Batcher:
         self._queue = FairQueue[_Waiting](lambda waiting: waiting.future.done())
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._running: set[asyncio.Future[Scored]] = set()
+        self._began_s = [math.inf] * n_workers  # each thread's batch, while it runs
         self._failing_since_s: float | None = None
         self._probing: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -95,6 +97,11 @@ class Batcher:
         return 0.0 if waiting is None else time.perf_counter() - waiting.since_s
 
     @property
+    def longest_run_s(self) -> float:
+        """How long the oldest of the batches that run has run."""
+        return max(0.0, time.perf_counter() - min(self._began_s))
+
+    @property
     def failing_s(self) -> float:
         """How long ago the network failed on a batch, if it has on each one since; else 0."""
         if self._failing_since_s is None:
@@ -106,7 +113,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         self._threads = [
             # Daemons, so that one that hangs in its device does not keep a process alive.
-            threading.Thread(target=self._work, args=(loop,), name=f"inference_{n}", daemon=True)
+            threading.Thread(target=self._work, args=(loop, n), name=f"inference_{n}", daemon=True)
             for n in range(self._n_workers)
         ]
         for thread in self._threads:
@@ -185,7 +192,7 @@ class Batcher:
 
     # ---- in the threads
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, index: int) -> None:
         try:
             self.backend.enter_thread()
         except Exception:
@@ -197,7 +204,9 @@ class Batcher:
             self._gather()
             batch = self._take()
             if batch:
+                self._began_s[index] = time.perf_counter()
                 self._score(batch, loop)
+                self._began_s[index] = math.inf
             elif self._is_stopping and not self._queue:
                 return
 

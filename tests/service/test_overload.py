@@ -8,13 +8,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from ser_core.features import Float32
 from service.registry import ModelRegistry
 from service.settings import Settings
+from tests import synthetic
 from tests.service.running import (
     TIMEOUT_S,
     GatedBackend,
     RunningServer,
     Transcript,
+    converse,
     listen,
     pcm,
     until,
@@ -105,3 +108,31 @@ def test_a_stream_whose_segment_is_refused_is_told_so(settings: Settings) -> Non
     [error] = transcript.of("error")
     assert (error["code"], error["fatal"], error["retryable"]) == ("overloaded", True, True)
     assert server.metric("glrf_refusals_total", code="internal_error") == 0
+
+
+def test_a_batch_that_hangs_beside_others_is_noticed_and_its_stream_goes_elsewhere(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HangsOnce(GatedBackend):
+        def score(self, features: Float32) -> Float32:
+            self.n_begun += 1
+            if self.n_begun == 1:
+                assert self.gate.wait(TIMEOUT_S)
+            return synthetic.logits(features)
+
+    monkeypatch.setattr("service.runtime.STUCK_S", 0.1)
+    monkeypatch.setattr("service.pump._TICK_S", 0.01)
+    backend = HangsOnce()
+    two = settings.model_copy(update={"max_batch": 1, "n_workers": 2, "max_untold_events": 2})
+    with RunningServer(two, ModelRegistry([backend])) as server:
+        # The reader waits for room, and does not see that more comes, or that nobody is there.
+        transcript = asyncio.run(converse(server.stream_url, [pcm(voice(16_000 * 4))]))
+        assert (transcript.error["code"], transcript.error["retryable"]) == ("not_ready", True)
+        assert transcript.close_code == 1013
+        answer = server.http.get("/readyz")
+        assert (answer.status_code, server.metric("glrf_queued_segments")) == (503, 0)
+        assert "a batch has run for" in answer.json()["detail"]
+        backend.gate.set()
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        transcript = asyncio.run(converse(server.stream_url, [pcm(voice(16_000 * 4))]))
+        assert transcript.close_code == 1000

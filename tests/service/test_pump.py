@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from ser_core.errors import Overloaded, SerError
+from ser_core.errors import NotReady, Overloaded, SerError
 from ser_core.events import Segment, Utterance
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
@@ -127,6 +127,21 @@ def test_failures_reach_the_session() -> None:
         assert caught.value.code == "inference_failed"
 
     play(script, FailingBackend())
+
+
+def test_a_network_that_does_not_answer_reaches_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.pump._TICK_S", 0.001)
+
+    async def script(
+        pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
+    ) -> None:
+        pump.advance(lambda: session.receive_audio(SECOND), 0.0)
+        with pytest.raises(NotReady, match="does not answer"):
+            await all_told(pump)
+
+    play(script)
 
 
 def test_a_full_queue_reaches_the_session() -> None:
