@@ -91,6 +91,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
     """
 
     _is_lingering = False
+    _pong = b""  # an answer that waits for room in the send buffer
     _n_unparsed = 0  # bytes that the parser was given of a frame that is not whole
     _extensions: Mapping[str, Any] = MappingProxyType({})
 
@@ -176,7 +177,36 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self.conn.send_close(code)
         self.close_sent = True
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self._abort_in(LINGER_S)
+
+    # A client that does not read fills the send buffer. It gets no more pongs into it, and no end
+    # waits until it is empty, which it never lets happen.
+
+    def handle_ping(self) -> None:
+        pongs = self.conn.data_to_send()
+        if self.writable.is_set() or self.conn.state is not State.OPEN:  # a close is with them
+            self.transport.write(b"".join(pongs))
+        elif pongs:
+            self._pong = pongs[-1]  # enough for all before it (RFC 6455, section 5.5.3)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._pong and self.conn.state is State.OPEN:
+            self.transport.write(self._pong)
+        self._pong = b""
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_in(LINGER_S)
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        # With a timer for the client's own close `send` has seen to it.
+        if self.close_timer is None and self.transport.get_write_buffer_size():
+            self._abort_in(LINGER_S)
+
+    def _abort_in(self, delay_s: float) -> None:
+        self.loop.call_later(delay_s, self.transport.abort)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -184,9 +214,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
             # uvicorn would log an error for each handshake that ends in a refusal.
             self.handshake_complete = self.close_sent
         if message["type"] == "websocket.close":
-            # Closing waits for the send buffer to empty, which a client that does not read never
-            # lets happen.
-            self.loop.call_later(self.close_timeout + LINGER_S, self.transport.abort)
+            self._abort_in(self.close_timeout + LINGER_S)
 
     def handle_parser_exception(self) -> None:
         # The close frame says what was wrong (1009: too large). Closing the socket now, with the

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ser_core.features import Float32
 from ser_core.model_file import ModelSpec
+from service.connection import StreamConnection
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.server import Server
@@ -72,6 +73,12 @@ class RunningServer:
         """So that little is enough to fill them; connections inherit it from the listener."""
         listener = self._server.servers[0].sockets[0]
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    @property
+    def streams(self) -> list[StreamConnection]:
+        """The open WebSockets."""
+        connections = list(self._server.server_state.connections)
+        return [c for c in connections if isinstance(c, StreamConnection)]
 
     @property
     def runtime(self) -> Runtime:

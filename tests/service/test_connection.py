@@ -272,3 +272,51 @@ def test_bodies_and_streams_may_take_longer_than_heads(hasty: RunningServer) -> 
         assert json.loads(stream.recv(timeout=TIMEOUT_S))["type"] == "checkpoint"
         stream.send('{"type": "close"}')
         assert json.loads(stream.recv(timeout=TIMEOUT_S))["type"] == "session.closed"
+
+
+@contextlib.contextmanager
+def _deaf(settings: Settings, **changed: object) -> Iterator[tuple[RunningServer, socket.socket]]:
+    """A server with small buffers, and a client that has pinged it until they were full."""
+    with (
+        RunningServer(settings.model_copy(update=changed)) as server,
+        socket.socket() as client,
+    ):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(TIMEOUT_S)
+        client.connect(("127.0.0.1", server.port))
+        shake_hands(client, "/v1/stream")
+        client.sendall(_ping(b"x" * 125) * 4_000)  # 0.5 MB, and the kernel's buffers hold some 0.1
+        yield server, client
+
+
+def _ping(payload: bytes) -> bytes:
+    return Frame(Opcode.PING, payload).serialize(mask=True)
+
+
+def test_a_client_that_does_not_read_gets_no_pongs_beyond_its_buffer(settings: Settings) -> None:
+    with _deaf(settings) as (server, client):
+        (connection,) = server.streams
+        client.sendall(_ping(b"the last one") + _binary(bytes(3_200)))
+        server.wait_until(lambda: server.metric("glrf_audio_seconds_total", source="stream") > 0)
+        assert not connection.writable.is_set()
+        assert connection.transport.get_write_buffer_size() < 150_000
+        told = b""
+        while b"the last one" not in told:  # the answer to the last comes when it reads again
+            told += client.recv(1 << 20)
+        assert told.count(b"x" * 125) < 3_000
+
+
+@pytest.mark.parametrize("end", ["idle", "keepalive"])
+def test_the_end_does_not_wait_for_a_client_that_does_not_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", 0.1)
+    idle_s = 0.5 if end == "idle" else 60.0
+    with _deaf(settings, idle_timeout_s=idle_s, send_timeout_s=0.1) as (server, _):
+        (stream,) = server.streams
+        server.wait_until(lambda: not stream.writable.is_set())
+        if end == "keepalive":
+            stream.loop.call_soon_threadsafe(stream.keepalive_timeout)
+        server.wait_until(lambda: not server.streams)
+        server.wait_until(lambda: server.metric("glrf_sessions") == 0)
