@@ -33,6 +33,14 @@ SEND_BUFFER_BYTES = 64 * 1024
 #: Time for the last words to be read before the connection is cut.
 LINGER_S = 2.0
 
+#: Frames of any kind that a client may send at once, and then a second: more wait, and by TCP the
+#: client. Frames of 10 ms that an outage held back come ten times as fast as they were spoken.
+FRAMES_AT_ONCE, FRAMES_HZ = 5_000, 1_000
+#: What the parser is given at a time: some hundred frames, where they are as small as can be.
+_PIECE_BYTES = 2048
+#: Frames after which the event loop has a turn with others: that are parsed, and that are taken.
+_TURN, _TURN_TAKEN = 64, 32
+
 #: Time for the head of a request to arrive, and for what comes of a body after its answer. Bodies
 #: that are waited for have limits of their own.
 HEAD_S = 20.0
@@ -93,10 +101,15 @@ class StreamConnection(WebSocketsSansIOProtocol):
     _is_lingering = False
     _pong = b""  # an answer that waits for room in the send buffer
     _n_unparsed = 0  # bytes that the parser was given of a frame that is not whole
+    _unread = memoryview(b"")  # what came, and is not for the parser yet
+    _reading: asyncio.TimerHandle | None = None  # when the parser is given more of it
+    _is_moving = False
+    _n_taken = 0
     _extensions: Mapping[str, Any] = MappingProxyType({})
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self._n_left, self._left_s = FRAMES_AT_ONCE, self.loop.time()
         self.logger = _log
         # For debugging, websockets would log all headers of a handshake, keys included.
         self.conn.logger, self.conn.debug = _log, False
@@ -117,14 +130,76 @@ class StreamConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
             return
-        if self._n_unparsed == 0 and not self.frames and self._can_be_heard:
+        if self._unread:  # uvicorn reads on for a close
+            self._unread = memoryview(bytes(self._unread) + data)
+            self.transport.pause_reading()
+            return
+        if self._n_unparsed == 0 and not self.frames and self._can_be_heard and self._n_left > 0:
             audio = whole_binary(data)
             if audio is not None and self._extensions["glrf.hear"](audio):
+                self._n_left -= 1
                 return
+        self._unread = memoryview(data)
+        self._read_on()
+
+    # One client must not hold up the others by frames that are small and many: the parser gets
+    # what came in pieces, while the application takes them, and no faster than `FRAMES_HZ`.
+
+    def _read_on(self) -> None:
+        """Gives the parser what it may have now; what is left has its time, or its `receive`."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        n_turn = 0
+        while self._unread:
+            if self.transport.is_closing() or self._is_lingering:
+                self._unread = memoryview(b"")
+                return
+            if not self.queue.empty() and not self.close_sent:
+                self.transport.pause_reading()  # until `receive` comes for more
+                return
+            wait_s = 0.0 if n_turn >= _TURN else self._wait_s()
+            if n_turn >= _TURN or wait_s:
+                self.transport.pause_reading()
+                self._read_later(wait_s)
+                return
+            piece, self._unread = self._unread[:_PIECE_BYTES], self._unread[_PIECE_BYTES:]
+            n_before = self._n_left
+            self._parse(bytes(piece))
+            n_turn += n_before - self._n_left
+            self._is_moving = True
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    def _wait_s(self) -> float:
+        """Until the client may send more frames."""
+        if self._n_left > 0:
+            return 0.0
+        now_s = self.loop.time()
+        n_more = int((now_s - self._left_s) * FRAMES_HZ)
+        self._n_left, self._left_s = min(FRAMES_AT_ONCE, self._n_left + n_more), now_s
+        return 0.0 if self._n_left > 0 else (_TURN - self._n_left) / FRAMES_HZ
+
+    def _read_later(self, wait_s: float = 0.0) -> None:
+        if self._reading is None:
+            self._reading = self.loop.call_later(wait_s, self._read_on)
+
+    def _parse(self, data: bytes) -> None:
         self._n_unparsed += len(data)
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_complete:
             self._refuse_handshake()
+
+    async def receive(self) -> Any:
+        self._n_taken += 1
+        if self._n_taken % _TURN_TAKEN == 0:
+            await asyncio.sleep(0)  # before there is a message, which no audio may overtake
+        message = await super().receive()
+        if self._unread:
+            self.transport.pause_reading()
+            if self.queue.empty():
+                self._read_later()
+        return message
 
     def _refuse_handshake(self) -> None:
         """Answers a request that websockets does not read: a line of 8 KiB, 129 headers.
@@ -139,6 +214,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
     def handle_events(self) -> None:
         # Zero again where a frame has just ended; of lengths that are not as short as they can be
         # (RFC 6455, section 5.2, forbids them) it never is, and all goes through the parser.
+        self._n_left -= len(self.conn.events)
         for event in self.conn.events:
             self._n_unparsed = (
                 self._n_unparsed - frame_bytes(event) if isinstance(event, Frame) else 0
@@ -196,6 +272,11 @@ class StreamConnection(WebSocketsSansIOProtocol):
         self._pong = b""
 
     def keepalive_timeout(self) -> None:
+        if self._unread and self._is_moving and self.ping_timeout is not None:
+            # The pong may be behind what has to wait.
+            self._is_moving = False
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self._abort_in(LINGER_S)
 
@@ -215,6 +296,7 @@ class StreamConnection(WebSocketsSansIOProtocol):
             self.handshake_complete = self.close_sent
         if message["type"] == "websocket.close":
             self._abort_in(self.close_timeout + LINGER_S)
+            self._read_later()  # the client's own close may be behind what it sent
 
     def handle_parser_exception(self) -> None:
         # The close frame says what was wrong (1009: too large). Closing the socket now, with the

@@ -5,6 +5,7 @@ import json
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection
 
@@ -12,7 +13,8 @@ import pytest
 import websockets.sync.client
 from websockets.frames import Frame, Opcode
 
-from service import connection
+from ser_core.session import StreamSession
+from service import connection, wire
 from service.connection import StreamConnection, frame_bytes, whole_binary
 from service.settings import Settings
 from tests.service.running import TIMEOUT_S, RunningServer, pcm, wav
@@ -287,6 +289,8 @@ def _deaf(settings: Settings, **changed: object) -> Iterator[tuple[RunningServer
         client.connect(("127.0.0.1", server.port))
         shake_hands(client, "/v1/stream")
         client.sendall(_ping(b"x" * 125) * 4_000)  # 0.5 MB, and the kernel's buffers hold some 0.1
+        client.sendall(_ping(b"the last one") + _binary(bytes(3_200)))
+        server.wait_until(lambda: server.metric("glrf_audio_seconds_total", source="stream") > 0)
         yield server, client
 
 
@@ -297,8 +301,6 @@ def _ping(payload: bytes) -> bytes:
 def test_a_client_that_does_not_read_gets_no_pongs_beyond_its_buffer(settings: Settings) -> None:
     with _deaf(settings) as (server, client):
         (connection,) = server.streams
-        client.sendall(_ping(b"the last one") + _binary(bytes(3_200)))
-        server.wait_until(lambda: server.metric("glrf_audio_seconds_total", source="stream") > 0)
         assert not connection.writable.is_set()
         assert connection.transport.get_write_buffer_size() < 150_000
         told = b""
@@ -315,8 +317,82 @@ def test_the_end_does_not_wait_for_a_client_that_does_not_read(
     idle_s = 0.5 if end == "idle" else 60.0
     with _deaf(settings, idle_timeout_s=idle_s, send_timeout_s=0.1) as (server, _):
         (stream,) = server.streams
-        server.wait_until(lambda: not stream.writable.is_set())
+        assert not stream.writable.is_set()
         if end == "keepalive":
             stream.loop.call_soon_threadsafe(stream.keepalive_timeout)
         server.wait_until(lambda: not server.streams)
         server.wait_until(lambda: server.metric("glrf_sessions") == 0)
+
+
+def test_small_frames_are_read_as_fast_as_they_may_come_and_none_is_lost(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = pcm(voice(16_000 * 2))
+    expected = _told(server, [_binary(audio[i : i + 3_200]) for i in range(0, len(audio), 3_200)])
+    monkeypatch.setattr(connection, "FRAMES_AT_ONCE", 100)
+    monkeypatch.setattr(connection, "FRAMES_HZ", 1_000)
+    began_s = time.monotonic()
+    frames = [_binary(audio[i : i + 64]) for i in range(0, len(audio), 64)]
+    assert len(frames) == 1_000
+    assert _told(server, [b"".join(frames)]) == expected
+    assert time.monotonic() - began_s >= 0.88
+
+
+@pytest.mark.parametrize("kind", ["audio", "text"])
+def test_a_flood_of_small_frames_leaves_turns_to_others(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """At most so many frames are taken in one turn of the event loop."""
+    n_turns, turns = 0, list[int]()
+    receive, parse = StreamSession.receive_audio, wire.parse_command
+
+    def received(session: StreamSession, data: bytes) -> None:
+        turns.append(n_turns)
+        receive(session, data)
+
+    def parsed(text: str) -> wire.Command:
+        turns.append(n_turns)
+        return parse(text)
+
+    monkeypatch.setattr(StreamSession, "receive_audio", received)
+    monkeypatch.setattr(wire, "parse_command", parsed)
+    text = Frame(Opcode.TEXT, b'{"type":"keepalive"}').serialize(mask=True)
+    frame = _binary(pcm(voice(1))) if kind == "audio" else text
+    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        shake_hands(client, "/v1/stream?endpointing=manual")
+        client.sendall(_binary(bytes(3_200)))
+        server.wait_until(lambda: len(server.streams) == 1)
+        (stream,) = server.streams
+
+        def turn() -> None:
+            nonlocal n_turns
+            n_turns += 1
+            if len(turns) < 3_000:
+                stream.loop.call_soon(turn)
+
+        stream.loop.call_soon_threadsafe(turn)
+        client.sendall(frame * 3_000)
+        server.wait_until(lambda: len(turns) >= 3_000)
+    assert max(Counter(turns).values()) <= 2_048 // len(frame) + 64
+
+
+def test_who_is_made_to_wait_may_answer_a_ping_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FRAMES_AT_ONCE", 1)
+    monkeypatch.setattr(connection, "FRAMES_HZ", 50)
+    with (
+        RunningServer(settings) as server,
+        socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client,
+    ):
+        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
+        shake_hands(client, "/v1/stream")
+        (stream,) = server.streams
+        client.sendall(_binary(bytes(2)) * 1_000)
+        server.wait_until(lambda: server.metric("glrf_audio_seconds_total", source="stream") > 0)
+        is_left: list[bool] = []
+        for _ in range(2):  # it moved meanwhile, then it did not
+            stream.loop.call_soon_threadsafe(stream.keepalive_timeout)
+            stream.loop.call_soon_threadsafe(lambda: is_left.append(stream.close_sent))
+        server.wait_until(lambda: len(is_left) == 2)
+        assert is_left == [False, True]
