@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def unwound_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does meanwhile, a server's when it has ended; then it ends us."""
+    """SIGTERM unwinds as Ctrl-C does meanwhile, a server's when it has ended; then it ends us.
+
+    SIGHUP, as of a terminal that is closed, is taken for SIGTERM, but where it is ignored (nohup).
+    """
     is_told = False
 
     def unwind(*_: object) -> None:
@@ -36,10 +39,15 @@ def unwound_by_sigterm() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, unwind)
+    hangup = signal.getsignal(signal.SIGHUP)
+    if hangup is not signal.SIG_IGN:
+        # Whoever handles that one now: uvicorn does so meanwhile, and knows no SIGHUP.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGHUP, hangup)
         if is_told:
             signal.raise_signal(signal.SIGTERM)
 

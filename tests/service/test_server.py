@@ -90,6 +90,36 @@ def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_terminal_that_is_closed_is_an_orderly_end(
+    model_dir: Path, tmp_path: Path, n_workers: int
+) -> None:
+    settings = {
+        "GLRF_MODEL_DIR": str(model_dir),
+        "GLRF_WORKERS": str(n_workers),
+        "TMPDIR": str(tmp_path),
+    }
+    with subprocess.Popen(
+        SERVE, env=environment(**settings), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            port = port_of(process)
+
+            async def run() -> Transcript:
+                async with asyncio.timeout(TIMEOUT_S):
+                    async with connect(f"ws://127.0.0.1:{port}/v1/stream") as client:
+                        await client.recv()
+                        process.send_signal(signal.SIGHUP)
+                        return await listen(client)
+
+            assert asyncio.run(run()).close_code == 1012
+            process.communicate(timeout=TIMEOUT_S)
+            assert process.returncode == -signal.SIGTERM
+            assert not list(tmp_path.glob("glrf-*"))
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
 def test_workers_of_jobs_end_while_the_server_does(
     model_dir: Path, tmp_path: Path, n_workers: int
 ) -> None:

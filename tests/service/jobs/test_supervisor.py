@@ -85,3 +85,14 @@ def test_a_child_has_the_options_of_its_parent(tmp_path: Path):
     assert environment["GLRF_DEVICE"] == "cpu"
     assert environment["GLRF_JOBS_URL"] == "sqlite:///x"
     assert environment["GLRF_JOBS_KEEP_AUDIO"] == "True"
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with supervisor.unwound_by_sigterm():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
