@@ -3,12 +3,19 @@
 import contextlib
 import gc
 import logging
+import resource
 import sys
 
 from ser_core.errors import SerError
 from service import logs
 from service.loading import load_models_beside
 from service.settings import Settings
+
+#: Descriptors that a process asks for: enough for all, and few enough to be closed one by one,
+#: as decoders do on systems that cannot close a range.
+_DESCRIPTORS = 65_536
+#: Beyond what has its own limit: who asks or says nothing, watchers, the model, the log.
+_OTHER_DESCRIPTORS = 256
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +30,7 @@ def run(settings: Settings | None = None) -> None:
     try:
         settings = settings or Settings.from_environment()
         logs.begin(settings.log_level, as_=settings.log_format)
+        allow_descriptors(settings)
         if settings.workers > 1:
             from service.pool import parent
 
@@ -52,3 +60,33 @@ def _serve(settings: Settings) -> None:
     ):
         server.on_stop = end_workers
         server.run(sockets=[address])
+
+
+def allow_descriptors(settings: Settings) -> None:
+    """Raises this process's limit of open descriptors, and with it its children's.
+
+    Where it stays below what `settings` let in, the log says so: at the limit no connection is
+    accepted, not even those that ask whether the service is ready.
+    """
+    n_needed = _OTHER_DESCRIPTORS + -(-_n_descriptors(settings) // settings.workers)
+    n_allowed, n_most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_wanted = max(n_allowed, n_needed, _DESCRIPTORS)
+    if n_most != resource.RLIM_INFINITY:
+        n_wanted = min(n_wanted, n_most)
+    if n_allowed not in (resource.RLIM_INFINITY, n_wanted):
+        with contextlib.suppress(OSError, ValueError):  # the system has a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (n_wanted, n_most))
+            n_allowed = n_wanted
+    if n_allowed != resource.RLIM_INFINITY and n_allowed < n_needed:
+        log.warning(
+            "a process may open %d descriptors, and sessions and files may take %d: "
+            "raise its limit (ulimit -n, LimitNOFILE=), or lower GLRF_MAX_SESSIONS",
+            n_allowed,
+            n_needed,
+        )
+
+
+def _n_descriptors(settings: Settings) -> int:
+    """What all sessions, files and uploads take: sockets, and beside them files and decoders."""
+    n_coming = settings.max_files_waiting + settings.jobs_max_uploads
+    return settings.max_sessions + 4 * settings.max_files + 2 * n_coming

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from ser_core.errors import SerError
+from service import start
 from service.address import bound
+from service.settings import Settings
 from tests.service.running import TIMEOUT_S, Transcript, listen, pcm, wav
 from tests.synthetic import voice, write_model
 
@@ -205,3 +208,33 @@ def test_no_query_string_is_logged(process: subprocess.Popen[str]) -> None:
     log = process.stderr.read()
     assert "session" in log
     assert "jane-doe" not in log
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """256 for this process, until it asks for more."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_the_limit_of_descriptors_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    start.allow_descriptors(Settings())
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allowed == 65_536 or allowed == most > 1_000
+    assert not caplog.text
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_a_limit_of_descriptors_that_is_too_low_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "setrlimit", refused)
+        start.allow_descriptors(Settings(max_sessions=1_000))
+    assert "may open 256 descriptors, and sessions and files may take 1464" in caplog.text
