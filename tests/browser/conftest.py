@@ -19,7 +19,6 @@ TIMEOUT_MS = 60_000
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
     with RunningServer(Settings(port=0, device="cpu")) as running:
-        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
         yield running
 
 
@@ -37,7 +36,6 @@ def guarded(browser: Browser) -> Iterator[tuple[Page, str]]:
     key = "glrf_" + secrets.token_urlsafe(32)
     api_keys = SecretStr(f"kiosk:{hashlib.sha256(key.encode()).hexdigest()}")
     with RunningServer(Settings(port=0, device="cpu", api_keys=api_keys)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         page = browser.new_page()
         page.set_default_timeout(TIMEOUT_MS)
         page.goto(f"http://127.0.0.1:{server.port}/")

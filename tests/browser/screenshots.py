@@ -24,7 +24,6 @@ def main(folder: Path) -> None:
         TemporaryDirectory() as work,
         sync_playwright() as playwright,
     ):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         browser = launched(playwright, Path(work))
         url = f"http://127.0.0.1:{server.port}/"
         take_file(opened(browser, url, DESKTOP, "dark"), folder)

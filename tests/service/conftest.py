@@ -23,5 +23,4 @@ def settings(model_dir: Path) -> Settings:
 @pytest.fixture(scope="module")
 def server(settings: Settings) -> Iterator[RunningServer]:
     with RunningServer(settings) as running:
-        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
         yield running

@@ -71,7 +71,6 @@ def main(n_examples: int) -> None:
         server = stack.enter_context(
             RunningServer(Settings(model_dir=folder, port=0, device="cpu", log_level="error"))
         )
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         for operation, mode in CASES:
             answers = check(server, operation, mode, n_examples)
             print(f"{operation.label} {mode.value}: {dict(sorted(answers.items()))}")

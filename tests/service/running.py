@@ -40,10 +40,16 @@ class _EventfulServer(Server):
 
 
 class RunningServer:
-    """`with RunningServer(settings) as server:` serves meanwhile, and is stopped in order."""
+    """`with RunningServer(settings) as server:` serves meanwhile, and is stopped in order.
 
-    def __init__(self, settings: Settings, models: ModelRegistry | None = None) -> None:
+    It is entered when the server is ready; with `ready=False`, as soon as the server answers.
+    """
+
+    def __init__(
+        self, settings: Settings, models: ModelRegistry | None = None, *, ready: bool = True
+    ) -> None:
         self._server = _EventfulServer(settings, models)
+        self._waits = ready
         self._thread = threading.Thread(target=self._server.run)
 
     def __enter__(self) -> Self:
@@ -53,6 +59,12 @@ class RunningServer:
             base_url=f"http://127.0.0.1:{self._server.bound_port}", timeout=TIMEOUT_S
         )
         self.stream_url = f"ws://127.0.0.1:{self._server.bound_port}/v1/stream"
+        if self._waits:
+            try:
+                self.wait_until(lambda: self.http.get("/readyz").status_code == 200)
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:

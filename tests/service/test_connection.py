@@ -209,7 +209,6 @@ def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
     """A server that waits 0.3 s for the head of a request."""
     monkeypatch.setattr(connection, "HEAD_S", 0.3)
     with RunningServer(settings) as running:
-        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
         yield running
 
 

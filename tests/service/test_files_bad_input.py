@@ -194,7 +194,6 @@ def test_a_form_that_is_none(server: RunningServer) -> None:
 def small_server(settings: Settings) -> Iterator[RunningServer]:
     limits = {"max_file_bytes": 100_000, "max_file_s": 2.0, "upload_timeout_s": 0.3}
     with RunningServer(settings.model_copy(update=limits)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         yield server
 
 

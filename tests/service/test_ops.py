@@ -41,7 +41,7 @@ def test_alive_but_not_ready_says_why(
     settings: Settings, tmp_path: Path, write: object, code: str
 ) -> None:
     write(tmp_path)  # type: ignore[operator]
-    with RunningServer(settings.model_copy(update={"model_dir": tmp_path})) as server:
+    with RunningServer(settings.model_copy(update={"model_dir": tmp_path}), ready=False) as server:
         server.wait_until(lambda: server.http.get("/readyz").json()["code"] != "not_ready")
         answer = server.http.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, code)

@@ -59,7 +59,6 @@ def guarded(settings: Settings) -> Iterator[RunningServer]:
         "audiohook_secret": SecretStr(SECRET),
     }
     with RunningServer(settings.model_copy(update=changed)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         yield server
 
 
@@ -195,7 +194,6 @@ def test_any_number_may_watch_up_to_a_limit(settings: Settings) -> None:
             return [await task for task in watching], refused
 
     with RunningServer(settings.model_copy(update={"max_watchers": 3})) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         told, refused = asyncio.run(run(server))
     assert (refused.error["code"], refused.close_code) == ("overloaded", 1013)
     assert told[0].messages == told[1].messages == told[2].messages
@@ -236,7 +234,6 @@ def test_a_watcher_that_does_not_read_holds_nobody_up(settings: Settings) -> Non
             return result
 
     with RunningServer(patient) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         stream, good = asyncio.run(run(server))
         server.wait_until(lambda: server.metric("glrf_watchers") == 0)
         assert server.metric("glrf_refusals_total", code="slow_client") == 1
@@ -360,7 +357,6 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
     patience_s = 0.2 if isinstance(teller, Broken) else 60.0
     changed = {"twilio_auth_token": token, "send_timeout_s": patience_s}
     with RunningServer(settings.model_copy(update=changed)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         server.runtime.teller = teller
         assert asyncio.run(run(server)) == 1000
         if isinstance(teller, Hanging):  # the call has ended, and did not notice

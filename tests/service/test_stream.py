@@ -198,7 +198,6 @@ def test_an_update_holds_from_the_next_segment_on(server: RunningServer) -> None
 def test_updates_in_any_number_leave_room_for_audio(settings: Settings) -> None:
     update = json.dumps({"type": "update", "hysteresis": 0.1})
     with RunningServer(settings.model_copy(update={"max_untold_events": 2})) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         transcript = talk(server, [pcm(voice(16_000)), *[update] * 50, pcm(voice(16_000))])
     assert transcript.close_code == 1000
     assert len(transcript.of("segment")) == 4
@@ -225,7 +224,6 @@ def test_a_frame_of_a_megabyte_does_not_hold_the_others(settings: Settings) -> N
     """131 s of audio in one frame: another session and `/livez` go on meanwhile."""
     patient = settings.model_copy(update={"max_untold_events": 10_000})  # no back-pressure helps
     with RunningServer(patient) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         large, small, n_answers = asyncio.run(interleave(server))
     assert large.messages[-1]["usage"]["audio_ms"] == 131_072
     assert small.close_code == 1000
@@ -273,7 +271,6 @@ def test_back_pressure_bounds_what_is_in_flight(settings: Settings) -> None:
 
 def test_sessions_are_limited(settings: Settings) -> None:
     with RunningServer(settings.model_copy(update={"max_sessions": 1})) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
 
         async def run() -> InvalidStatus:
             async with connect(server.stream_url) as socket:
@@ -297,7 +294,6 @@ def test_sessions_are_limited(settings: Settings) -> None:
 
 def test_metrics_come_from_the_results(settings: Settings) -> None:
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         frames = [pcm(voice(16_000 * 3)), bytes(16_000 * 2 * 3)]
         segments = talk(server, frames).of("segment")
         silent = sum(segment["abstain"] == "no_speech" for segment in segments)
@@ -350,7 +346,6 @@ def test_a_session_that_has_ended_is_out_of_memory_without_a_search_for_garbage(
 
     impatient = settings.model_copy(update={"idle_timeout_s": 1.0})
     with RunningServer(impatient) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         gc.collect()
         gc.disable()
         try:

@@ -246,7 +246,6 @@ def test_a_client_that_never_reads(settings: Settings) -> None:
     """It is cut off after the time to send; what it left unread stays bounded meanwhile."""
     impatient = settings.model_copy(update={"send_timeout_s": 0.3, "burst_s": 20_000.0})
     with RunningServer(impatient) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
 
         async def run() -> None:
             async with good_session_beside(server.stream_url):
@@ -353,7 +352,6 @@ def test_a_network_that_fails(settings: Settings) -> None:
 
 def test_shutdown_tells_what_is_scored_then_1012(settings: Settings) -> None:
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
 
         async def run() -> Transcript:
             async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:

@@ -31,5 +31,4 @@ def job_settings(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 def service(job_settings: Settings) -> Iterator[RunningServer]:
     """An API with a worker process beside it."""
     with workers(job_settings), RunningServer(job_settings) as running:
-        running.wait_until(lambda: running.http.get("/readyz").status_code == 200)
         yield running

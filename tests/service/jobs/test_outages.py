@@ -103,7 +103,6 @@ def test_a_disk_that_was_full(settings: Settings, monkeypatch: pytest.MonkeyPatc
     full = settings.jobs_dir / "full"
     full.touch()
     with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http)
         _until((full.parent / "update_workflow_outcome").exists)  # and its thread dies
         full.unlink()
@@ -114,7 +113,6 @@ def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.Mo
     monkeypatch.setattr(supervisor, "_WORKER", RESTLESS + RUN)
     audio, away = settings.jobs_dir / "audio", settings.jobs_dir / "away"
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http)
         audio.rename(away)
         refused = server.http.post("/v1/jobs", content=STEREO)
@@ -134,7 +132,6 @@ def test_a_share_that_is_mounted_late(settings: Settings, monkeypatch: pytest.Mo
 def test_a_recording_that_is_gone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         gone, there = (submitted(server.http)["id"] for _ in range(2))
         (settings.jobs_dir / "audio" / gone).unlink()
         with workers(settings):
@@ -148,7 +145,6 @@ def test_a_recording_that_cannot_be_opened_holds_up_no_other_job(
     monkeypatch.setattr(supervisor, "_WORKER", HASTY + RUN)
     settings = settings.model_copy(update={"shutdown_s": 0.5})
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         hangs, other = (submitted(server.http)["id"] for _ in range(2))
         recording = settings.jobs_dir / "audio" / hangs
         recording.unlink()
@@ -164,7 +160,6 @@ def test_a_recording_stays_where_the_service_is_to_blame(
     hopeless = "from service.jobs import scoring; scoring.MAX_ATTEMPTS = 0\n"
     monkeypatch.setattr(supervisor, "_WORKER", hopeless + RUN)
     with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = finished(server.http, submitted(server.http)["id"])
         assert job["error"]["code"] == "job_crashed"
         recording = settings.jobs_dir / "audio" / job["id"]
@@ -184,7 +179,6 @@ def test_a_job_outlives_a_decoder(
     monkeypatch.setattr(supervisor, "_WORKER", worker + RUN)
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http, wav(voice(16_000 * 240)))
         reached: list[int] = []
         _until(lambda: reached.extend(_signal_decoders(sent)) or reached)
@@ -197,7 +191,6 @@ def test_a_job_that_is_deleted_meanwhile(
     monkeypatch.setattr(supervisor, "_WORKER", HALTED + RUN)
     settings = settings.model_copy(update={"log_level": "info"})
     with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http)
         _until((settings.jobs_dir / "begun").exists)
         assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
@@ -219,7 +212,6 @@ def test_a_job_that_is_deleted_between_two_chunks_leaves_no_decoder(
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     (settings.jobs_dir / "begun_goes_on").touch()
     with RunningServer(settings) as server, workers(settings):
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http, wav(voice(16_000 * 240)))
         _until((settings.jobs_dir / "scored").exists)
         assert _decoders()
@@ -266,7 +258,6 @@ def test_a_worker_ends_where_the_store_is_away_at_its_end(
 ) -> None:
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         job = submitted(server.http, wav(voice(16_000 * 240)))
         with subprocess.Popen(
             [sys.executable, "-c", NO_LEAVE.format(error=error) + RUN],
@@ -287,7 +278,6 @@ def test_a_worker_ends_where_the_store_is_away_at_its_end(
 def test_a_repeated_request_needs_no_room(settings: Settings) -> None:
     settings = settings.model_copy(update={"jobs_max": 1})
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         key = {"Idempotency-Key": "k"}
         first, again = (server.http.post("/v1/jobs", content=STEREO, headers=key) for _ in range(2))
         assert (first.status_code, again.status_code) == (202, 202)
@@ -300,7 +290,6 @@ def test_a_store_that_is_locked(
 ) -> None:
     monkeypatch.setattr("service.jobs.database._SQLITE_WAIT_MS", 100)
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         submitted(server.http)
         lock = sqlite3.connect(settings.jobs_dir / "jobs.sqlite", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
@@ -335,7 +324,6 @@ def test_a_database_that_never_answers(
         url = f"postgresql://user:secret@127.0.0.1:{port}/jobs?connect_timeout=30"
         silent = Settings(**{**settings.model_dump(), "jobs_url": SecretStr(url)})
         with RunningServer(silent) as server:
-            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
             for _ in range(12):  # more than there are threads for the store
                 began_s = time.monotonic()
                 assert server.http.get("/metrics").status_code == 200

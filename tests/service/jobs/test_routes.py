@@ -310,7 +310,6 @@ class TestRefusals:
     def test_a_result_that_is_not_there_yet(self, model_dir, tmp_path):
         settings = Settings(model_dir=model_dir, port=0, device="cpu", jobs_dir=tmp_path)
         with RunningServer(settings) as alone:  # no worker: the job waits for ever
-            alone.wait_until(lambda: alone.http.get("/readyz").status_code == 200)
             job = submitted(alone.http)
             answer = alone.http.get(f"/v1/jobs/{job['id']}/result")
             assert answer.status_code == 409
@@ -324,7 +323,6 @@ class TestRefusals:
             model_dir=model_dir, port=0, device="cpu", jobs_dir=tmp_path, jobs_max=1
         )
         with RunningServer(settings) as alone:
-            alone.wait_until(lambda: alone.http.get("/readyz").status_code == 200)
             submitted(alone.http)
             answer = alone.http.post("/v1/jobs", content=STEREO)
             assert answer.status_code == 503
@@ -348,7 +346,6 @@ class TestRefusals:
 
         monkeypatch.setattr(JobDesk, "check_room", counted)
         with RunningServer(settings) as alone, ThreadPoolExecutor(6) as clients:
-            alone.wait_until(lambda: alone.http.get("/readyz").status_code == 200)
             answers = [
                 clients.submit(alone.http.post, "/v1/jobs", content=body()) for _ in "123456"
             ]
@@ -373,7 +370,6 @@ class TestRefusals:
             {"Authorization": f"Bearer {name}", "Idempotency-Key": "k"} for name in ("one", "two")
         )
         with RunningServer(settings) as alone:
-            alone.wait_until(lambda: alone.http.get("/readyz").status_code == 200)
             job = alone.http.post("/v1/jobs", content=STEREO, headers=one).json()
             path = f"/v1/jobs/{job['id']}"
             assert alone.http.get(path, headers=one).status_code == 200

@@ -169,7 +169,6 @@ class TestWebhooks:
             workers(settings),
             RunningServer(settings) as server,
         ):
-            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
             asyncio.run(call(server, url))
             deadline_s = time.monotonic() + PATIENCE_S
             while len({headers["webhook-id"] for headers, _ in received}) < 2 or len(received) < 3:
@@ -185,7 +184,6 @@ class TestWebhooks:
 
     def test_what_a_call_told_can_be_replayed(self, job_settings: Settings):
         with RunningServer(job_settings) as server:
-            server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
             session_id = uuid.uuid4().hex
             event = {"type": "utterance", "session_id": session_id, "seq": 7}
             teller = server.runtime.teller

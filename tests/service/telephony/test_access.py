@@ -45,7 +45,6 @@ def refusal(server: RunningServer, path: str, headers: dict[str, str]) -> tuple[
 
 def test_an_endpoint_without_a_secret_is_closed(settings: Settings) -> None:
     with RunningServer(settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         for path, name in (
             ("/v1/twilio", "GLRF_TWILIO_AUTH_TOKEN"),
             ("/v1/audiohook", "GLRF_AUDIOHOOK_SECRET"),
@@ -118,7 +117,6 @@ def test_where_there_are_keys_a_signature_alone_is_not_enough(settings: Settings
     keys = SecretStr(f"alice:{hashed('glrf_alice')}")
     changed = {"api_keys": keys, "twilio_key": "bob", **SECRETS}
     with RunningServer(settings.model_copy(update=changed)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         status, problem = refusal(server, "/v1/twilio", twilio_headers(server))
         assert (status, problem["code"]) == (403, "telephony_closed")
         assert "GLRF_TWILIO_KEY" in problem["remedy"]
@@ -171,7 +169,6 @@ def test_a_call_ends_when_its_key_is_revoked(settings: Settings, tmp_path: Path)
             return disconnect["parameters"]["reason"], call.close_code
 
     with RunningServer(settings.model_copy(update=changed)) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         assert asyncio.run(run(server)) == ("unauthorized", 4401)
 
 

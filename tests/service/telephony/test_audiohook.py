@@ -329,7 +329,6 @@ def test_draining_asks_to_reconnect_and_tells_what_was_heard(
             return told, [message["type"] for message in client.received]
 
     with RunningServer(telephony_settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         whole = streamed(server, BOTH, query="channels=2&roles=customer,agent")
         told, received = asyncio.run(run(server))
     assert received == ["opened", "reconnect", "disconnect", "closed"]

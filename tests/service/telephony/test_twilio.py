@@ -223,7 +223,6 @@ def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
 
     impatient = telephony_settings.model_copy(update={"idle_timeout_s": QUIET_S / 4})
     with RunningServer(impatient) as other:
-        other.wait_until(lambda: other.http.get("/readyz").status_code == 200)
         told = asyncio.run(run(other))
     assert told.messages[-1]["reason"] == "client_closed"
     frames = CUSTOMER, '{"type": "flush"}', b"\xff" * (20 * RATE_HZ), CUSTOMER
@@ -404,7 +403,6 @@ def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
             return told, connection.close_code
 
     with RunningServer(telephony_settings) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         whole = streamed(server, CUSTOMER, query="roles=customer")
         told, code = asyncio.run(run(server))
     assert code == 1012
@@ -427,7 +425,6 @@ def test_one_call_too_many_is_refused_before_the_upgrade(telephony_settings: Set
             return caught.value.response.status_code
 
     with RunningServer(telephony_settings.model_copy(update={"max_sessions": 1})) as server:
-        server.wait_until(lambda: server.http.get("/readyz").status_code == 200)
         assert asyncio.run(run(server)) == 503
 
 
