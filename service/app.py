@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ser_core.errors import InputError, SerError
 from service import asyncapi, files, gate, ops, page, problems, sessions, stream
 from service.auth import LOCAL
+from service.handshake import deny
 from service.jobs import routes as jobs
 from service.jobs.desk import JobDesk, SessionTeller
 from service.metrics import Metrics
@@ -128,11 +129,7 @@ async def _counted(desk: JobDesk, metrics: Metrics) -> None:
 
 async def _no_such_stream(socket: WebSocket) -> None:
     """A WebSocket at any other path."""
-    runtime: Runtime = socket.app.state.runtime
-    error = _no_such_path()
-    runtime.metrics.refused(error.code)
-    answer = problems.response(error, socket.state.request_id, status=404)
-    await socket.send_denial_response(answer)
+    await deny(socket, _no_such_path(), status=404)
 
 
 def _no_such_path() -> InputError:

@@ -14,9 +14,9 @@ from ser_core.model_file import ModelSpec
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
 from service import problems, wire
-from service.auth import SUBPROTOCOL
 from service.checkpoint import StreamState
 from service.clock import Clock
+from service.handshake import accept
 from service.inference.batcher import Batcher
 from service.registry import model_key
 from service.requests import StreamQuery
@@ -143,16 +143,13 @@ def session_of(
         ) from error
 
 
-async def reject(
-    socket: WebSocket, runtime: Runtime, error: CheckpointRejected, request_id: str
-) -> None:
+async def reject(socket: WebSocket, error: CheckpointRejected) -> None:
     """After the upgrade, where browsers too can read why: the `error` message, then 4404."""
+    runtime: Runtime = socket.app.state.runtime
     runtime.metrics.refused(error.code)
-    fields = wire.error_fields(error, request_id, fatal=True)
+    fields = wire.error_fields(error, socket.scope["state"]["request_id"], fatal=True)
     message = wire.ErrorMessage(seq=0, session_id=uuid.uuid4().hex, **fields)
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        # A browser that offers subprotocols closes a connection that answers with none of them.
-        spoken = SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None
-        await socket.accept(spoken, headers=[(b"x-request-id", request_id.encode())])
+        await accept(socket)
         await socket.send_text(message.model_dump_json())
         await socket.close(problems.problem_of(error).close_code, error.code)

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Path, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 
 from ser_core.errors import BadMessage, SerError, SlowClient
 from service import problems, wire
 from service.audience import Audience, Watcher
-from service.auth import SUBPROTOCOL, caller_of
+from service.auth import caller_of
 from service.greeting import SessionList
+from service.handshake import accept, deny, websocket
 from service.requests import NoQuery, parse_query
 from service.runtime import Runtime
 
@@ -30,7 +31,7 @@ async def sessions(request: Request) -> SessionList:
     return SessionList(sessions=tuple(session.entry for session in live))
 
 
-@router.websocket("/v1/sessions/{session_id}/events")
+@websocket(router, "/v1/sessions/{session_id}/events")
 async def events(socket: WebSocket, session_id: str) -> None:
     """All that a session tells, from how it stands to its end; the watcher says nothing."""
     runtime: Runtime = socket.app.state.runtime
@@ -38,14 +39,12 @@ async def events(socket: WebSocket, session_id: str) -> None:
     try:
         parse_query(NoQuery, socket.query_params.multi_items())
     except SerError as error:
-        runtime.metrics.refused(error.code)
-        await socket.send_denial_response(problems.response(error, request_id))
+        await deny(socket, error)
         return
-    spoken = SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None
     watching = _Watching(socket, session_id, request_id, runtime.settings.send_timeout_s)
     try:
         # After the upgrade, where browsers too can read why.
-        await socket.accept(spoken, headers=[(b"x-request-id", request_id.encode())])
+        await accept(socket)
         audience = runtime.session(caller_of(socket.scope), session_id).audience
         await watching.run(audience)
     except SerError as error:
@@ -53,12 +52,6 @@ async def events(socket: WebSocket, session_id: str) -> None:
         await watching.end_with(error)
     except (WebSocketDisconnect, RuntimeError):
         return  # it left
-
-
-@router.get("/v1/sessions/{session_id}/events", include_in_schema=False)
-async def events_without_upgrade(session_id: Annotated[str, Path()]) -> None:  # noqa: ARG001
-    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
-    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 class _Watching:

@@ -9,13 +9,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from ser_core.decode import SNIFF_BYTES, sniff_container
 from ser_core.errors import (
     BadParameter,
     CheckpointRejected,
-    InputError,
     SerError,
     SlowClient,
     UnsupportedEncoding,
@@ -23,9 +22,9 @@ from ser_core.errors import (
 from ser_core.events import Checkpoint
 from ser_core.opus import BadPacket, packet_samples
 from service import problems, wire
-from service.auth import SUBPROTOCOL
 from service.checkpoint import StreamState
 from service.frames import too_large
+from service.handshake import accept, deny, websocket
 from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession
 from service.requests import StreamQuery, check_same_endpointing, parse_query, smoothing_fields
 from service.resumption import Checkpoints, opened, reject
@@ -34,7 +33,7 @@ from service.runtime import Runtime
 router = APIRouter()
 
 
-@router.websocket("/v1/stream")
+@websocket(router, "/v1/stream")
 async def stream(socket: WebSocket) -> None:
     """Admits a stream or refuses it by an HTTP problem document before the upgrade."""
     runtime: Runtime = socket.app.state.runtime
@@ -47,24 +46,15 @@ async def stream(socket: WebSocket) -> None:
         admitted = contextlib.ExitStack()
         admitted.enter_context(runtime.stream_admitted(session, is_resumed=kept is not None))
     except CheckpointRejected as error:
-        await reject(socket, runtime, error, request_id)
+        await reject(socket, error)
         return
     except SerError as error:
-        runtime.metrics.refused(error.code)
-        # The contract knows one status for all that is wrong with a stream's parameters.
-        status = 400 if isinstance(error, InputError) else None
-        await socket.send_denial_response(problems.response(error, request_id, status=status))
+        await deny(socket, error)
         return
     if kept is not None:
         runtime.metrics.sessions_resumed.inc()
     with admitted:
         await session.run()
-
-
-@router.get("/v1/stream", include_in_schema=False)
-async def stream_without_upgrade() -> None:
-    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
-    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 class Stream(LiveSession):
@@ -94,8 +84,7 @@ class Stream(LiveSession):
         if self._config.encoding != "opus":
             extensions["glrf.hear"] = self._hear_at_once
         self._write_at_once = extensions.get("glrf.write", self._write_at_once)
-        spoken = SUBPROTOCOL if SUBPROTOCOL in self._socket.scope["subprotocols"] else None
-        await self._socket.accept(spoken, headers=[(b"x-request-id", self._request_id.encode())])
+        await accept(self._socket)
 
     async def _greet(self) -> None:
         """A stream that goes on has its checkpoint renewed: it may be cut or fall silent again."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from ser_core.errors import (
     Idle,
@@ -24,6 +24,7 @@ from ser_core.errors import (
 from service import problems
 from service.auth import AUDIOHOOK_PATH
 from service.frames import frame_of
+from service.handshake import websocket
 from service.requests import CALL_RATE_HZ, CallQuery
 from service.runtime import Runtime
 from service.telephony.audiohook_line import ClientMessage, Line, Media, Open, gap, opening, samples
@@ -41,7 +42,7 @@ MESSAGE_BYTES: Final = 256
 router = APIRouter()
 
 
-@router.websocket(AUDIOHOOK_PATH)
+@websocket(router, AUDIOHOOK_PATH)
 async def audiohook(socket: WebSocket) -> None:
     """Refused before the upgrade where there is no room; its options come with `open`."""
     runtime: Runtime = socket.app.state.runtime
@@ -66,12 +67,6 @@ async def audiohook(socket: WebSocket) -> None:
         runtime.metrics.refused(error.code)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await _hang_up(socket, line, error)
-
-
-@router.get(AUDIOHOOK_PATH, include_in_schema=False)
-async def audiohook_without_upgrade() -> None:
-    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
-    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 async def _opening(socket: WebSocket, line: Line) -> tuple[ClientMessage, Open]:

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from ser_core.errors import BadMessage, BadParameter, InputError, SerError
-from service import problems, wire
+from ser_core.errors import BadMessage, BadParameter, SerError
+from service import wire
 from service.frames import too_large
+from service.handshake import accept, deny
 from service.live import CLIENT_CLOSED, CLIENT_LEFT, LiveSession
 from service.requests import CALL_RATE_HZ, CallQuery, StreamQuery, parse_query
 from service.runtime import Runtime
@@ -47,16 +48,13 @@ def parse_options(
 async def upgraded(socket: WebSocket) -> bool:
     """Accepts the connection, or refuses it by an HTTP problem document, as far as is known yet."""
     runtime: Runtime = socket.app.state.runtime
-    request_id: str = socket.scope["state"]["request_id"]
     try:
         parse_options(socket.query_params.multi_items(), None)
         runtime.check_room()
     except SerError as error:
-        runtime.metrics.refused(error.code)
-        status = 400 if isinstance(error, InputError) else None
-        await socket.send_denial_response(problems.response(error, request_id, status=status))
+        await deny(socket, error)
         return False
-    await socket.accept(headers=[(b"x-request-id", request_id.encode())])
+    await accept(socket, None)
     return True
 
 

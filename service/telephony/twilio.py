@@ -13,7 +13,7 @@ import math
 import time
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ser_core.errors import (
@@ -25,6 +25,7 @@ from ser_core.errors import (
 from service import problems
 from service.auth import TWILIO_PATH
 from service.frames import frame_of
+from service.handshake import websocket
 from service.requests import CALL_RATE_HZ, StreamQuery
 from service.runtime import Runtime
 from service.telephony.call import OPENING_S, Call, parse_options, upgraded
@@ -120,7 +121,7 @@ def parse(text: str | None) -> Connected | Start | Media | Stop:
 # --- the route --------------------------------------------------------------------------------
 
 
-@router.websocket(TWILIO_PATH)
+@websocket(router, TWILIO_PATH)
 async def twilio(socket: WebSocket) -> None:
     """Refused before the upgrade where there is no room; its options come with `start`."""
     runtime: Runtime = socket.app.state.runtime
@@ -143,12 +144,6 @@ async def twilio(socket: WebSocket) -> None:
         runtime.metrics.refused(error.code)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await _close(socket, error)
-
-
-@router.get(TWILIO_PATH, include_in_schema=False)
-async def twilio_without_upgrade() -> None:
-    """A plain request is told what the path is (RFC 9110, Section 15.5.22)."""
-    raise HTTPException(426, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 async def _start(socket: WebSocket) -> StartDetails:
