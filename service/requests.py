@@ -42,16 +42,10 @@ class NoQuery(_Query):
 _DEFAULT_RATE_HZ = 16_000
 #: Of telephone calls, which come as G.711 (mu-law).
 CALL_RATE_HZ = 8_000
-_SILENCE_MS: Any = Field(
-    default=None,
-    ge=100,
-    le=10_000,
-    description="Of `endpointing=vad`: silence that ends an utterance; 700 by default.",
-)
 
 
-class _Told(_Query):
-    """Query parameters on what is told of the scores, of streams and files."""
+class _Scoring(_Query):
+    """What files, streams and calls have in common: who is scored by what, and what is told."""
 
     smoothing: str = Field(
         default=DEFAULT_SMOOTHING,
@@ -77,31 +71,43 @@ class _Told(_Query):
         default=None,
         description="Alerts on sustained emotion, `angry>=0.7:10s`, with commas between several.",
     )
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """The members of `StreamConfig` that these make; raises `BadParameter`."""
-        return {
-            "smoothing": SmoothingConfig(**smoothing_fields(self)),
-            "baseline_s": self.baseline_ms / 1000,
-            "rules": () if self.rules is None else parse_rules(self.rules),
-        }
-
-
-class FileQuery(_Told):
-    """Query parameters of `POST /v1/files`."""
-
     roles: str | None = Field(
         default=None, description="One a channel, `customer,agent`; `agent:off` is never scored."
     )
     model: str | None = Field(default=None, description="`name` or `name@version`.")
     endpointing: str = Field(
         default="vad",
-        description="`vad`: cut where speech ends; `manual`, `off`: the file is one utterance.",
+        description="`vad`: cut where speech ends; `manual`: where `flush` comes; `off`: never.",
     )
-    endpoint_silence_ms: int | None = _SILENCE_MS
+    endpoint_silence_ms: int | None = Field(
+        default=None,
+        ge=100,
+        le=10_000,
+        description="Of `endpointing=vad`: silence that ends an utterance; 700 by default.",
+    )
     partial: bool = Field(
         default=True, description="Report segments shorter than 2 s while an utterance starts."
+    )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The members of `StreamConfig` that these make, but roles; raises `BadParameter`."""
+        return {
+            "endpointing": check_endpointing(self.endpointing),
+            "endpoint_silence_s": endpoint_silence_s(self.endpointing, self.endpoint_silence_ms),
+            "partial": self.partial,
+            "smoothing": SmoothingConfig(**smoothing_fields(self)),
+            "baseline_s": self.baseline_ms / 1000,
+            "rules": () if self.rules is None else parse_rules(self.rules),
+        }
+
+
+class FileQuery(_Scoring):
+    """Query parameters of `POST /v1/files`."""
+
+    endpointing: str = Field(
+        default="vad",
+        description="`vad`: cut where speech ends; `manual`, `off`: the file is one utterance.",
     )
 
     def config(
@@ -118,18 +124,14 @@ class FileQuery(_Told):
             sample_rate_hz=sample_rate_hz,
             n_channels=n_channels,
             scored=tuple(role.scored for role in roles),
-            endpointing=check_endpointing(self.endpointing),
-            endpoint_silence_s=endpoint_silence_s(self.endpointing, self.endpoint_silence_ms),
             detector=detector,
-            partial=self.partial,
             max_rate_hz=max_rate_hz,
-            **self.told,
+            **self._options,
         )
 
     def check(self) -> None:
         """Raises `BadParameter` for what can be known before the audio is."""
-        endpoint_silence_s(self.endpointing, self.endpoint_silence_ms)
-        StreamConfig(endpointing=check_endpointing(self.endpointing), **self.told)
+        StreamConfig(**self._options)
         if self.roles is not None:
             parse_roles(self.roles)
 
@@ -166,43 +168,30 @@ class DeadQuery(_Query):
     limit: int = Field(default=100, ge=1, le=500, description="Webhooks in the answer.")
 
 
-class StreamQuery(_Told):
+class StreamQuery(_Scoring):
     """Query parameters of `WS /v1/stream`."""
 
     encoding: str = "pcm_s16le"
     sample_rate: int | None = None
     channels: int = 1
-    roles: str | None = None
-    model: str | None = None
-    endpointing: str = "vad"
-    endpoint_silence_ms: int | None = _SILENCE_MS
-    partial: bool = True
     start_offset_ms: int = Field(default=0, ge=0, le=2**52)
     resume: str | None = None
     on_overload: Literal["close", "drop_oldest"] = "close"
 
     def config(self, detector: DetectorName = "energy") -> StreamConfig:
         """The core's config; raises `BadParameter` and `UnsupportedEncoding`."""
-        endpointing = check_endpointing(self.endpointing)
-        silence_s = endpoint_silence_s(endpointing, self.endpoint_silence_ms)
+        options = self._options
         encoding = check_stream_encoding(self.encoding)
         rate_hz = self._rate_hz
         # Rate and channels before roles: an error names what is really wrong.
-        StreamConfig(
-            encoding=encoding,
-            sample_rate_hz=rate_hz,
-            n_channels=self.channels,
-        )
+        StreamConfig(encoding=encoding, sample_rate_hz=rate_hz, n_channels=self.channels)
         return StreamConfig(
             encoding=encoding,
             sample_rate_hz=rate_hz,
             n_channels=self.channels,
             scored=tuple(role.scored for role in self.parsed_roles()),
-            endpointing=endpointing,
-            endpoint_silence_s=silence_s,
             detector=detector,
-            partial=self.partial,
-            **self.told,
+            **options,
         )
 
     def parsed_roles(self) -> tuple[Role, ...]:
@@ -240,7 +229,7 @@ class StreamQuery(_Told):
             case "endpoint_silence_ms":
                 return endpoint_silence_s(self.endpointing, self.endpoint_silence_ms)
             case "hysteresis" | "min_dwell_ms":
-                return self.told["smoothing"].hold
+                return self._options["smoothing"].hold
             case _:
                 return getattr(self, name)
 
@@ -251,14 +240,9 @@ class StreamQuery(_Told):
         return OPUS_RATE_HZ if self.encoding == "opus" else _DEFAULT_RATE_HZ
 
 
-class CallQuery(_Told):
+class CallQuery(_Scoring):
     """Options of a call: in the query of the platform's address, or as its own parameters."""
 
-    roles: str | None = None
-    model: str | None = None
-    endpointing: str = "vad"
-    endpoint_silence_ms: int | None = _SILENCE_MS
-    partial: bool = True
     on_overload: Literal["close", "drop_oldest"] = "close"
     webhook_url: str | None = None
 
