@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +24,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ser_core.errors import Overloaded, Unauthenticated
+from service.nonces import Full, Nonces
 from service.shared import Shared
 
 #: How far the two clocks may be apart, and how old a signature may be beyond that, in seconds.
@@ -108,9 +108,8 @@ class AudioHookSignature:
     ) -> None:
         self._secrets = tuple(secrets)
         self._url = url
-        self._shared = shared
         self._clock = clock
-        self._nonces: OrderedDict[str, float] = OrderedDict()
+        self._nonces = Nonces(MAX_AGE_S + 2 * MAX_SKEW_S, MAX_NONCES, shared, "nonce ")
 
     def check(self, scope: Scope) -> None:
         """Raises `Unauthenticated`, and `Overloaded` where too many nonces are kept."""
@@ -170,19 +169,14 @@ class AudioHookSignature:
         return "\n".join(lines).encode("latin-1", "replace")
 
     def _take_nonce(self, nonce: str, now_s: float) -> None:
-        while self._nonces and next(iter(self._nonces.values())) < now_s:
-            self._forget(self._nonces.popitem(last=False)[0])
-        if nonce in self._nonces:
+        try:
+            is_new = self._nonces.take(nonce, now_s)
+        except Full as error:
+            raise Overloaded(
+                "too many requests were signed lately", remedy="try again later"
+            ) from error
+        if not is_new:
             raise _refused("the signature was used before")
-        if len(self._nonces) >= MAX_NONCES:  # forgetting one would let its request in again
-            raise Overloaded("too many requests were signed lately", remedy="try again later")
-        if self._shared is not None and not self._shared.claim(f"nonce {nonce}"):
-            raise _refused("the signature was used before")
-        self._nonces[nonce] = now_s + MAX_AGE_S + 2 * MAX_SKEW_S
-
-    def _forget(self, nonce: str) -> None:
-        if self._shared is not None:
-            self._shared.forget(f"nonce {nonce}")
 
 
 def _signature(headers: Headers) -> tuple[_Input, bytes]:

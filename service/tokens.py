@@ -6,13 +6,13 @@ the same secrets verifies it; each remembers the `jti` that it has seen until th
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TypeGuard
 
 import jwt
 
 from ser_core.errors import LimitReached, SerError, Unauthenticated
+from service.nonces import Full, Nonces
 from service.shared import Shared
 
 AUDIENCE = "glrf.stream"
@@ -55,11 +55,9 @@ class Tokens:
     ) -> None:
         self._secrets = secrets_
         self.lifetime_s = lifetime_s
-        self._max_remembered = max_remembered
         self._clock = clock
-        self._shared = shared
-        self._used: set[str] = set()
-        self._order: deque[tuple[float, str]] = deque()
+        # Not by the `exp` of each: no token outlives this.
+        self._used = Nonces(lifetime_s + 3 * LEEWAY_S, max_remembered, shared)
 
     def issue(self, subject: str) -> str:
         """A token for the key with the id `subject`."""
@@ -79,28 +77,17 @@ class Tokens:
         Raises `Unauthenticated`, and `LimitReached` while too many are remembered.
         """
         claims = self._verified(token)
-        now_s = self._clock()
-        while self._order and self._order[0][0] < now_s:
-            self._forget(self._order.popleft()[1])
-        if claims["jti"] in self._used:
-            raise _refused("the token was used already")
-        if len(self._used) >= self._max_remembered:
+        try:
+            is_new = self._used.take(claims["jti"], self._clock())
+        except Full as error:
             raise LimitReached(
                 "too many tokens were used in the last minute",
                 remedy="try again in a few seconds, or add replicas",
                 retry_after_s=self.lifetime_s,
-            )
-        if self._shared is not None and not self._shared.claim(claims["jti"]):
+            ) from error
+        if not is_new:
             raise _refused("the token was used already")
-        self._used.add(claims["jti"])
-        # Not by its own `exp`, so that the queue is in order: no token outlives this.
-        self._order.append((now_s + self.lifetime_s + 3 * LEEWAY_S, claims["jti"]))
         return claims["sub"]
-
-    def _forget(self, token_id: str) -> None:
-        self._used.discard(token_id)
-        if self._shared is not None:
-            self._shared.forget(token_id)
 
     def _verified(self, token: str) -> dict[str, str]:
         if len(token) > MAX_TOKEN_CHARS:
