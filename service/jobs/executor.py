@@ -23,7 +23,6 @@ from service.jobs.outbox import Outbox
 from service.jobs.queue import (
     APPLICATION,
     APPLICATION_VERSION,
-    OLD_WEBHOOK_QUEUE,
     SCORING_QUEUE,
     SCORING_WORKFLOW,
     WEBHOOK_QUEUE,
@@ -117,12 +116,6 @@ class Executor:
             WEBHOOK_QUEUE,
             worker_concurrency=WEBHOOKS_AT_A_TIME,
             partition_worker_concurrency=WEBHOOKS_OF_A_RECEIVER,
-            polling_interval_sec=POLL_S,
-            on_conflict="always_update",
-        )
-        DBOS.register_queue(
-            OLD_WEBHOOK_QUEUE,
-            worker_concurrency=WEBHOOKS_OF_A_RECEIVER,
             polling_interval_sec=POLL_S,
             on_conflict="always_update",
         )

@@ -15,8 +15,6 @@ SCORING_QUEUE = "glrf-jobs"
 SCORING_WORKFLOW = "score"
 #: Divided by receivers, so that one that hangs holds up its own messages alone.
 WEBHOOK_QUEUE = "glrf-webhooks-by-receiver"
-#: What versions without that division have queued.
-OLD_WEBHOOK_QUEUE = "glrf-webhooks"
 WEBHOOK_WORKFLOW = "deliver"
 
 

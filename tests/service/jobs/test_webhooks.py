@@ -23,9 +23,6 @@ from websockets.exceptions import ConnectionClosed
 
 from glrf.local_server import local_server
 from service.auth import LOCAL
-from service.jobs.desk import open_store
-from service.jobs.outbox import Outbox
-from service.jobs.queue import APPLICATION_VERSION, OLD_WEBHOOK_QUEUE, WEBHOOK_WORKFLOW
 from service.jobs.supervisor import workers
 from service.settings import Settings
 from tests.service.jobs.conftest import SECRET
@@ -117,31 +114,6 @@ class TestWebhooks:
                 assert time.monotonic() < deadline_s
                 time.sleep(0.05)
         assert received[0][0]["webhook-id"] == f"msg_{job['id']}"
-
-    def test_what_an_older_version_has_queued_is_sent(
-        self, service: RunningServer, job_settings: Settings
-    ):
-        assert service.http.get("/v1/jobs").status_code == 200  # the store is there
-        store, queue = open_store(job_settings)
-
-        def as_before(connection: Any, message_id: str, _url: str, *tried: Any) -> None:
-            options: Any = {
-                "workflow_name": WEBHOOK_WORKFLOW,
-                "queue_name": OLD_WEBHOOK_QUEUE,
-                "workflow_id": f"{message_id}-0-0",
-                "app_version": APPLICATION_VERSION,
-            }
-            queue._client.enqueue_in_transaction(connection, options, message_id, *tried[:2])
-
-        with receiver([]) as (url, received):
-            event = {"type": "alert", "session_id": uuid.uuid4().hex, "seq": 1}
-            Outbox(store, as_before, 7.0).tell(url, "local", event)
-            deadline_s = time.monotonic() + PATIENCE_S
-            while not received:
-                assert time.monotonic() < deadline_s
-                time.sleep(0.05)
-        queue.close()
-        store.engine.dispose()
 
     @pytest.mark.parametrize("message_id", ["msg_" + "0" * 32, "x"])
     def test_a_message_that_never_was(self, service: RunningServer, message_id: str):
