@@ -448,8 +448,6 @@ class Settings(BaseSettings):
         from service.webhooks import Schedule, Sender, Signer, Targets
 
         signer = Signer([secret.decode() for secret in _split(self.webhook_secrets)])
-        if not signer:
-            return None
         hosts = [host.strip() for host in self.webhook_allowed_hosts.split(",") if host.strip()]
         waits_s = tuple(float(wait) for wait in self.webhook_retry_s.split(",") if wait)
         return Sender(signer, Targets(hosts), Schedule(waits_s), timeout_s=self.webhook_timeout_s)

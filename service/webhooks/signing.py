@@ -31,17 +31,15 @@ def check_secret(secret: str) -> None:
 class Signer:
     """Signs with every secret: while one takes another's place, receivers may check by either.
 
-    Raises `BadParameter` for a secret of another form.
+    Raises `BadParameter` for a secret of another form, and `ValueError` for none.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
+        if not secrets:
+            raise ValueError("webhooks are not sent unsigned")
         for secret in secrets:
             check_secret(secret)
         self._secrets = [Webhook(secret) for secret in secrets]
-
-    def __bool__(self) -> bool:
-        """Whether there is a secret: nothing is sent unsigned."""
-        return bool(self._secrets)
 
     def headers(self, message_id: str, body: bytes, at_s: float) -> dict[str, str]:
         """The scheme's three headers for a body in UTF-8; `at_s` is Unix time, of the attempt.

@@ -230,9 +230,3 @@ def test_proxies_and_cookies_have_no_say(pem: Path, monkeypatch: pytest.MonkeyPa
     outcome, it = attempt(pem, scenario)
     assert outcome == Delivered(200)
     assert "cookie" not in it.received[1].headers
-
-
-def test_nothing_is_sent_unsigned(pem: Path) -> None:
-    unsigned = Sender(Signer([]), Targets(), Schedule())
-    with pytest.raises(RuntimeError):
-        asyncio.run(unsigned.attempt(Message("m1", f"https://{HOST}/", BODY)))

@@ -54,6 +54,6 @@ def test_a_secret_of_another_form_is_refused_without_showing_it(secret: str) -> 
     assert len(secret) < 7 or secret not in caught.value.detail
 
 
-def test_no_secret() -> None:
-    assert not Signer([])
-    assert Signer([OLD])
+def test_nothing_is_sent_unsigned() -> None:
+    with pytest.raises(ValueError, match="unsigned"):
+        Signer([])
