@@ -10,6 +10,7 @@ by its id.
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,9 +18,9 @@ from sqlalchemy.exc import IntegrityError
 
 from service.jobs.database import messages
 from service.jobs.job import Job, now_ms
-from service.jobs.letter import Letter
 from service.jobs.state import state_of, time_of
 from service.jobs.store import JobStore
+from service.jobs.webhook import StoredWebhook
 from service.webhooks import Delivered, GivenUp, Message, Outcome, RetryAt
 
 #: Queues attempt `n_failed` at a message to a URL, some seconds from now, when the transaction
@@ -46,22 +47,34 @@ class Outbox:
         }
         self._post(
             connection,
-            _letter(f"msg_{job.id}", job.caller, job.webhook_url, document, job_id=job.id),
+            StoredWebhook(
+                id=f"msg_{job.id}",
+                caller=job.caller,
+                url=job.webhook_url,
+                body=_json(document),
+                created_ms=now_ms(),
+                job_id=job.id,
+            ),
         )
 
     def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
         """Takes over an event of a live session; one that is told twice is sent once."""
         document = {"type": event["type"], "timestamp": time_of(now_ms()), "data": event}
         session_id: str = event["session_id"]
-        message_id = f"msg_{session_id}_{event['seq']}"
-        letter = _letter(message_id, caller, url, document, session_id=session_id)
+        webhook = StoredWebhook(
+            id=f"msg_{session_id}_{event['seq']}",
+            caller=caller,
+            url=url,
+            body=_json(document),
+            created_ms=now_ms(),
+            session_id=session_id,
+        )
         with suppress(IntegrityError), self._store.begin() as connection:
-            self._post(connection, letter)
+            self._post(connection, webhook)
 
-    def _post(self, connection: sa.Connection, letter: Letter) -> None:
-        row = {name: getattr(letter, name) for name in Letter.__slots__}
-        connection.execute(sa.insert(messages).values(**row))
-        self._queue_attempt(connection, letter.id, letter.url, 0, 0, 0.0)
+    def _post(self, connection: sa.Connection, webhook: StoredWebhook) -> None:
+        connection.execute(sa.insert(messages).values(**asdict(webhook)))
+        self._queue_attempt(connection, webhook.id, webhook.url, 0, 0, 0.0)
 
     def waiting(self, message_id: str, round_: int) -> Message | None:
         """What is to be sent, unless it was delivered, deleted or begun anew meanwhile."""
@@ -113,7 +126,7 @@ class Outbox:
                 )
             )
 
-    def dead(self, caller: str, limit: int) -> list[Letter]:
+    def dead(self, caller: str, limit: int) -> list[StoredWebhook]:
         """A caller's messages that were given up, the last ones first."""
         query = (
             sa.select(messages)
@@ -122,9 +135,9 @@ class Outbox:
             .limit(limit)
         )
         with self._store.engine.connect() as connection:
-            return [Letter(**row._mapping) for row in connection.execute(query)]
+            return [StoredWebhook(**row._mapping) for row in connection.execute(query)]
 
-    def replay(self, caller: str, message_id: str) -> Letter | None:
+    def replay(self, caller: str, message_id: str) -> StoredWebhook | None:
         """Begins anew with a message that was delivered or given up; `None`: it is not there.
 
         One that still waits is left to its own times.
@@ -140,33 +153,11 @@ class Outbox:
             if begun is not None:
                 self._queue_attempt(connection, message_id, begun.url, begun.round, 0, 0.0)
             row = connection.execute(sa.select(messages).where(*mine)).one_or_none()
-        return None if row is None else Letter(**row._mapping)
+        return None if row is None else StoredWebhook(**row._mapping)
 
 
-def _letter(
-    message_id: str,
-    caller: str,
-    url: str,
-    document: dict[str, Any],
-    *,
-    job_id: str | None = None,
-    session_id: str | None = None,
-) -> Letter:
-    """A message that nobody tried to deliver yet."""
-    return Letter(
-        id=message_id,
-        job_id=job_id,
-        session_id=session_id,
-        caller=caller,
-        url=url,
-        body=json.dumps(document, separators=(",", ":")),
-        status="waiting",
-        round=0,
-        n_attempts=0,
-        created_ms=now_ms(),
-        tried_ms=None,
-        cause=None,
-    )
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 def _word(outcome: Outcome) -> str:

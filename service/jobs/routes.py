@@ -21,9 +21,9 @@ from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, check_webhook, no_such_job, store_failure
 from service.jobs.job import Job, JobGone
-from service.jobs.letter import Delivery, Letter
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
+from service.jobs.webhook import Delivery, StoredWebhook
 from service.requests import DeadQuery, JobQuery, JobsQuery, NoQuery, described, parse_query
 from service.runtime import Runtime
 from service.segment_table import segment_table
@@ -324,8 +324,8 @@ async def dead_webhooks(request: Request) -> DeadWebhooks:
     _, desk = _service(request)
     query = parse_query(DeadQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    letters = await desk.ask(lambda: desk.outbox.dead(caller, query.limit))
-    return DeadWebhooks(webhooks=tuple(map(_webhook, letters)))
+    dead = await desk.ask(lambda: desk.outbox.dead(caller, query.limit))
+    return DeadWebhooks(webhooks=tuple(map(_webhook, dead)))
 
 
 @router.post(
@@ -339,27 +339,27 @@ async def replayed(request: Request, message_id: MessageId) -> Webhook:
     _, desk = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    letter = None
+    webhook = None
     if _MESSAGE_ID.fullmatch(message_id):
-        letter = await desk.ask(lambda: desk.outbox.replay(caller, message_id))
-    if letter is None:
+        webhook = await desk.ask(lambda: desk.outbox.replay(caller, message_id))
+    if webhook is None:
         raise NotFound(
             "there is no such webhook of this API key",
             remedy="see GET /v1/webhooks/dead; one is deleted with its job, or as late",
             code="webhook_not_found",
         )
-    return _webhook(letter)
+    return _webhook(webhook)
 
 
-def _webhook(letter: Letter) -> Webhook:
+def _webhook(stored: StoredWebhook) -> Webhook:
     return Webhook(
-        id=letter.id,
-        job_id=letter.job_id,
-        session_id=letter.session_id,
-        url=letter.url,
-        status=letter.status,
-        attempts=letter.n_attempts,
-        created_at=time_of(letter.created_ms),
-        tried_at=None if letter.tried_ms is None else time_of(letter.tried_ms),
-        cause=letter.cause,
+        id=stored.id,
+        job_id=stored.job_id,
+        session_id=stored.session_id,
+        url=stored.url,
+        status=stored.status,
+        attempts=stored.n_attempts,
+        created_at=time_of(stored.created_ms),
+        tried_at=None if stored.tried_ms is None else time_of(stored.tried_ms),
+        cause=stored.cause,
     )
