@@ -20,7 +20,7 @@ from service import asyncapi, files, gate, ops, page, problems, sessions, stream
 from service.auth import LOCAL
 from service.handshake import deny
 from service.jobs import routes as jobs
-from service.jobs.desk import JobDesk, SessionTeller
+from service.jobs.desk import JobDesk
 from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.runtime import Runtime
@@ -53,8 +53,7 @@ def create_app(
     """
     runtime = Runtime(settings, models, shared)
     desk = JobDesk(settings)
-    if runtime.webhooks is not None:
-        runtime.teller = SessionTeller(desk, runtime.webhooks)
+    runtime.deliver = desk.deliver
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

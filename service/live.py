@@ -6,7 +6,7 @@ writer (results out) and the wait for the service's end. The first that finishes
 session ends. What a front end adds are the messages of its own protocol.
 
 All that is told goes to the front end, to those who watch the session (`service.audience`), and,
-where it was asked for, to a webhook (`service.teller`).
+where it was asked for, to a webhook (`service.relay`).
 """
 
 import abc

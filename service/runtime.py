@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
 
 from ser_core.errors import (
     BadParameter,
@@ -30,9 +31,9 @@ from service.metrics import Metrics
 from service.problems import internal_error
 from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
+from service.relay import Relay
 from service.settings import Settings
 from service.shared import Shared
-from service.teller import Relay, Teller
 
 #: How often the file of API keys is looked at for the sake of streams that are open.
 KEYS_POLL_S = 1.0
@@ -132,8 +133,8 @@ class Runtime:
         self._batchers: dict[str, Batcher] = {}
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        #: Where live sessions may be told to webhooks.
-        self.teller: Teller | None = None
+        #: Takes over an event for a URL, in a caller's name; from the service of jobs.
+        self.deliver: Callable[[str, str, dict[str, Any]], Awaitable[None]] | None = None
         self._streams: dict[Live, None] = {}  # in the order of their beginning
         self._is_draining = False
 
@@ -329,16 +330,10 @@ class Runtime:
         """Takes a session's events to a URL; raises `BadParameter` where that cannot be."""
         if url is None:
             return None
-        if self.teller is None:
-            raise BadParameter(
-                "webhook_url: this service has no secret to sign webhooks with",
-                remedy="watch /v1/sessions/{id}/events; operators: set GLRF_WEBHOOK_SECRETS",
-            )
-        self.teller.check(url)
+        self.check_webhook(url, "watch /v1/sessions/{id}/events")
+        assert self.deliver is not None
         return Relay(
-            self.teller,
-            url,
-            caller.name,
+            functools.partial(self.deliver, url, caller.name),
             self.settings.send_timeout_s,
             self.metrics.lost_events.inc,
         )
@@ -347,6 +342,15 @@ class Runtime:
     def refuses_files(self) -> bool:
         """Whether one more file is too many."""
         return self._files.is_full
+
+    def check_webhook(self, url: str, instead: str) -> None:
+        """Raises `BadParameter` for a URL that nothing will be sent to, and what to do instead."""
+        if self.webhooks is None:
+            raise BadParameter(
+                "webhook_url: this service has no secret to sign webhooks with",
+                remedy=f"{instead}; operators: set GLRF_WEBHOOK_SECRETS",
+            )
+        self.webhooks.targets.check(url)
 
     def file_admitted(self) -> Place:
         """A place for a file; raises `Overloaded` and as `check_ready`."""

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from service.jobs.outbox import Outbox
     from service.jobs.queue import JobQueue
     from service.jobs.store import JobStore
-    from service.webhooks import Sender
 
 _READ_BYTES = 2**20
 _N_THREADS = 8
@@ -322,6 +321,10 @@ class JobDesk:
         store, queue = self._open()
         return Outbox(store, queue.add_attempt, self._settings.jobs_keep_days)
 
+    async def deliver(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        """Takes an event of a live session over: returns when it is on disk, to be sent."""
+        await self.ask(lambda: self.outbox.tell(url, caller, event))
+
     def delete(self, job_id: str, caller: str) -> None:
         """Cancels a job that is not finished, and deletes all of it; raises `NotFound`."""
         job = self.find(job_id, caller)
@@ -333,22 +336,6 @@ class JobDesk:
         self.audio.remove(job_id)
 
 
-class SessionTeller:
-    """`service.teller.Teller` by the outbox of jobs: what a session tells is on disk, then sent."""
-
-    def __init__(self, desk: JobDesk, sender: "Sender") -> None:
-        self._desk = desk
-        self._sender = sender
-
-    def check(self, url: str) -> None:
-        """Raises `BadParameter` for a URL that nothing may be sent to."""
-        self._sender.targets.check(url)
-
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
-        """Returns when the event is on disk."""
-        await self._desk.ask(lambda: self._desk.outbox.tell(url, caller, event))
-
-
 def no_such_job() -> NotFound:
     """It was never there, or is another caller's, or is there no more."""
     return NotFound(
@@ -356,16 +343,6 @@ def no_such_job() -> NotFound:
         remedy="see GET /v1/jobs; a job is deleted some days after its end",
         code="job_not_found",
     )
-
-
-def check_webhook(sender: "Sender | None", url: str) -> None:
-    """Raises `BadParameter` for an address that nothing will be sent to."""
-    if sender is None:
-        raise BadParameter(
-            "webhook_url: this service has no secret to sign webhooks with",
-            remedy="ask for the job's status; operators: set GLRF_WEBHOOK_SECRETS",
-        )
-    sender.targets.check(url)
 
 
 def store_url(settings: Settings) -> "sa.URL":

@@ -19,7 +19,7 @@ from service import problems, wire
 from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
-from service.jobs.desk import JobDesk, check_webhook, no_such_job, store_failure
+from service.jobs.desk import JobDesk, no_such_job, store_failure
 from service.jobs.job import Job, JobGone
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
@@ -99,7 +99,7 @@ async def submit(request: Request) -> Response:
     query.check()
     runtime.batcher(query.model)
     if query.webhook_url is not None:
-        check_webhook(runtime.webhooks, query.webhook_url)
+        runtime.check_webhook(query.webhook_url, "ask for the job's status")
     key = _idempotency_key(request)
     caller = caller_of(request.scope)
     await desk.ask(desk.check_room, caller.name, key)

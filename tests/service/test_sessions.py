@@ -312,13 +312,10 @@ class Told:
     """A place for webhooks that writes down what it is given."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[tuple[str, str, dict[str, Any]]] = []
 
-    def check(self, url: str) -> None:
-        """Any URL is good here."""
-
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
-        self.events.append((url, json.loads(json.dumps(event))))
+    async def deliver(self, url: str, caller: str, event: dict[str, Any]) -> None:
+        self.events.append((url, caller, json.loads(json.dumps(event))))
 
 
 class Hanging(Told):
@@ -328,20 +325,21 @@ class Hanging(Told):
         super().__init__()
         self.gate = threading.Event()
 
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+    async def deliver(self, url: str, caller: str, event: dict[str, Any]) -> None:
         await until(self.gate.is_set)
-        await super().tell(url, caller, event)
+        await super().deliver(url, caller, event)
 
 
 class Broken(Told):
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+    async def deliver(self, url: str, caller: str, event: dict[str, Any]) -> None:
         raise OSError("the disk is full")
 
 
-@pytest.mark.parametrize("teller", [Told(), Broken(), Hanging()], ids=["good", "broken", "hangs"])
-def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: Told) -> None:
+@pytest.mark.parametrize("store", [Told(), Broken(), Hanging()], ids=["good", "broken", "hangs"])
+def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, store: Told) -> None:
     hook = "https://example.com/hook"
     token = SecretStr("0123456789abcdef0123456789abcdef")
+    secret = SecretStr(f"whsec_{'A' * 43}=")
 
     async def run(server: RunningServer) -> int | None:
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
@@ -354,20 +352,20 @@ def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, teller: To
                 await asyncio.wait_for(call.recv(), TIMEOUT_S)
             return call.close_code
 
-    patience_s = 0.2 if isinstance(teller, Broken) else 60.0
-    changed = {"twilio_auth_token": token, "send_timeout_s": patience_s}
+    patience_s = 0.2 if isinstance(store, Broken) else 60.0
+    changed = {"twilio_auth_token": token, "send_timeout_s": patience_s, "webhook_secrets": secret}
     with RunningServer(settings.model_copy(update=changed)) as server:
-        server.runtime.teller = teller
+        server.runtime.deliver = store.deliver
         assert asyncio.run(run(server)) == 1000
-        if isinstance(teller, Hanging):  # the call has ended, and did not notice
-            assert teller.events == []
-            teller.gate.set()
-            server.wait_until(lambda: len(teller.events) == 2)
-        if isinstance(teller, Broken):
+        if isinstance(store, Hanging):  # the call has ended, and did not notice
+            assert store.events == []
+            store.gate.set()
+            server.wait_until(lambda: len(store.events) == 2)
+        if isinstance(store, Broken):
             server.wait_until(lambda: server.metric("glrf_lost_events_total") == 2)
             return
-    assert {url for url, _ in teller.events} == {hook}
-    events = [event for _, event in teller.events]
+    assert {(url, caller) for url, caller, _ in store.events} == {(hook, LOCAL.name)}
+    events = [event for *_, event in store.events]
     assert [event["type"] for event in events] == ["utterance", "session.closed"]
     assert events[0]["role"] == "customer"
     assert events[0]["seq"] < events[1]["seq"]

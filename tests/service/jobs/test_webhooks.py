@@ -158,10 +158,10 @@ class TestWebhooks:
         with RunningServer(job_settings) as server:
             session_id = uuid.uuid4().hex
             event = {"type": "utterance", "session_id": session_id, "seq": 7}
-            teller = server.runtime.teller
-            assert teller is not None
+            deliver = server.runtime.deliver
+            assert deliver is not None
             for _ in range(2):  # a repetition is no second message
-                asyncio.run(teller.tell("http://127.0.0.1:1/hook", LOCAL.name, event))
+                asyncio.run(deliver("http://127.0.0.1:1/hook", LOCAL.name, event))
             answer = server.http.post(f"/v1/webhooks/msg_{session_id}_7/replay")
             assert answer.status_code == 202, answer.text
             assert answer.json()["session_id"] == session_id

@@ -1,10 +1,10 @@
-"""What a session asks of webhooks, where they are served."""
+"""How a live session tells a webhook: its events are handed over one after the other."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 #: Events of one session that may wait for a store that takes none.
 MAX_WAITING = 64
@@ -14,39 +14,21 @@ RETRY_S = 0.5
 log = logging.getLogger(__name__)
 
 
-class Teller(Protocol):
-    """Brings events of live sessions to URLs; whoever implements it makes them durable."""
-
-    def check(self, url: str) -> None:
-        """Raises `BadParameter` for a URL that nothing may be sent to."""
-        ...
-
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
-        """Takes an event of a caller's session over: returns when it is safe.
-
-        It has arrived later. `session_id` and `seq` tell events apart.
-        """
-        ...
-
-
 class Relay:
-    """Hands one session's events to a teller in their order, while the session goes on.
+    """Hands one session's events to `deliver` in their order, while the session goes on.
 
+    `deliver` returns when an event is safe; `session_id` and `seq` tell events apart.
     What is not taken within `patience_s`, or finds `MAX_WAITING` before it, is lost: it is logged,
     and `on_lost` is called.
     """
 
     def __init__(
         self,
-        teller: Teller,
-        url: str,
-        caller: str,
+        deliver: Callable[[dict[str, Any]], Awaitable[None]],
         patience_s: float,
         on_lost: Callable[[], None],
     ) -> None:
-        self._teller = teller
-        self._url = url
-        self._caller = caller
+        self._deliver = deliver
         self._patience_s = patience_s
         self._on_lost = on_lost
         self._waiting: deque[dict[str, Any]] = deque()
@@ -86,7 +68,7 @@ class Relay:
             async with asyncio.timeout(self._patience_s):
                 while True:
                     try:
-                        await self._teller.tell(self._url, self._caller, event)
+                        await self._deliver(event)
                         return None
                     except Exception as error:
                         cause = error

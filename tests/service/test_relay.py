@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.teller import MAX_WAITING, Relay
+from service.relay import MAX_WAITING, Relay
 from tests.service.running import until
 
 
@@ -15,11 +15,7 @@ class Gated:
         self.gate = asyncio.Event()
         self.taken: list[int] = []
 
-    def check(self, url: str) -> None:
-        """Any URL is good here."""
-
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
-        assert (url, caller) == ("https://hooks.example/", "somebody")
+    async def deliver(self, event: dict[str, Any]) -> None:
         await self.gate.wait()
         self.taken.append(event["seq"])
 
@@ -29,53 +25,53 @@ def event(seq: int) -> dict[str, Any]:
 
 
 def relay(
-    teller: Gated, patience_s: float = 60.0, on_lost: Callable[[], None] = lambda: None
+    store: Gated, patience_s: float = 60.0, on_lost: Callable[[], None] = lambda: None
 ) -> Relay:
-    return Relay(teller, "https://hooks.example/", "somebody", patience_s, on_lost)
+    return Relay(store.deliver, patience_s, on_lost)
 
 
 def test_events_go_one_after_the_other_and_the_end_waits_for_them() -> None:
     async def run() -> None:
-        teller = Gated()
-        events = relay(teller)
+        store = Gated()
+        events = relay(store)
         await events.finish()  # nothing was put
         for seq in range(3):
             events.put(event(seq))
         finishing = asyncio.create_task(events.finish())
-        teller.gate.set()
+        store.gate.set()
         await finishing
-        assert teller.taken == [0, 1, 2]
+        assert store.taken == [0, 1, 2]
         events.put(event(3))
         await events.finish()
-        assert teller.taken == [0, 1, 2, 3]
+        assert store.taken == [0, 1, 2, 3]
 
     asyncio.run(run())
 
 
 def test_what_finds_too_many_before_it_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        teller = Gated()
-        events = relay(teller)
+        store = Gated()
+        events = relay(store)
         for seq in range(MAX_WAITING + 2):
             events.put(event(seq))
         assert caplog.text.count(f"session one: a webhook could not be told: {MAX_WAITING}") == 2
-        teller.gate.set()
+        store.gate.set()
         await events.finish()
-        assert teller.taken == list(range(MAX_WAITING))
+        assert store.taken == list(range(MAX_WAITING))
 
     asyncio.run(run())
 
 
 def test_what_is_not_taken_in_time_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        teller = Gated()
-        events = relay(teller, patience_s=0.05)
+        store = Gated()
+        events = relay(store, patience_s=0.05)
         events.put(event(0))
         await until(lambda: "could not be told: TimeoutError" in caplog.text)
-        teller.gate.set()
+        store.gate.set()
         events.put(event(1))
         await events.finish()
-        assert teller.taken == [1]
+        assert store.taken == [1]
 
     asyncio.run(run())
 
@@ -100,25 +96,25 @@ class Failing(Gated):
         self.gate.set()
         self.n_failures = n_failures
 
-    async def tell(self, url: str, caller: str, event: dict[str, Any]) -> None:
+    async def deliver(self, event: dict[str, Any]) -> None:
         if self.n_failures > 0:
             self.n_failures -= 1
             raise OSError("the disk is full")
-        await super().tell(url, caller, event)
+        await super().deliver(event)
 
 
 def test_a_store_that_fails_for_a_moment_is_asked_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.teller.RETRY_S", 0.001)
+    monkeypatch.setattr("service.relay.RETRY_S", 0.001)
 
     async def run() -> None:
-        teller = Failing(n_failures=2)
-        events = relay(teller)
+        store = Failing(n_failures=2)
+        events = relay(store)
         for seq in range(2):
             events.put(event(seq))
         await events.finish()
-        assert teller.taken == [0, 1]
+        assert store.taken == [0, 1]
 
     asyncio.run(run())
     assert caplog.text == ""
@@ -127,7 +123,7 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
 def test_a_store_that_fails_for_too_long_is_told_of_with_its_cause(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.teller.RETRY_S", 0.001)
+    monkeypatch.setattr("service.relay.RETRY_S", 0.001)
 
     async def run() -> None:
         lost: list[None] = []
