@@ -87,11 +87,7 @@ def create_app(
             task.add_done_callback(counting.discard)
         await asyncio.wait(counting, timeout=_COUNT_S)
 
-    async def exposition() -> bytes:
-        return runtime.metrics.exposition()
-
-    app.state.before_scrape = count_jobs
-    app.state.exposition = exposition
+    runtime.count_jobs = count_jobs
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(app.openapi))

@@ -36,8 +36,8 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.get("/metrics", tags=["operations"], summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
-    await request.app.state.before_scrape()
-    return Response(await request.app.state.exposition(), media_type=MEDIA_TYPE)
+    runtime: Runtime = request.app.state.runtime
+    return Response(await runtime.scrape(), media_type=MEDIA_TYPE)
 
 
 @router.get(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 from ser_core.errors import (
@@ -134,7 +134,11 @@ class Runtime:
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         #: Takes over an event for a URL, in a caller's name; from the service of jobs.
-        self.deliver: Callable[[str, str, dict[str, Any]], Awaitable[None]] | None = None
+        self.deliver: Callable[[str, str, dict[str, Any]], Coroutine[Any, Any, None]] | None = None
+        #: Brings the figures of jobs up to date; from the service of jobs.
+        self.count_jobs: Callable[[], Awaitable[None]] | None = None
+        #: The figures of all workers as text, where this is one of several; from the pool.
+        self.sum_of_workers: Callable[[], Awaitable[bytes]] | None = None
         self._streams: dict[Live, None] = {}  # in the order of their beginning
         self._is_draining = False
 
@@ -193,6 +197,14 @@ class Runtime:
     def _batch_scored(self, n_segments: int, inference_s: float) -> None:
         self.metrics.batch_size.observe(n_segments)
         self.capacity.batch_scored(n_segments, inference_s)
+
+    async def scrape(self) -> bytes:
+        """The text of `GET /metrics`."""
+        if self.count_jobs is not None:
+            await self.count_jobs()
+        if self.sum_of_workers is not None:
+            return await self.sum_of_workers()
+        return self.metrics.exposition()
 
     async def stop(self) -> None:
         """Ends the batchers, with what they have queued, and the decoders."""

@@ -52,7 +52,7 @@ class PoolServer(Server):
         """As the server does, but for an address: that is the parent's."""
         await super().startup([])  # type: ignore[arg-type]
         await self._sums.start()
-        self.config.app.state.exposition = self._sums.exposition  # type: ignore[union-attr]
+        self._runtime.sum_of_workers = self._sums.exposition
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._receive)
         self._report()
 

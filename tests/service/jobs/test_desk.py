@@ -91,14 +91,14 @@ def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "exists", deny)
-        asyncio.run(app.state.before_scrape())
+        asyncio.run(app.state.runtime.scrape())
     assert counts.is_up is False
     assert "jobs cannot be counted" in caplog.text
 
 
 def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tmp_path):
     app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
-    counts, before_scrape = app.state.runtime.metrics.jobs, app.state.before_scrape
+    counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
 
     def told() -> dict[str, set[float]]:
         counters = [family for family in counts.collect() if family.type == "counter"]
@@ -106,7 +106,7 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
 
     before = told()
     assert set(map(len, before.values())) == {0}
-    asyncio.run(before_scrape())  # there is no store, so that its first fault will be an increase
+    asyncio.run(scrape())  # there is no store, so that its first fault will be an increase
     assert told() == {name: {0.0} for name in before}
 
     store, queue = open_store(app.state.runtime.settings)
@@ -117,12 +117,12 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     )
     queue.close()
     app = create_app(app.state.runtime.settings)
-    counts, before_scrape = app.state.runtime.metrics.jobs, app.state.before_scrape
+    counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
     with patch.object(JobDesk, "_open", side_effect=Unavailable("away", remedy="wait")):
-        asyncio.run(before_scrape())
+        asyncio.run(scrape())
     assert counts.is_up is False
     assert set(map(len, told().values())) == {0}
-    asyncio.run(before_scrape())
+    asyncio.run(scrape())
     assert told()["glrf_jobs_faults"] == {5.0}
     assert counts.n_webhooks_waiting == 1
 
