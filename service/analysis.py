@@ -27,8 +27,9 @@ from ser_core.speech import DetectorName
 from ser_core.stream_config import StreamConfig
 from ser_core.waveform import Outliner, Waveform
 from service import wire
+from service.call import Call
 from service.inference.batcher import Batcher
-from service.manifest import run_of
+from service.manifest import ModelCard, Run, model_card, run_of
 from service.pump import Pump, Told
 from service.requests import FileQuery, Role
 from service.tally import CallTally, Margins
@@ -72,8 +73,6 @@ class Audio(Protocol):
 
 OpenAudio = Callable[[BinaryIO | Path], Audio]
 
-Line = wire.Line
-
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
@@ -83,7 +82,7 @@ class FileChunk:
     its `StreamSession`, `None` after the last chunk.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[wire.Line, ...]
     audio_from: int
     session: dict[str, Any] | None
 
@@ -132,7 +131,7 @@ class FileAnalysis:
         #: What the lines add up to. Who goes on with a file gives it those that were told before.
         self.tally = CallTally(batcher.backend.spec.labels)
 
-    async def lines(self) -> AsyncGenerator[Line]:
+    async def lines(self) -> AsyncGenerator[wire.Line]:
         """Everything told of the file, in order, as it is scored."""
         async with self._opened() as audio:
             async for line in self._told(audio):
@@ -150,7 +149,7 @@ class FileAnalysis:
         `ValueError` for a state of another version or detector.
         """
         async with self._opened() as audio:
-            lines: list[Line] = []
+            lines: list[wire.Line] = []
             chunk_samples = round(chunk_s * audio.rate_hz)
             n_heard = 0 if last is None or last.session is None else last.session["n_received"]
             chunk_end = n_heard + chunk_samples
@@ -175,7 +174,7 @@ class FileAnalysis:
 
     async def _told(
         self, audio: Audio, last: FileChunk | None = None, *, checkpoints: bool = False
-    ) -> AsyncIterator[Line | Checkpoint]:
+    ) -> AsyncIterator[wire.Line | Checkpoint]:
         spec = self._batcher.backend.spec
         config = self._query.config(
             audio.rate_hz, audio.n_channels, MAX_FILE_RATE_HZ, self._detector
@@ -237,7 +236,7 @@ class FileAnalysis:
                 remedy="send it in parts, or stream it",
             )
 
-    def _line(self, narrator: wire.Narrator, told: Told) -> Line:
+    def _line(self, narrator: wire.Narrator, told: Told) -> wire.Line:
         match told.event:
             case Segment() as segment:
                 if self._metrics is not None and told.timing is not None:
@@ -259,16 +258,16 @@ class FileAnalysis:
                 raise AssertionError("a checkpoint is no line")
 
     @property
-    def model(self) -> wire.ModelCard:
+    def model(self) -> ModelCard:
         """The model that scores."""
-        return wire.model_card(self._batcher.backend.spec, self._batcher.backend.sha256)
+        return model_card(self._batcher.backend.spec, self._batcher.backend.sha256)
 
     @property
     def waveform(self) -> Waveform | None:
         """What was heard so far as a picture; `None` where nothing is drawn."""
         return None if self._outliner is None else self._outliner.waveform
 
-    def result(self, lines: list[Line]) -> wire.FileResult:
+    def result(self, lines: list[wire.Line]) -> wire.FileResult:
         """The answer of `POST /v1/files`, from all that `lines` told."""
         segments: dict[int, list[wire.SegmentFields]] = {}
         utterances: dict[int, list[wire.UtteranceFields]] = {}
@@ -311,10 +310,10 @@ class FileAnalysis:
             run=self._run(),
         )
 
-    def _call(self) -> wire.Call:
+    def _call(self) -> Call:
         return self.tally.call(self._roles, Margins.of(self._config), self._duration_ms)
 
-    def _run(self) -> wire.Run:
+    def _run(self) -> Run:
         return run_of(self._batcher.backend, self._config, self._roles)
 
     def summary(self) -> wire.SummaryLine:

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ser_core.errors import SerError
 from service import problems, wire
-from service.analysis import FileAnalysis, FileLimits, Line
+from service.analysis import FileAnalysis, FileLimits
 from service.auth import caller_of
 from service.file_json import result_parts, segment_json
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
@@ -119,7 +119,9 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> AsyncIterator[Line]:
+async def _while_connected(
+    request: Request, lines: AsyncIterator[wire.Line]
+) -> AsyncIterator[wire.Line]:
     """The lines; raises `ClientDisconnect` soon after nobody waits for them any more."""
     n_lines = 0
     async for line in lines:
@@ -129,7 +131,7 @@ async def _while_connected(request: Request, lines: AsyncIterator[Line]) -> Asyn
             raise ClientDisconnect
 
 
-async def _rendered(kind: Kind, analysis: FileAnalysis, lines: list[Line]) -> Response:
+async def _rendered(kind: Kind, analysis: FileAnalysis, lines: list[wire.Line]) -> Response:
     """The whole result in one of the formats for people, made in a thread."""
     text = await asyncio.to_thread(
         lambda: render(kind, analysis.result(lines), waveform=analysis.waveform)
@@ -137,10 +139,10 @@ async def _rendered(kind: Kind, analysis: FileAnalysis, lines: list[Line]) -> Re
     return Response(text, media_type=MEDIA_TYPES[kind], headers=headers_of(kind))
 
 
-async def _json(analysis: FileAnalysis, lines: AsyncIterator[Line]) -> bytes:
+async def _json(analysis: FileAnalysis, lines: AsyncIterator[wire.Line]) -> bytes:
     """`analysis.result` of all lines as JSON, its segments encoded as they come."""
     segments: dict[int, list[str]] = {}
-    others: list[Line] = []
+    others: list[wire.Line] = []
     async for line in lines:
         if isinstance(line, wire.SegmentLine):
             segments.setdefault(line.channel, []).append(segment_json(line))
@@ -191,8 +193,8 @@ class LinesResponse(StreamingResponse):
 async def _ndjson(
     request: Request,
     analysis: FileAnalysis,
-    first: Line | None,
-    lines: AsyncIterator[Line],
+    first: wire.Line | None,
+    lines: AsyncIterator[wire.Line],
 ) -> AsyncGenerator[bytes]:
     try:
         if first is not None:
@@ -215,5 +217,5 @@ def error_line(request: Request, error: Exception) -> bytes:
     return _line(wire.ErrorLine(**wire.error_fields(error, request_id, fatal=True)))
 
 
-def _line(line: Line | wire.SummaryLine | wire.ErrorLine) -> bytes:
+def _line(line: wire.Line | wire.SummaryLine | wire.ErrorLine) -> bytes:
     return line.model_dump_json().encode() + b"\n"

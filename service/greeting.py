@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from ser_core.stream_config import StreamConfig
 from service import wire
 from service.inference.backend import Backend
-from service.manifest import ChannelConfig, code, option_fields
+from service.manifest import ChannelConfig, ModelCard, code, model_card, option_fields
 from service.requests import Role, StreamQuery
 from service.settings import Settings
 
@@ -25,7 +25,7 @@ class SessionEntry(BaseModel):
     front_end: FrontEnd
     since: str
     roles: tuple[ChannelConfig, ...]
-    model: wire.ModelCard
+    model: ModelCard
     external: dict[str, str]
 
 
@@ -49,7 +49,7 @@ def options(
 
 def maker(backend: Backend) -> dict[str, Any]:
     """What makes the numbers: the members `model` and `code`."""
-    return {"model": wire.model_card(backend.spec, backend.sha256), "code": code()}
+    return {"model": model_card(backend.spec, backend.sha256), "code": code()}
 
 
 def limits(settings: Settings) -> wire.Limits:

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import problems, wire
 from service.clock import Clock
+from service.manifest import model_card
 from service.metrics import MEDIA_TYPE
 from service.registry import ModelRegistry
 from service.requests import NoQuery, parse_query
@@ -61,7 +62,7 @@ def model_details(models: ModelRegistry) -> list[wire.ModelDetails]:
         clock = Clock(spec.features.sample_rate_hz)
         details.append(
             wire.ModelDetails(
-                **wire.model_card(spec, backend.sha256).model_dump(),
+                **model_card(spec, backend.sha256).model_dump(),
                 default=backend is models.default,
                 license=spec.license,
                 provenance=spec.provenance,

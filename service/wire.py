@@ -14,11 +14,9 @@ from ser_core.events import Abstain, Scores
 from ser_core.model_file import ModelSpec
 from service.call import Call, TurningPoint
 from service.clock import Clock
-from service.manifest import ChannelConfig as ChannelConfig
 from service.manifest import Code, ModelCard, Options, Run
-from service.manifest import model_card as model_card
 from service.problems import problem_of, retry_after_s
-from service.record import Record as _Object
+from service.record import Record
 from service.requests import Role
 
 MAX_FRAME_BYTES = 2**20
@@ -41,14 +39,14 @@ class ModelDetails(ModelCard):
     providers: tuple[str, ...]
 
 
-class Decision(_Object):
+class Decision(Record):
     """A label, or `null` when there is nothing to decide on, and the scores it rests on."""
 
     label: str | None
     scores: Scores
 
 
-class SegmentFields(_Object):
+class SegmentFields(Record):
     """One segment. `scores` are one-vs-rest in 0..1, all zero when it was not scored."""
 
     channel: int
@@ -64,7 +62,7 @@ class SegmentFields(_Object):
     utterance_id: str | None
 
 
-class AlertFields(_Object):
+class AlertFields(Record):
     """An emotion was sustained, as one of the client's rules asks; see `ser_core.events.Alert`."""
 
     channel: int
@@ -76,7 +74,7 @@ class AlertFields(_Object):
     score: float
 
 
-class UtteranceFields(_Object):
+class UtteranceFields(Record):
     """One utterance's result: final, or so far."""
 
     channel: int
@@ -91,7 +89,7 @@ class UtteranceFields(_Object):
     pure: bool
 
 
-class WarningFields(_Object):
+class WarningFields(Record):
     """Something about the audio that makes results less trustworthy."""
 
     channel: int
@@ -99,7 +97,7 @@ class WarningFields(_Object):
     message: str
 
 
-class ErrorFields(_Object):
+class ErrorFields(Record):
     """What was refused or failed, why, and what to do; a stream goes on unless it is `fatal`."""
 
     code: str
@@ -110,7 +108,7 @@ class ErrorFields(_Object):
     request_id: str
 
 
-class ChannelSummary(_Object):
+class ChannelSummary(Record):
     """One scored channel as a whole, over the segments that its utterances are the mean of.
 
     `time_share` is their share by label, each counted for its largest score.
@@ -134,7 +132,7 @@ class StreamSummary(ChannelSummary):
 # --- server to client on a stream ------------------------------------------------------------
 
 
-class Message(_Object):
+class Message(Record):
     """Every server message: `seq` counts from 0 without gaps."""
 
     type: str
@@ -150,7 +148,7 @@ class StreamSettings(Options):
     on_overload: str
 
 
-class Limits(_Object):
+class Limits(Record):
     """What the service holds a stream to."""
 
     max_frame_bytes: int = MAX_FRAME_BYTES
@@ -200,7 +198,7 @@ class ErrorMessage(ErrorFields, Message):
     type: Literal["error"] = "error"
 
 
-class Usage(_Object):
+class Usage(Record):
     """Totals over the scored channels.
 
     `dropped_ms` is audio of frames that were ignored, and of segments given up under overload.
@@ -289,7 +287,7 @@ def parse_command(text: str) -> Command:
 # --- files -----------------------------------------------------------------------------------
 
 
-class ScoredChannel(_Object):
+class ScoredChannel(Record):
     """All that one channel of a file told."""
 
     channel: int
@@ -302,7 +300,7 @@ class ScoredChannel(_Object):
     summary: ChannelSummary
 
 
-class UnscoredChannel(_Object):
+class UnscoredChannel(Record):
     """A channel whose role is `off`: it was dropped unheard."""
 
     channel: int
@@ -310,7 +308,7 @@ class UnscoredChannel(_Object):
     scored: Literal[False] = False
 
 
-class FileResult(_Object):
+class FileResult(Record):
     """The answer of `POST /v1/files`."""
 
     request_id: str
@@ -355,7 +353,7 @@ class FileChannelSummary(StreamSummary):
     turning_points: tuple[TurningPoint, ...]
 
 
-class SummaryLine(_Object):
+class SummaryLine(Record):
     """The last line of the `application/x-ndjson` answer."""
 
     type: Literal["summary"] = "summary"

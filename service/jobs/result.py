@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from service import wire
-from service.analysis import FileAnalysis, Line
+from service.analysis import FileAnalysis
 from service.file_json import result_parts, segment_json
 
-_LINE_TYPES: dict[bytes, type[Line]] = {
+_LINE_TYPES: dict[bytes, type[wire.Line]] = {
     b'"type":"segment"}': wire.SegmentLine,
     b'"type":"utterance"}': wire.UtteranceLine,
     b'"type":"alert"}': wire.AlertLine,
@@ -19,7 +19,7 @@ _LINE_TYPES: dict[bytes, type[Line]] = {
 }
 
 
-def parsed(chunk: bytes) -> Iterator[Line]:
+def parsed(chunk: bytes) -> Iterator[wire.Line]:
     """The lines of NDJSON that was written here."""
     for text in chunk.splitlines():
         kind = _LINE_TYPES[text[text.rindex(b",") + 1 :]]
@@ -27,11 +27,11 @@ def parsed(chunk: bytes) -> Iterator[Line]:
 
 
 def result_document(
-    analysis: FileAnalysis, stored: Callable[[], Iterable[bytes]], last: tuple[Line, ...]
+    analysis: FileAnalysis, stored: Callable[[], Iterable[bytes]], last: tuple[wire.Line, ...]
 ) -> tuple[bytes, wire.SummaryLine]:
     """JSON of the result, compressed, and the summary; `stored` reads the earlier chunks."""
 
-    def lines() -> Iterator[Line]:
+    def lines() -> Iterator[wire.Line]:
         for chunk in stored():
             yield from parsed(chunk)
         yield from last
@@ -41,7 +41,7 @@ def result_document(
             if isinstance(line, wire.SegmentLine) and line.channel == channel:
                 yield segment_json(line)
 
-    others: list[Line] = [line for line in lines() if not isinstance(line, wire.SegmentLine)]
+    others: list[wire.Line] = [line for line in lines() if not isinstance(line, wire.SegmentLine)]
     compressor = zlib.compressobj()
     parts = [
         compressor.compress(part.encode())

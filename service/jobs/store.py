@@ -12,7 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.analysis import FileChunk, Line
+from service import wire
+from service.analysis import FileChunk
 from service.jobs.database import chunks, executors, jobs, messages, results, totals
 from service.jobs.job import FINISHED, STATUSES, UNFINISHED, Job, JobGone, Overtaken, Status, now_ms
 
@@ -389,6 +390,6 @@ def _job(row: sa.Row[Any]) -> Job:
     return Job(**row._mapping)
 
 
-def ndjson(lines: tuple[Line, ...]) -> bytes:
+def ndjson(lines: tuple[wire.Line, ...]) -> bytes:
     """One JSON object a line."""
     return b"".join(line.model_dump_json().encode() + b"\n" for line in lines)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from glrf.local_server import LocalServer
 from glrf.main import app
 from glrf_client import FileResult, analyze_file
-from service import wire
-from service.manifest import arguments
+from service.manifest import Run, arguments
 from tests.glrf.conftest import CLIP
 from tests.service.running import assert_same_document
 from tests.synthetic import voice
@@ -108,7 +107,7 @@ def test_the_manifest_is_enough_to_make_the_numbers_again(cli: CliRunner, stereo
 
     asked = ("--smoothing", "ema", "--endpoint-silence-ms", "300", "--no-partial")
     for first in (analysed(), analysed(*asked, "--roles", "a,b:off", "--rules", "sad>=0.1:1s")):
-        again = analysed(*arguments(wire.Run.model_validate(first["run"])))
+        again = analysed(*arguments(Run.model_validate(first["run"])))
         again["request_id"] = first["request_id"]
         assert_same_document(again, first)
     assert first["run"]["config"]["hysteresis"] == 0.03

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.analysis import FileAnalysis, FileChunk, Line
+from service.analysis import FileAnalysis, FileChunk
 from service.inference.batcher import Batcher
 from service.requests import FileQuery
+from service.wire import Line
 from tests.service.running import GatedBackend, wav
 from tests.synthetic import voice
 
