@@ -36,7 +36,7 @@ from service.tally import CallTally, Margins
 
 if TYPE_CHECKING:
     from service.metrics import Metrics
-    from service.quotas import AudioMeter
+    from service.pace import AudioMeter
 
 MAX_FILE_RATE_HZ = 192_000
 BLOCK_S = 1.0

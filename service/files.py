@@ -18,7 +18,7 @@ from service.analysis import FileAnalysis, FileLimits
 from service.auth import caller_of
 from service.file_json import result_parts, segment_json
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
-from service.quotas import AudioMeter
+from service.pace import AudioMeter
 from service.requests import FileQuery, described, parse_query
 from service.runtime import Runtime
 from service.uploads import BODY, receive_body

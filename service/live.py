@@ -34,8 +34,8 @@ from service.audience import Audience
 from service.auth import caller_of
 from service.checkpoint import StreamState
 from service.frames import Frame, frame_of
+from service.pace import AudioMeter, Pace
 from service.pump import STEP_S, Pump, Told
-from service.quotas import AudioMeter, Pace
 from service.requests import StreamQuery
 from service.resumption import batcher_of, session_of
 from service.runtime import Runtime
