@@ -1,7 +1,8 @@
 """One audio file through the pipeline, with or without a server around it.
 
     async with Batcher(backend) as batcher:
-        result = await analyze(path, batcher)
+        analysis = FileAnalysis(path, batcher)
+        result = analysis.result([line async for line in analysis.lines()])
 
 A file is a stream that arrives in one piece: decoding and features run in a worker thread, and
 what they cut goes through the same batcher as everybody's.
@@ -336,18 +337,6 @@ class FileAnalysis:
         for summary in self._summaries:
             turning_points = self.tally.turning_points(summary.channel)
             yield wire.FileChannelSummary(**summary.model_dump(), turning_points=turning_points)
-
-
-async def analyze(
-    source: BinaryIO | Path,
-    batcher: Batcher,
-    query: FileQuery | None = None,
-    *,
-    limits: FileLimits | None = None,
-) -> wire.FileResult:
-    """The answer that `POST /v1/files` gives to the same bytes. Raises as `FileAnalysis` does."""
-    analysis = FileAnalysis(source, batcher, query, limits=limits)
-    return analysis.result([line async for line in analysis.lines()])
 
 
 def narrowband_warning(config: StreamConfig, spec: ModelSpec) -> wire.WarningFields | None:

@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from service import wire
-from service.analysis import FileAnalysis, FileLimits, analyze
+from service.analysis import FileAnalysis, FileLimits
 from service.files import LinesResponse
 from service.inference.batcher import Batcher
 from service.inference.onnx import OnnxBackend
@@ -187,7 +187,8 @@ def test_offline_analysis_is_the_same_document(
     async def offline() -> wire.FileResult:
         backend = OnnxBackend.load(model_dir / "tiny.onnx", "cpu", max_batch=4)
         async with Batcher(backend, max_batch=4) as batcher:
-            return await analyze(path, batcher, query)
+            analysis = FileAnalysis(path, batcher, query)
+            return analysis.result([line async for line in analysis.lines()])
 
     result = json.loads(asyncio.run(offline()).model_dump_json())
     served = server.http.post("/v1/files?roles=customer,agent", content=path.read_bytes()).json()
