@@ -51,6 +51,19 @@ def submit(desk: Desk) -> Job:
     return asyncio.run(run())
 
 
+def test_the_key_may_come_as_a_header() -> None:
+    desk = Desk()
+
+    async def run() -> None:
+        async with desk.running() as url:
+            headers = {"idempotency-key": "mine"}
+            await submit_job(url, b"audio", headers=headers)
+            await submit_job(url, b"audio", headers=headers, idempotency_key="other")
+
+    asyncio.run(run())
+    assert desk.keys == {"mine", "other"}
+
+
 def wait(desk: Desk, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
     async def run() -> Job:
         async with desk.running() as url:

@@ -88,6 +88,33 @@ def test_a_file_by_path_and_by_bytes(server: Server, tmp_path: Path, is_path: bo
     assert server.request_line.startswith("POST /v1/files?roles=customer%2Cagent%3Aoff ")
 
 
+def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that is still being written, for example."""
+    server.answer = (200, (CONTRACT / "rest.files.json").read_bytes())
+    path = tmp_path / "call.wav"
+    path.write_bytes(b"a" * 100_000)
+    seen = path.stat()
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: seen)
+    with path.open("ab") as file:
+        file.write(b"b" * 5000)
+    asyncio.run(analyze_file(server.url, path))
+    assert server.body == b"a" * 100_000
+
+
+def test_a_file_that_shrinks_while_it_is_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "call.wav"
+    path.write_bytes(b"a" * 100_000)
+    seen = path.stat()
+    path.write_bytes(b"a" * 500)
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: seen)
+    with pytest.raises(OSError, match="became shorter"):
+        asyncio.run(analyze_file(server.url, path))
+
+
 def test_models(server: Server) -> None:
     server.answer = (200, (CONTRACT / "rest.models.json").read_bytes())
     assert [model.name for model in asyncio.run(models(server.url))] == ["glrf"]

@@ -77,8 +77,10 @@ async def submit_job(
     `idempotency_key` (a new one by default), so that there is one job however often it was asked.
     Raises as `analyze_file` does.
     """
-    key = idempotency_key or uuid.uuid4().hex
-    keyed = {**(parameters.get("headers") or {}), "Idempotency-Key": key}
+    given = {name.lower(): value for name, value in (parameters.get("headers") or {}).items()}
+    keyed = {"idempotency-key": uuid.uuid4().hex, **given}
+    if idempotency_key is not None:
+        keyed["idempotency-key"] = idempotency_key
     address, headers = http_url(url, "/v1/jobs"), request_headers(parameters.get("api_key"), keyed)
     query = {**query_parameters(parameters), "webhook_url": webhook_url}
     backoff = backoff or Backoff()

@@ -21,14 +21,19 @@ def body_of(
         content, n_bytes = audio, len(audio)
     else:
         path = Path(audio)
-        content, n_bytes = _read(path), path.stat().st_size
+        n_bytes = path.stat().st_size
+        content = _read(path, n_bytes)
     return content, {"Content-Type": "application/octet-stream", "Content-Length": str(n_bytes)}
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
+async def _read(path: Path, n_bytes: int) -> AsyncIterator[bytes]:
+    """What the file had when the request began; raises `OSError` where it has less now."""
     with path.open("rb") as file:
-        while data := await asyncio.to_thread(file.read, _READ_BYTES):
+        while n_bytes and (data := await asyncio.to_thread(file.read, min(n_bytes, _READ_BYTES))):
+            n_bytes -= len(data)
             yield data
+    if n_bytes:
+        raise OSError(f"{path} became shorter while it was sent")
 
 
 async def _parts(content: bytes) -> AsyncIterator[bytes]:
