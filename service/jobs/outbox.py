@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from service.jobs.database import messages
+from service.jobs.database import jobs, messages
 from service.jobs.job import Job, now_ms
 from service.jobs.state import state_of, time_of
 from service.jobs.store import JobStore
@@ -116,11 +116,12 @@ class Outbox:
                 self._queue_attempt(connection, message_id, url, round_, n_failed + 1, wait_s)
 
     def clear(self, before_ms: int) -> None:
-        """Deletes what live sessions told before, unless it still waits."""
+        """Deletes what was told before of sessions and of jobs that are gone, and waits no more."""
+        of_a_job = sa.exists().where(jobs.c.id == messages.c.job_id)
         with self._store.begin() as connection:
             connection.execute(
                 sa.delete(messages).where(
-                    messages.c.session_id.is_not(None),
+                    ~of_a_job,
                     messages.c.status != "waiting",
                     messages.c.created_ms < before_ms,
                 )

@@ -77,9 +77,16 @@ class JobStore:
 
     def delete(self, connection: sa.Connection, job_id: str) -> None:
         """All that is kept of a job. A worker that scores it notices at its next chunk."""
-        connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
-        for table in (chunks, results, messages):
-            connection.execute(sa.delete(table).where(table.c.job_id == job_id))
+        self.expire(connection, job_id)
+        connection.execute(sa.delete(messages).where(messages.c.job_id == job_id))
+
+    def expire(self, connection: sa.Connection, job_id: str) -> None:
+        """All but a webhook of it that waits: that tells how the job ended, and no result."""
+        for key in (jobs.c.id, chunks.c.job_id, results.c.job_id):
+            connection.execute(sa.delete(key.table).where(key == job_id))
+        connection.execute(
+            sa.delete(messages).where(messages.c.job_id == job_id, messages.c.status != "waiting")
+        )
 
     def n_unfinished(self, connection: sa.Connection) -> int:
         """Jobs that wait or are being scored."""
@@ -357,11 +364,10 @@ class JobStore:
     # --- retention -----------------------------------------------------------------------------
 
     def expired(self, before_ms: int, limit: int = 100) -> list[str]:
-        """Ids of jobs that ended before a time and have nothing left to tell."""
-        waits = sa.exists().where(messages.c.job_id == jobs.c.id, messages.c.status == "waiting")
+        """Ids of jobs that ended before a time."""
         query = (
             sa.select(jobs.c.id)
-            .where(jobs.c.status.in_(FINISHED), jobs.c.finished_ms < before_ms, ~waits)
+            .where(jobs.c.status.in_(FINISHED), jobs.c.finished_ms < before_ms)
             .limit(limit)
         )
         with self.engine.connect() as connection:

@@ -138,7 +138,7 @@ class Sweep:
         before_ms = now_ms() - round(keep_s * 1000)
         for job_id in self._store.expired(before_ms):
             with self._store.begin() as connection:
-                self._store.delete(connection, job_id)
+                self._store.expire(connection, job_id)
             self._audio.remove(job_id)
         self._outbox.clear(before_ms)
         done = DBOS.list_workflows(

@@ -144,6 +144,27 @@ class TestEnd:
         store.take("two")
         assert store.oldest_queued_s() == 0
 
+    def test_a_webhook_that_waits_keeps_no_result_beyond_its_time(self, store: JobStore):
+        outbox = Outbox(store, lambda *_: None, keep_days=7.0)
+        added(store, webhook_url="https://hooks.example/")
+        succeed(store, store.take("one"))
+        job = store.find("one")
+        assert job is not None
+        with store.begin() as connection:
+            outbox.announce(connection, job)
+        assert store.expired(now_ms() + 1000) == ["one"]
+        with store.begin() as connection:
+            store.expire(connection, "one")
+        assert store.find("one") is None
+        assert store.result("one") is None
+        outbox.clear(now_ms() + 1000)
+        waiting = outbox.waiting("msg_one", 0)
+        assert waiting is not None
+        outbox.note("msg_one", 0, 0, GivenUp("gone"))
+        assert len(outbox.dead("me", 10)) == 1
+        outbox.clear(now_ms() + 1000)
+        assert outbox.dead("me", 10) == []
+
     def test_only_what_has_ended_expires(self, store: JobStore):
         added(store)
         added(store, "two")
