@@ -22,6 +22,7 @@ from service.handshake import deny
 from service.jobs import routes as jobs
 from service.jobs.desk import JobDesk
 from service.metrics import Metrics
+from service.openapi import document
 from service.registry import ModelRegistry
 from service.runtime import Runtime
 from service.settings import Settings
@@ -73,6 +74,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/static",
+        redirect_slashes=False,  # a client that follows none would be told nothing
     )
     app.state.runtime = runtime
     app.state.jobs = desk
@@ -90,7 +92,7 @@ def create_app(
     runtime.count_jobs = count_jobs
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(app.openapi))
+        return JSONResponse(await asyncio.to_thread(document, app))
 
     # Before FastAPI's own, which makes the document on the event loop: a tenth of a second.
     app.router.routes.insert(0, Route("/openapi.json", openapi, include_in_schema=False))

@@ -1,6 +1,7 @@
 """What operators and load balancers ask: is it alive, is it ready, what does it serve."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from service import problems, wire
 from service.clock import Clock
@@ -34,7 +35,13 @@ async def readyz(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics", tags=["operations"], summary="Prometheus metrics")
+@router.get(
+    "/metrics",
+    tags=["operations"],
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=problems.described(401, 403),
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     runtime: Runtime = request.app.state.runtime

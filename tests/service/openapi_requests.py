@@ -18,11 +18,12 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
 from service.app import create_app
+from service.openapi import document
 from service.settings import Settings
 from tests.service.running import RunningServer
 from tests.synthetic import write_model
 
-DOCUMENT = create_app(Settings(model_dir=Path("nowhere"))).openapi()
+DOCUMENT = document(create_app(Settings(model_dir=Path("nowhere"))))
 OPERATIONS = [
     found.ok()
     for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()

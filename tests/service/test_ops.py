@@ -1,4 +1,5 @@
 import contextlib
+import json
 import re
 import threading
 from pathlib import Path
@@ -155,6 +156,27 @@ def test_the_stream_without_an_upgrade(server: RunningServer) -> None:
     assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
     assert answer.headers["Upgrade"] == "websocket"
     assert "WebSocket" in answer.json()["detail"]
+
+
+def test_a_slash_too_many_is_no_path(server: RunningServer) -> None:
+    answer = server.http.get("/v1/models/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_the_document_says_who_may_call_and_what_is_answered(server: RunningServer) -> None:
+    document = server.http.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["api_key"]["scheme"] == "bearer"
+    operations = {
+        path: operation
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+    }
+    guarded = {path for path, operation in operations.items() if "security" in operation}
+    assert guarded == {path for path in operations if path.startswith(("/v1/", "/metrics"))}
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert "text/plain" in operations["/metrics"]["responses"]["200"]["content"]
+    (smoothing,) = (p for p in operations["/v1/files"]["parameters"] if p["name"] == "smoothing")
+    assert smoothing["schema"]["enum"] == ["mean", "ema", "viterbi"]
 
 
 def test_documentation_is_served(server: RunningServer) -> None:
