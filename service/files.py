@@ -53,9 +53,9 @@ async def files(request: Request) -> Response:
     """
     runtime: Runtime = request.app.state.runtime
     query = parse_query(FileQuery, request.query_params.multi_items())
-    query.check()
     batcher = runtime.batcher(query.model)
-    kind = chosen(request.headers.get("accept", ""))
+    query.check(batcher.backend.spec)
+    kind = chosen(*request.headers.getlist("accept"))
     caller = caller_of(request.scope)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(runtime.quotas.file(caller))

@@ -26,8 +26,8 @@ MEDIA_TYPES: Final[dict[Kind, str]] = {
 }
 
 
-def chosen(accept: str) -> Kind:
-    """The format that an `Accept` header likes best (RFC 9110, 12.5.1).
+def chosen(*accept: str) -> Kind:
+    """The format that the lines of an `Accept` header like best (RFC 9110, 12.5.1 and 5.3).
 
     Of what it likes equally, the first that it names; JSON for anything else, and for `*/*`.
     """
@@ -35,7 +35,7 @@ def chosen(accept: str) -> Kind:
     named |= {"*/*": "json", "application/*": "json"}
     best: Kind = "json"
     best_weight = 0.0
-    for part in accept.split(","):
+    for part in ",".join(accept).split(","):
         media_type, *parameters = part.split(";")
         kind = named.get(media_type.strip().lower())
         weight = _weight(parameters)

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ser_core.decode import ENCODINGS, check_encoding
 from ser_core.endpointing import DEFAULT_SILENCE_S
 from ser_core.errors import BadParameter, CheckpointRejected, UnsupportedEncoding
+from ser_core.model_file import ModelSpec
 from ser_core.opus import RATE_HZ as OPUS_RATE_HZ
 from ser_core.rules import parse_rules
-from ser_core.smoothing import DEFAULT_SMOOTHING, SmoothingConfig
+from ser_core.session import StreamSession
+from ser_core.smoothing import DEFAULT_SMOOTHING, SMOOTHINGS, SmoothingConfig
 from ser_core.speech import DetectorName
 from ser_core.stream_config import Endpointing, StreamConfig, StreamEncoding
 
@@ -51,6 +53,7 @@ class _Scoring(_Query):
         default=DEFAULT_SMOOTHING,
         description="`mean`: average of the utterance's segments; `ema`: one that forgets; "
         "`viterbi`: the likeliest path of labels.",
+        json_schema_extra={"enum": list(SMOOTHINGS)},
     )
     hysteresis: float | None = Field(
         default=None,
@@ -78,6 +81,7 @@ class _Scoring(_Query):
     endpointing: str = Field(
         default="vad",
         description="`vad`: cut where speech ends; `manual`: where `flush` comes; `off`: never.",
+        json_schema_extra={"enum": list(_ENDPOINTINGS)},
     )
     endpoint_silence_ms: int | None = Field(
         default=None,
@@ -108,6 +112,7 @@ class FileQuery(_Scoring):
     endpointing: str = Field(
         default="vad",
         description="`vad`: cut where speech ends; `manual`, `off`: the file is one utterance.",
+        json_schema_extra={"enum": list(_ENDPOINTINGS)},
     )
 
     def config(
@@ -129,9 +134,9 @@ class FileQuery(_Scoring):
             **self._options,
         )
 
-    def check(self) -> None:
-        """Raises `BadParameter` for what can be known before the audio is."""
-        StreamConfig(**self._options)
+    def check(self, spec: ModelSpec) -> None:
+        """Raises `BadParameter` for what is known before the audio, of the model too."""
+        StreamSession(spec, StreamConfig(**self._options))
         if self.roles is not None:
             parse_roles(self.roles)
 

@@ -21,7 +21,7 @@ from ser_core.errors import (
     UnsupportedEncoding,
 )
 
-#: A body up to this size stays in memory, a larger one goes to a temporary file.
+#: A body up to this size goes to its temporary file at once, when it is whole.
 SPOOL_BYTES = 2**20
 
 #: What OpenAPI is told of it.
@@ -48,7 +48,7 @@ async def receive_body(
     timeout_s: float,
     sink: BinaryIO | None = None,
 ) -> BinaryIO:
-    """The audio as a seekable file at its start: in `sink`, or in memory or on disk.
+    """The audio as a seekable file on disk, at its start: `sink`, or a temporary one.
 
     `stack` closes what is opened here. Raises `TooLarge`, `SlowClient`, `BadParameter` for
     another form field, `UnsupportedEncoding` for a body that is compressed besides, `BadAudio` for
@@ -68,8 +68,8 @@ async def receive_body(
                     return await _raw_file(limited, stack, sink)
             with _spooling():
                 file = await _form_file(limited, stack)
-            if sink is None:
-                return file
+                if sink is None:
+                    return await _on_disk(file)
             await asyncio.to_thread(shutil.copyfileobj, file, sink, SPOOL_BYTES)
             sink.seek(0)
             return sink
@@ -108,6 +108,7 @@ def _check_coding(request: Request) -> None:
 async def _raw_file(
     request: Request, stack: contextlib.AsyncExitStack, sink: BinaryIO | None
 ) -> BinaryIO:
+    spool = None
     if sink is None:
         spool = stack.enter_context(SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
         sink = cast(BinaryIO, spool)
@@ -115,7 +116,13 @@ async def _raw_file(
     async for chunk in request.stream():
         await upload.write(chunk)
     await upload.seek(0)
-    return sink
+    return sink if spool is None else await _on_disk(spool)
+
+
+async def _on_disk(spool: Any) -> BinaryIO:
+    """What came in memory goes to disk, for its decoder is another process."""
+    await asyncio.to_thread(spool.rollover)
+    return spool
 
 
 async def _form_file(request: Request, stack: contextlib.AsyncExitStack) -> BinaryIO:

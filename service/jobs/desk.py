@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ser_core.errors import BadAudio, BadParameter, Conflict, NotFound, Overloaded, Unavailable
 from service.jobs.audio import MARK, AudioFolder, Upload
-from service.jobs.job import DEAD_AFTER_S, SQLITE_NAME, UNFINISHED, Job, Status, now_ms
+from service.jobs.job import DEAD_AFTER_S, ID, SQLITE_NAME, UNFINISHED, Job, Status, now_ms
 from service.metrics import JobCounts
 from service.requests import JobQuery
 from service.settings import Settings
@@ -445,7 +445,9 @@ def _parse_cursor(cursor: str) -> tuple[int, str]:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         parsed = json.loads(base64.b64decode(padded, b"-_", validate=True))
     match parsed:
-        case [int(created_ms), str(job_id)] if abs(created_ms) < 2**53 and job_id.isascii():
+        case [int(created_ms), str(job_id)] if (
+            not isinstance(created_ms, bool) and abs(created_ms) < 2**53 and ID.fullmatch(job_id)
+        ):
             return created_ms, job_id
         case _:
             raise BadParameter(

@@ -1,8 +1,9 @@
 """A job as it is kept, and what can come between a worker and its job."""
 
+import re
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 #: The store in `GLRF_JOBS_DIR`, where no other is named.
 SQLITE_NAME = "jobs.sqlite"
@@ -10,6 +11,9 @@ SQLITE_NAME = "jobs.sqlite"
 #: An executor that was not heard of for so long is dead. One that is slow only is not hurt: its
 #: next chunk is refused, as another has brought the job further.
 DEAD_AFTER_S = 12.0
+
+#: Of a job.
+ID: Final = re.compile(r"[0-9a-f]{32}")
 
 Status = Literal["queued", "running", "succeeded", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)

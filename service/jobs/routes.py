@@ -20,7 +20,7 @@ from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.desk import JobDesk, no_such_job, store_failure
-from service.jobs.job import Job, JobGone
+from service.jobs.job import ID, Job, JobGone
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
 from service.jobs.webhook import Delivery, StoredWebhook
@@ -32,12 +32,11 @@ from service.uploads import BODY, receive_body
 log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_ID = re.compile(r"[0-9a-f]{32}")
 #: Of a job's end, or of an event of a live session.
 _MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}(_[0-9]{1,18})?")
 
 # What is no id is nobody's job: 404, as for a job that was deleted.
-JobId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_ID.pattern}$"})]
+JobId = Annotated[str, Path(json_schema_extra={"pattern": f"^{ID.pattern}$"})]
 MessageId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_MESSAGE_ID.pattern}$"})]
 _READ_BYTES = 2**16
 
@@ -96,8 +95,7 @@ async def submit(request: Request) -> Response:
     """The body is that of `POST /v1/files`. 202 comes once it is on disk and queued."""
     runtime, desk = _service(request)
     query = parse_query(JobQuery, request.query_params.multi_items())
-    query.check()
-    runtime.batcher(query.model)
+    query.check(runtime.batcher(query.model).backend.spec)
     if query.webhook_url is not None:
         runtime.check_webhook(query.webhook_url, "ask for the job's status")
     key = _idempotency_key(request)
@@ -190,7 +188,7 @@ async def result(request: Request, job_id: JobId) -> Response:
     if found is None:
         raise no_such_job()
     document, summary = found
-    kind = chosen(request.headers.get("accept", ""))
+    kind = chosen(*request.headers.getlist("accept"))
     media_type = MEDIA_TYPES[kind]
     match kind:
         case "ndjson":
@@ -217,7 +215,7 @@ def _service(request: Request) -> tuple[Runtime, JobDesk]:
 
 
 async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
-    if not _ID.fullmatch(job_id):
+    if not ID.fullmatch(job_id):
         raise no_such_job()
     return await desk.ask(desk.find, job_id, caller_of(request.scope).name)
 

@@ -24,6 +24,8 @@ N_RESOLVERS = 32
 _PORTS = {"https": 443, "http": 80}
 #: IPv6 addresses that carry IPv4 ones (RFC 6052), and lead where those lead.
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+#: In IANA's registries, and not known to `is_global` of every Python that this runs on.
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -126,6 +128,8 @@ def is_public(address: IpAddress) -> bool:
     IPv6 addresses that carry an IPv4 one are not: what they reach depends on the network.
     """
     if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    if any(address in network for network in _SPECIAL):
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return True

@@ -245,6 +245,31 @@ def test_a_temporary_folder_that_is_full(
     assert "TMPDIR" in answer.json()["remedy"]
 
 
+def test_a_small_body_that_finds_the_temporary_folder_full(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on disk before its decoder asks for it, in a folder that may be full by then."""
+
+    def full(_spool: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
+    raw = server.http.post("/v1/files", content=GOOD)
+    form = server.http.post("/v1/files", files={"file": GOOD})
+    for answer in (raw, form):
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+
+
+def test_rules_of_no_label_are_refused_before_the_body(server: RunningServer) -> None:
+    request = (
+        b"POST /v1/%s?rules=bored>=0.7:10s HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
+    )
+    for path in (b"files", b"jobs"):
+        with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            client.sendall(request % path)
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def test_a_client_that_leaves_during_its_upload(
     server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:

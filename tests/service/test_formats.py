@@ -41,6 +41,11 @@ def test_what_is_asked_for(accept: str, kind: str) -> None:
     assert chosen(accept) == kind
 
 
+def test_what_is_asked_for_in_several_lines() -> None:
+    assert chosen("text/html;q=0.1", "text/csv") == "csv"
+    assert chosen() == "json"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_result_gives_the_same_text(kind) -> None:
     assert render(kind, result()) == render(kind, result())

@@ -266,7 +266,12 @@ class TestListAndDelete:
         assert job["id"] in [each["id"] for each in page["jobs"]]
 
     @pytest.mark.parametrize(
-        "cursor", ["x", "W10", "WzEsMl0", "é", "W1tb" * 1700, "WzEsIlx1ZDgwMCJd"]
+        "cursor",
+        [
+            *("x", "W10", "WzEsMl0", "é", "W1tb" * 1700, "WzEsIlx1ZDgwMCJd"),
+            "WzEsImFcdTAwMDBiIl0",  # [1, "a\\0b"]
+            "W3RydWUsImFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhIl0",  # [true, "aa..."]
+        ],
     )
     def test_a_cursor_of_nobody_is_refused(self, service: RunningServer, cursor: str):
         answer = service.http.get("/v1/jobs", params={"cursor": cursor})
