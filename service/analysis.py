@@ -117,7 +117,7 @@ class FileAnalysis:
         self._decode = decode
         self._batcher = batcher
         self._query = query or FileQuery()
-        self._query.check(batcher.backend.spec)
+        self._query.check()
         self._limits = limits or FileLimits()
         self._detector: DetectorName = detector
         self._metrics = metrics

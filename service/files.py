@@ -54,7 +54,7 @@ async def files(request: Request) -> Response:
     runtime: Runtime = request.app.state.runtime
     query = parse_query(FileQuery, request.query_params.multi_items())
     batcher = runtime.batcher(query.model)
-    query.check(batcher.backend.spec)
+    query.check_for(batcher.backend.spec)
     kind = chosen(*request.headers.getlist("accept"))
     caller = caller_of(request.scope)
     async with contextlib.AsyncExitStack() as stack:

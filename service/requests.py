@@ -134,9 +134,14 @@ class FileQuery(_Scoring):
             **self._options,
         )
 
-    def check(self, spec: ModelSpec) -> None:
-        """Raises `BadParameter` for what is known before the audio, of the model too."""
+    def check_for(self, spec: ModelSpec) -> None:
+        """As `check`, and for what the model lacks."""
+        self.check()
         StreamSession(spec, StreamConfig(**self._options))
+
+    def check(self) -> None:
+        """Raises `BadParameter` for what can be known before the audio is."""
+        StreamConfig(**self._options)
         if self.roles is not None:
             parse_roles(self.roles)
 

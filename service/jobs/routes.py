@@ -95,7 +95,7 @@ async def submit(request: Request) -> Response:
     """The body is that of `POST /v1/files`. 202 comes once it is on disk and queued."""
     runtime, desk = _service(request)
     query = parse_query(JobQuery, request.query_params.multi_items())
-    query.check(runtime.batcher(query.model).backend.spec)
+    query.check_for(runtime.batcher(query.model).backend.spec)
     if query.webhook_url is not None:
         runtime.check_webhook(query.webhook_url, "ask for the job's status")
     key = _idempotency_key(request)
