@@ -6,6 +6,7 @@ library sees it. Only headers are read, and nothing is allocated by what they sa
 """
 
 import io
+import re
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -26,6 +27,12 @@ _RIFF = (b"RIFF", b"RIFX", b"RF64")
 _WAV_UNKNOWN_SIZE = 0x7FFF0000
 #: What may stand behind a WAV's samples and be no chunk, half a second of a telephone's.
 _WAV_SLACK_BYTES = 4_096
+#: Chunks that are known by their name alone, behind a WAV's samples.
+_WAV_CHUNKS = re.compile(
+    b"LIST|id3 |ID3 |_PMX|bext|cue |fact|smpl|inst|iXML|axml|acid|cart|umid|RIFF|RIFX|RF64"
+)
+#: How much of a WAV's end is looked through for chunks where the samples' length is not known.
+_WAV_TAIL_BYTES = 1 << 20
 #: Writers do not agree on what of a frame and of tags they count: a quarter of a second.
 _MP3_SLACK_BYTES = 4_096
 #: PCM, float, A-law, mu-law, and what `WAVE_FORMAT_EXTENSIBLE` mostly is: a block is a sample.
@@ -289,39 +296,64 @@ def _check_wav_data(
 ) -> int | None:
     """The size of the samples in bytes, where it is known; RF64 has it at `long_size_at`."""
     n_held = body.size - position
-    size_at, n_digits = position - 4, 4
+    size_at, n_digits, is_unknown = position - 4, 4, False
     if size == 0xFFFFFFFF and long_size_at is not None:
         size_at, n_digits = long_size_at, 8
         size = int.from_bytes(body.at(size_at, n_digits), order)
-    elif size >= _WAV_UNKNOWN_SIZE:
-        return None
-    if size > n_held:
+    else:
+        is_unknown = size >= _WAV_UNKNOWN_SIZE
+    if size > n_held and not is_unknown:
         raise truncated("WAV")
     if size == 0:  # no samples, or never filled in? Other chunks may follow, to the very end.
         has_more = not _ends_in_chunks(body, position, order)
-    else:  # as it was when the header was last written, or what 32 bits hold of it
-        end = position + size + size % 2
-        has_more = n_held - size > _WAV_SLACK_BYTES and not _is_chunk(body, end, order)
-        _check_alone(body, end, order)
-    if has_more:
-        body.replace(size_at, min(n_held, 2 ** (8 * n_digits) - 1).to_bytes(n_digits, order))
-        return n_held
-    return size
+    elif not is_unknown:  # as when the header was last written, or what 32 bits hold of it
+        behind = _chunk_behind(body, position + size, size % 2, order)
+        has_more = n_held - size > _WAV_SLACK_BYTES and behind is None
+        _check_alone(body, behind, order)
+    else:
+        has_more = True
+    if not has_more:
+        return size
+    n_heard = _closing_chunks(body, position, order) - position
+    if is_unknown and n_heard == n_held:
+        return None
+    n_told = min(n_heard, 2 ** (8 * n_digits) - 1)
+    body.replace(size_at, n_told.to_bytes(n_digits, order))
+    return n_heard
 
 
-def _is_chunk(body: Body, position: int, order: Literal["big", "little"]) -> bool:
-    header = body.at(position, 8)
-    is_named = header[:4].isascii() and header[:4].decode("ascii").isprintable()
-    return is_named and position + 8 + int.from_bytes(header[4:], order) <= body.size
+def _chunk_behind(body: Body, end: int, n_pad: int, order: Literal["big", "little"]) -> int | None:
+    """Where a chunk begins behind what ends there: not all writers pad it to an even length."""
+    for position in range(end, end + n_pad + 1):
+        header = body.at(position, 8)
+        chunk_end = position + 8 + int.from_bytes(header[4:], order)
+        is_named = header[:4].isascii() and header[:4].decode("ascii").isprintable()
+        fits = is_named and chunk_end <= body.size
+        # One that was cut off, or has a name of its own, but ends where the file does.
+        if fits or _WAV_CHUNKS.match(header) or (header and chunk_end == body.size):
+            return position
+    return None
 
 
-def _check_alone(body: Body, position: int, order: Literal["big", "little"]) -> None:
-    while _is_chunk(body, position, order):
+def _check_alone(body: Body, position: int | None, order: Literal["big", "little"]) -> None:
+    while position is not None:
         header = body.at(position, 12)
         if header[:4] in _RIFF and header[8:] == b"WAVE":
             raise joined("WAV")
         size = int.from_bytes(header[4:8], order)
-        position += 8 + size + size % 2
+        position = _chunk_behind(body, position + 8 + size, size % 2, order)
+
+
+def _closing_chunks(body: Body, position: int, order: Literal["big", "little"]) -> int:
+    """Where the known chunks begin that end the body, from there on at the earliest."""
+    start = max(position, body.size - _WAV_TAIL_BYTES)
+    tail = body.at(start, _WAV_TAIL_BYTES)
+    end = len(tail)
+    for name in reversed(list(_WAV_CHUNKS.finditer(tail))):
+        size = int.from_bytes(tail[name.end() : name.end() + 4], order)
+        if end - (name.end() + 4 + size) in (0, size % 2):
+            end = name.start()
+    return start + end
 
 
 def _ends_in_chunks(body: Body, position: int, order: Literal["big", "little"]) -> bool:

@@ -165,6 +165,21 @@ def test_wavs_in_a_row(between: bytes) -> None:
         check_layout(_body(wav(bytes(200), tail=between) + wav(bytes(200))), "WAV", LIMITS)
 
 
+@pytest.mark.parametrize("size", [None, 0xFFFF_FFFF])
+def test_a_wav_behind_one_without_its_pad_byte(size: int | None) -> None:
+    second = wav(bytes(6_000), data_size=size, riff_size=size)
+    with pytest.raises(BadAudio, match="several recordings"):
+        check_layout(_body(wav(bytes(201)) + second), "WAV", LIMITS)
+
+
+def test_a_long_row_of_chunks_at_the_end_takes_no_long_time() -> None:
+    tail = b"LIST\0\0\0\0" * 130_000
+    body = _body(wav(bytes(5_000), tail=tail, data_size=0xFFFF_FFFF))
+    assert check_layout(body, "WAV", LIMITS) == 2_500
+    body = _body(wav(bytes(5_000), tail=tail + b"!", data_size=0xFFFF_FFFF))
+    assert check_layout(body, "WAV", LIMITS) is None
+
+
 _OGG_START, _OGG_PAGE = b"OggS\0\2" + bytes(21), b"OggS" + bytes(23)
 
 

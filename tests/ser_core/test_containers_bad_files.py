@@ -211,6 +211,39 @@ def test_what_stands_behind_a_wavs_samples_is_not_heard(tail: bytes) -> None:
     assert len(samples) == 500
 
 
+_XMP = b"_PMX" + (6_000).to_bytes(4, "little") + b"<x:xmp> " * 750
+_LIST = b"LIST" + (6_001).to_bytes(4, "little") + b"INFO" + b"speech" * 999 + b"abc"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        _XMP,
+        _LIST + b"\0" + _XMP,
+        _LIST + _XMP,  # its pad byte is missing, too
+        b"abcd\3\0\0\0abc" + _XMP,
+        _XMP[:-1_000],
+        b"\xa9abc" + _XMP[4:],
+    ],
+)
+@pytest.mark.parametrize("n_bytes", [1_000, 1_001])
+def test_chunks_behind_the_samples_are_not_heard(n_bytes: int, tail: bytes) -> None:
+    """Behind an odd number of bytes not all writers add one, some chunks are cut off or unknown."""
+    data = np.random.default_rng(0).bytes(n_bytes)
+    _, samples = decode(wav(data, tail=tail))
+    assert samples[:, 0].tolist() == (np.frombuffer(data[:1_000], "<i2") / 32_768).tolist()
+
+
+@pytest.mark.parametrize("tail", [_XMP, _XMP + _LIST, _LIST + b"\0", _LIST + b"\0" + _XMP])
+@pytest.mark.parametrize("size", [0, 500, 0x7FFF_FFFF, 0xFFFF_FFFF])
+def test_chunks_behind_samples_of_unknown_length_are_not_heard(size: int, tail: bytes) -> None:
+    data = np.random.default_rng(0).bytes(10_000)
+    _, samples = decode(wav(data, tail=tail, data_size=size, riff_size=0xFFFF_FFFF))
+    assert samples[:, 0].tolist() == (np.frombuffer(data, "<i2") / 32_768).tolist()
+    if size != 500:
+        assert _refused(wav(b"", tail=tail, data_size=size)).code == "empty_audio"
+
+
 @pytest.mark.parametrize("size", [0, 0x7FFF_0000, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
 @pytest.mark.parametrize("riff_size", [0, 36, None, 0xFFFF_FFFF])
 def test_a_wav_of_unknown_length(size: int, riff_size: int | None) -> None:
