@@ -29,7 +29,7 @@ _WAV_UNKNOWN_SIZE = 0x7FFF0000
 _WAV_SLACK_BYTES = 4_096
 #: Chunks that are known by their name alone, behind a WAV's samples.
 _WAV_CHUNKS = re.compile(
-    b"LIST|id3 |ID3 |_PMX|bext|cue |fact|smpl|inst|iXML|axml|acid|cart|umid|RIFF|RIFX|RF64"
+    b"LIST|id3 |ID3 |_PMX|bext|cue |fact|smpl|inst|iXML|axml|acid|cart|umid|data|RIFF|RIFX|RF64"
 )
 #: How much of a WAV's end is looked through for chunks where the samples' length is not known.
 _WAV_TAIL_BYTES = 1 << 20
@@ -304,22 +304,25 @@ def _check_wav_data(
         is_unknown = size >= _WAV_UNKNOWN_SIZE
     if size > n_held and not is_unknown:
         raise truncated("WAV")
+    behind = None
     if size == 0:  # no samples, or never filled in? Other chunks may follow, to the very end.
         has_more = not _ends_in_chunks(body, position, order)
+        behind = None if has_more else position
     elif not is_unknown:  # as when the header was last written, or what 32 bits hold of it
         behind = _chunk_behind(body, position + size, size % 2, order)
         has_more = n_held - size > _WAV_SLACK_BYTES and behind is None
-        _check_alone(body, behind, order)
     else:
         has_more = True
     if not has_more:
+        _check_alone(body, behind, order)
         return size
-    n_heard = _closing_chunks(body, position, order) - position
-    if is_unknown and n_heard == n_held:
+    end = _closing_chunks(body, position, order)
+    _check_alone(body, end, order)
+    if is_unknown and end == body.size:
         return None
-    n_told = min(n_heard, 2 ** (8 * n_digits) - 1)
+    n_told = min(end - position, 2 ** (8 * n_digits) - 1)
     body.replace(size_at, n_told.to_bytes(n_digits, order))
-    return n_heard
+    return end - position
 
 
 def _chunk_behind(body: Body, end: int, n_pad: int, order: Literal["big", "little"]) -> int | None:
@@ -338,7 +341,7 @@ def _chunk_behind(body: Body, end: int, n_pad: int, order: Literal["big", "littl
 def _check_alone(body: Body, position: int | None, order: Literal["big", "little"]) -> None:
     while position is not None:
         header = body.at(position, 12)
-        if header[:4] in _RIFF and header[8:] == b"WAVE":
+        if header[:4] == b"data" or (header[:4] in _RIFF and header[8:] == b"WAVE"):
             raise joined("WAV")
         size = int.from_bytes(header[4:8], order)
         position = _chunk_behind(body, position + 8 + size, size % 2, order)

@@ -172,6 +172,16 @@ def test_a_wav_behind_one_without_its_pad_byte(size: int | None) -> None:
         check_layout(_body(wav(bytes(201)) + second), "WAV", LIMITS)
 
 
+@pytest.mark.parametrize("between", [b"", b"LIST\x04\0\0\0abcd"])
+@pytest.mark.parametrize("first", [0, 5_000, 5_001])
+@pytest.mark.parametrize("size", [None, 0, 0xFFFF_FFFF])
+def test_a_wav_with_samples_in_two_places(first: int, size: int | None, between: bytes) -> None:
+    second = b"data" + (6_000).to_bytes(4, "little") + bytes(6_000)
+    body = _body(wav(bytes(first), tail=between + second, data_size=size))
+    with pytest.raises(BadAudio, match="several recordings"):
+        check_layout(body, "WAV", LIMITS)
+
+
 def test_a_long_row_of_chunks_at_the_end_takes_no_long_time() -> None:
     tail = b"LIST\0\0\0\0" * 130_000
     body = _body(wav(bytes(5_000), tail=tail, data_size=0xFFFF_FFFF))
