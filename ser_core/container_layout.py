@@ -23,6 +23,8 @@ _M4A_BOXES = frozenset(
 #: How the first packet of an audio track begins: Opus, Vorbis, FLAC, Speex.
 _OGG_CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 _RIFF = (b"RIFF", b"RIFX", b"RF64")
+#: So many zeros may stand before an MP3.
+_MP3_MAX_ZEROS = 4_096
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
 _WAV_UNKNOWN_SIZE = 0x7FFF0000
 #: What may stand behind a WAV's samples and be no chunk, half a second of a telephone's.
@@ -88,7 +90,7 @@ class Body:
     """A seekable file as the libraries see it: no seek leaves it, some bytes may be replaced.
 
     It begins after the ID3v2 tags that stand first, whatever the container: `is_tagged` tells of
-    them. It has its own position, from 0, and never closes the file.
+    them; and after zeros before an MP3. It has its own position, from 0, and never closes the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -101,11 +103,20 @@ class Body:
             self._start = min(self._start + n_tag, n_bytes)
             self.size = n_bytes - self._start
         self.is_tagged = self._start > 0
+        head = self.at(0, _MP3_MAX_ZEROS + 4)
+        if _is_mpeg_frame(head.lstrip(b"\0")):
+            self._start += len(head) - len(head.lstrip(b"\0"))
+            self.size = n_bytes - self._start
 
     def at(self, position: int, n_bytes: int) -> bytes:
         """Up to `n_bytes` from there, fewer at the end of the body."""
-        self._file.seek(self._start + min(position, self.size))
-        return self._file.read(n_bytes)
+        position = min(position, self.size)
+        self._file.seek(self._start + position)
+        return self._file.read(min(n_bytes, self.size - position))
+
+    def leave_out(self, n_bytes: int) -> None:
+        """From now on ends so much earlier."""
+        self.size -= n_bytes
 
     def replace(self, position: int, data: bytes) -> None:
         """From now on reads as if `data` stood there; one place in a file."""
@@ -380,7 +391,12 @@ def _check_flac(body: Body) -> int | None:
         if len(header) < 4 or position > body.size:
             raise truncated("FLAC")
         if header[0] >= 0x80:  # the last one
-            return n_samples or None
+            break
+    if n_samples:
+        return n_samples
+    if body.size - position >= 128 and body.at(body.size - 128, 3) == b"TAG":
+        body.leave_out(128)  # libsndfile would look for a frame there
+    return None
 
 
 def _check_ogg(body: Body) -> None:

@@ -373,6 +373,22 @@ def test_what_stands_behind_a_flac_is_not_heard(tail: bytes) -> None:
     assert "several recordings" in str(_refused(data + tail + data))
 
 
+def test_a_tag_behind_a_flac_of_unknown_length() -> None:
+    data = bytearray(FILES["flac"])
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # no total in STREAMINFO
+    tagged = bytes(data) + b"TAG" + b"a" * 125
+    np.testing.assert_array_equal(decode(tagged)[1], decode(FILES["flac"])[1])
+    assert _refused(tagged[:-1_000] + tagged[-128:]).code == "truncated_audio"
+
+
+@pytest.mark.parametrize("head", [b"", id3(300)])
+@pytest.mark.parametrize("n_zeros", [1, 3, 1_000])
+def test_zeros_before_an_mp3(head: bytes, n_zeros: int) -> None:
+    data = head + bytes(n_zeros) + FILES["mp3"]
+    np.testing.assert_array_equal(decode(data)[1], decode(FILES["mp3"])[1])
+    assert _refused(data[: len(data) // 2]).code == "truncated_audio"
+
+
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "aac"])
 def test_tags_before_a_file(name: str) -> None:
     data = FILES[name]
