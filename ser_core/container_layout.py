@@ -249,15 +249,15 @@ def _check_mp3(body: Body) -> int | None:
 
     An MP3 without such a header is a row of frames that announces nothing. The layout is that of
     Xing's VBR header, which LAME writes, and of Fraunhofer's. Returns the samples of the frames
-    that it counts.
+    that it counts, without those that LAME's part says are to be left out at both ends.
     """
-    frame = body.at(0, 64)
+    frame = body.at(0, 256)
     if not _is_mpeg_frame(frame):
         return None
     is_mpeg_1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
     side_bytes = (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17)
     tag = frame[4 + side_bytes :]
-    n_frames = n_bytes = 0
+    n_frames = n_bytes = n_left_out = 0
     if tag[:4] in (b"Xing", b"Info"):
         flags, position = int.from_bytes(tag[4:8], "big"), 8
         if flags & 1:
@@ -265,12 +265,17 @@ def _check_mp3(body: Body) -> int | None:
             position += 4
         if flags & 2:
             n_bytes = int.from_bytes(tag[position : position + 4], "big")
+            position += 4
+        position += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+        if any(tag[position : position + 1]):  # the encoder's name; two numbers of 12 bits
+            delays = int.from_bytes(tag[position + 21 : position + 24], "big")
+            n_left_out = (delays >> 12) + (delays & 0xFFF)
     elif frame[36:40] == b"VBRI":
         n_bytes = int.from_bytes(frame[46:50], "big")
         n_frames = int.from_bytes(frame[50:54], "big")
     if n_bytes > body.size + _MP3_SLACK_BYTES:
         raise truncated("MP3")
-    return n_frames * (1_152 if is_mpeg_1 else 576) or None
+    return max(0, n_frames * (1_152 if is_mpeg_1 else 576) - n_left_out) or None
 
 
 def _check_wav(body: Body, limits: Limits) -> int | None:

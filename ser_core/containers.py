@@ -67,6 +67,9 @@ _READ_SAMPLES = 8_192  # at a time from libsndfile, per channel
 _SCAN_BYTES = 65_536  # at a time, in search of another file
 _UNKNOWN_SAMPLES = 2**36  # a FLAC's header has 36 bits; for 0, unknown, libsndfile says more
 
+#: Two frames, the larger ones: writers of MP3s do not agree on what they count.
+_MP3_SLACK_SAMPLES = 2 * 1_152
+
 #: What has timestamps of its own. Those of the others are FFmpeg's, counted from bytes or samples.
 _TIMED: frozenset[Container] = frozenset({"M4A", "WebM"})
 #: Timestamps may be rounded, and a codec's first samples left out.
@@ -221,7 +224,7 @@ def open_audio(
         limits = Limits(max_channels, min_rate_hz, max_rate_hz)
         n_samples = check_layout(body, container, limits)
         found = _Found(n_ogg_tracks(body) if container == "Ogg" else 1)
-        blocks = _decoded(body, container, limits, found, has_length=n_samples is not None)
+        blocks = _decoded(body, container, limits, found, n_samples)
         return AudioSource(container, blocks, own_file, n_samples, found)
     except BaseException:
         if own_file is not None:
@@ -230,7 +233,7 @@ def open_audio(
 
 
 def _decoded(
-    body: Body, container: Container, limits: Limits, found: _Found, *, has_length: bool
+    body: Body, container: Container, limits: Limits, found: _Found, n_announced: int | None
 ) -> _Blocks:
     if container not in _READ_BY_PYAV:
         try:
@@ -241,10 +244,12 @@ def _decoded(
                 raise _damaged(container, error.error_string) from error
         else:
             n_read = yield from _read_soundfile(file, container, limits)
-            if container == "FLAC" and has_length and _begins_anew(body):
+            if container == "FLAC" and n_announced is not None and _begins_anew(body):
                 raise joined("FLAC")
+            if container == "MP3" and n_read + _MP3_SLACK_SAMPLES < (n_announced or 0):
+                raise truncated("MP3")
             if container == "MP3" and _goes_on(body):
-                if has_length:
+                if n_announced is not None:
                     raise BadAudio(
                         "the MP3 file holds more audio than its first frame announces",
                         remedy="write its header anew, for example by ffmpeg -c copy",

@@ -178,10 +178,21 @@ def test_a_cut_mp3_that_announces_its_bytes(name: bytes, tag: bytes) -> None:
     decode(data)
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_a_cut_mp3_that_announces_its_frames_only(rate_hz: int) -> None:
+    data = bytearray(by_soundfile("MP3", "MPEG_LAYER_III", rate_hz))
+    at = data.index(b"Xing")
+    data[at + 7] &= ~2
+    del data[at + 12 : at + 16]
+    data[at + 152 : at + 152] = bytes(4)  # behind the delays of LAME's part
+    assert len(decode(bytes(data))[1]) == rate_hz // 2
+    assert _refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
+
+
 def test_a_cut_mp3_of_the_other_kind_of_header() -> None:
     data = bytearray(FILES["mp3"])
     data[36:40], data[46:50] = b"VBRI", len(data).to_bytes(4, "big")
-    data[50:54] = (39).to_bytes(4, "big")  # frames
+    data[50:54] = (21).to_bytes(4, "big")  # frames
     assert _refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
     decode(bytes(data))
 
