@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from ser_core.errors import BadAudio, UnsupportedEncoding
+from ser_core.ogg import MAX_HEADER_BYTES, SIGNATURE, Track, is_audio, is_intact, read_page
 
 Container = Literal["WAV", "FLAC", "Ogg", "MP3", "M4A", "WebM", "AAC"]
 CONTAINERS = "WAV, FLAC, MP3, Ogg, M4A, AAC or WebM"
@@ -20,9 +21,8 @@ _M4A_BOXES = frozenset(
     b" uuid meta udta pdin prft emsg PICT pnot".split()
 )
 
-#: How the first packet of an audio track begins: Opus, Vorbis, FLAC, Speex.
-_OGG_CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 _RIFF = (b"RIFF", b"RIFX", b"RF64")
+_SCAN_BYTES = 65_536  # at a time, in search of another page
 #: So many zeros may stand before an MP3.
 _MP3_MAX_ZEROS = 4_096
 #: From this size on a WAV data chunk is one of unknown length, as writers to a pipe announce it.
@@ -405,33 +405,47 @@ def _check_flac(body: Body) -> int | None:
 
 
 def _check_ogg(body: Body) -> None:
-    """Walks the pages (RFC 3533, Section 6): a 27-byte header, then one size a segment.
+    """Walks the pages; of those of the first audio track none may be damaged or missing.
 
-    libsndfile reads the first of chained streams only, which would lose the others silently.
+    libsndfile reads the first of chained streams only, which would lose the others silently, as it
+    does a page whose checksum is wrong: what follows would be at another time.
     """
     position, has_begun = 0, False
-    while position < body.size:
-        header = body.at(position, 27 + 255)
-        if header[:4] != b"OggS":
-            return
-        n_segments = header[26] if len(header) > 26 else 0
-        is_first_page = len(header) > 5 and bool(header[5] & 2)
-        if is_first_page and has_begun:
-            raise joined("Ogg")
-        has_begun = not is_first_page
-        position += 27 + n_segments + sum(header[27 : 27 + n_segments])
-        if position > body.size:
+    track: Track | None = None
+    while (page := read_page(body.at(position, MAX_HEADER_BYTES))) is not None:
+        if position + page.n_bytes > body.size:
             raise truncated("Ogg")
+        if page.is_first and has_begun:
+            raise joined("Ogg")
+        has_begun = not page.is_first
+        if page.is_first and track is None:
+            packet = body.at(position + page.n_header_bytes, 8)
+            track = Track(page.serial) if is_audio(packet) else None
+        if track is not None and track.serial == page.serial:
+            is_whole = track.accept(page)
+            if not is_whole or not is_intact(body.at(position, page.n_bytes)):
+                raise _ogg_damaged()
+        position += page.n_bytes
+    while data := body.at(position, _SCAN_BYTES):  # behind what is no page
+        if SIGNATURE in data:
+            raise _ogg_damaged()
+        position += max(1, len(data) - len(SIGNATURE) + 1)
+
+
+def _ogg_damaged() -> BadAudio:
+    return BadAudio(
+        "the Ogg file is damaged: a page is broken or missing",
+        remedy="send the file again, or convert it to WAV or FLAC",
+    )
 
 
 def n_ogg_tracks(body: Body) -> int:
     """How many audio tracks are told of at the start, where each has its first page (Section 4)."""
     position, n_tracks = 0, 0
-    while (header := body.at(position, 27 + 255 + 8))[:4] == b"OggS" and len(header) > 27:
-        start = 27 + header[26]
-        n_tracks += header[start:].startswith(_OGG_CODECS)
-        position += start + sum(header[27:start])
-        if not header[5] & 2:
+    while (page := read_page(body.at(position, MAX_HEADER_BYTES))) is not None:
+        n_tracks += is_audio(body.at(position + page.n_header_bytes, 8))
+        position += page.n_bytes
+        if not page.is_first:
             break
     return max(1, n_tracks)
 

@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 
 from ser_core.containers import AudioSource, open_audio
 from ser_core.features import Float32
+from ser_core.ogg import read_page
 from tests.synthetic import voice
 
 DURATION_S = 0.5
@@ -128,3 +129,21 @@ def decode(data: bytes, n_samples: int = 4_096) -> tuple[AudioSource, Float32]:
     """A file's source (closed) and all its samples, float32 `(n, n_channels)`."""
     with open_audio(io.BytesIO(data)) as audio:
         return audio, np.concatenate(list(audio.blocks(n_samples)))
+
+
+def ogg_pages(data: bytes) -> list[bytes]:
+    """The pages of an Ogg file."""
+    pages: list[bytes] = []
+    while (page := read_page(data)) is not None:
+        pages.append(data[: page.n_bytes])
+        data = data[page.n_bytes :]
+    return pages
+
+
+@cache
+def long_ogg(subtype: str) -> bytes:
+    """Of ten pages or so."""
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (48_000 * 2, 2))
+    sf.write(file, samples, 48_000, format="OGG", subtype=subtype)
+    return file.getvalue()

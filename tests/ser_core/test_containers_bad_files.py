@@ -23,6 +23,8 @@ from tests.ser_core.recordings import (
     containers,
     decode,
     id3,
+    long_ogg,
+    ogg_pages,
     wav,
 )
 
@@ -104,6 +106,29 @@ def test_a_flac_that_ends_with_its_header() -> None:
         is_last = data[position] >= 0x80
         position += 4 + int.from_bytes(data[position + 1 : position + 4], "big")
     assert _refused(data[:position]).code == "truncated_audio"
+
+
+@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
+def test_an_ogg_with_a_page_damaged_or_missing(subtype: str) -> None:
+    data = long_ogg(subtype)
+    pages = ogg_pages(data)
+    assert len(pages) > 6
+    assert "missing" in str(_refused(b"".join(pages[:4] + pages[5:])))
+    start = len(b"".join(pages[:4]))
+    # Its signature, granule, serial, sequence, checksum, the segments' sizes, and what they hold.
+    for at in (0, 6, 14, 18, 22, 30, 200, len(pages[4]) - 1):
+        damaged = bytearray(data)
+        damaged[start + at] ^= 1
+        assert _refused(bytes(damaged)).code in ("bad_audio", "truncated_audio")
+
+
+@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
+def test_an_ogg_of_a_live_stream_begins_in_its_middle(subtype: str) -> None:
+    data = long_ogg(subtype)
+    pages = ogg_pages(data)
+    n_heads = 2  # the second one has all headers but the first
+    _, samples = decode(b"".join(pages[:n_heads] + pages[n_heads + 2 :]) + b"TAG" + bytes(125))
+    assert 0 < len(samples) < len(decode(data)[1])
 
 
 def _mp3_of_frames(samples: NDArray[np.float64] | None = None, mode: str = "CONSTANT") -> bytes:
