@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from ser_core.errors import BadAudio, UnsupportedEncoding
-from ser_core.ogg import MAX_HEADER_BYTES, SIGNATURE, Track, is_audio, is_intact, read_page
+from ser_core.ogg import (
+    MAX_HEADER_BYTES,
+    SIGNATURE,
+    Track,
+    at_48_khz,
+    is_audio,
+    is_intact,
+    read_page,
+)
 
 Container = Literal["WAV", "FLAC", "Ogg", "MP3", "M4A", "WebM", "AAC"]
 CONTAINERS = "WAV, FLAC, MP3, Ogg, M4A, AAC or WebM"
@@ -220,7 +228,8 @@ def _is_mpeg_frame(head: bytes) -> bool:
 def check_layout(body: Body, container: Container, limits: Limits) -> int | None:
     """Compares announced sizes with the body; raises `BadAudio`, mostly `truncated_audio`.
 
-    A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes.
+    A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes, and an Ogg's
+    Opus the rate of 48 kHz.
     Returns how many samples a channel the header announces, where a WAV, FLAC or MP3 does.
     """
     match container:
@@ -422,9 +431,11 @@ def _check_ogg(body: Body) -> None:
             packet = body.at(position + page.n_header_bytes, 8)
             track = Track(page.serial) if is_audio(packet) else None
         if track is not None and track.serial == page.serial:
-            is_whole = track.accept(page)
-            if not is_whole or not is_intact(body.at(position, page.n_bytes)):
+            data = body.at(position, page.n_bytes)
+            if not track.accept(page) or not is_intact(data):
                 raise _ogg_damaged()
+            if page.is_first:
+                body.replace(position, at_48_khz(data, page.n_header_bytes))
         position += page.n_bytes
     while data := body.at(position, _SCAN_BYTES):  # behind what is no page
         if SIGNATURE in data:

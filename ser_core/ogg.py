@@ -13,6 +13,7 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 #: How the first packet of an audio track begins: Opus, Vorbis, FLAC, Speex.
 _CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
+_OPUS_RATE_AT, _OPUS_RATE_HZ = 12, 48_000  # in Opus's first packet (RFC 7845, Section 5.1)
 
 
 class Page(NamedTuple):
@@ -57,6 +58,18 @@ def with_checksum(page: bytes) -> bytes:
     crc = ~zlib.crc32(bare.translate(_REVERSED_BITS), 0xFFFF_FFFF) & 0xFFFF_FFFF
     checksum = crc.to_bytes(4, "big").translate(_REVERSED_BITS)
     return page[:_CRC_AT] + checksum + page[_CRC_AT + 4 :]
+
+
+def at_48_khz(page: bytes, n_header_bytes: int) -> bytes:
+    """The first page of an Opus track as if 48 kHz had been encoded.
+
+    The rate there is not the one to play at, but libsndfile decodes to it or to a near one.
+    """
+    at = n_header_bytes + _OPUS_RATE_AT
+    rate = _OPUS_RATE_HZ.to_bytes(4, "little")
+    if not page.startswith(b"OpusHead", n_header_bytes) or len(page) < at + len(rate):
+        return page
+    return with_checksum(page[:at] + rate + page[at + len(rate) :])
 
 
 class Track:

@@ -8,12 +8,14 @@ import pytest
 import soundfile as sf
 
 from ser_core.containers import open_audio
+from ser_core.ogg import with_checksum
 from tests.ser_core.recordings import (
     DURATION_S,
     by_pyav,
     by_soundfile,
     containers,
     decode,
+    ogg_pages,
     stereo,
 )
 
@@ -97,6 +99,18 @@ def test_g722_in_wav_goes_through_pyav() -> None:
     audio, samples = decode(by_pyav("wav", "g722", 16_000, 1))
     assert (audio.container, audio.rate_hz, samples.shape[1]) == ("WAV", 16_000, 1)
     assert len(samples) == pytest.approx(16_000 * DURATION_S, abs=1_024)
+
+
+@pytest.mark.parametrize("rate_hz", [0, 8_000, 11_025, 16_000, 44_100, 96_000, 0xFFFF_FFFF])
+def test_ogg_opus_is_decoded_as_a_stream_of_its_packets_is(rate_hz: int) -> None:
+    """At 48 kHz: the rate in its header is that before encoding, or none (RFC 7845, 5.1)."""
+    head, *pages = ogg_pages(FILES["opus"])
+    at = head.index(b"OpusHead") + 12
+    assert head[at : at + 4] == (48_000).to_bytes(4, "little")
+    head = with_checksum(head[:at] + rate_hz.to_bytes(4, "little") + head[at + 4 :])
+    audio, samples = decode(b"".join((head, *pages)))
+    assert audio.rate_hz == 48_000
+    np.testing.assert_array_equal(samples, decode(FILES["opus"])[1])
 
 
 def test_big_endian_wav() -> None:
