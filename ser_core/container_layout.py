@@ -230,7 +230,7 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
 
     A WAV `data` chunk of unknown size is given its real one, for libsndfile's eyes, and an Ogg's
     Opus the rate of 48 kHz.
-    Returns how many samples a channel the header announces, where a WAV, FLAC or MP3 does.
+    Returns how many samples a channel it announces, where a WAV, FLAC, Ogg or MP3 does.
     """
     match container:
         case "WAV":
@@ -238,7 +238,7 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
         case "FLAC":
             return _check_flac(body)
         case "Ogg":
-            _check_ogg(body)
+            return _check_ogg(body)
         case "M4A":
             _check_m4a(body)
         case "WebM":
@@ -413,11 +413,12 @@ def _check_flac(body: Body) -> int | None:
     return None
 
 
-def _check_ogg(body: Body) -> None:
+def _check_ogg(body: Body) -> int | None:
     """Walks the pages; of those of the first audio track none may be damaged or missing.
 
     libsndfile reads the first of chained streams only, which would lose the others silently, as it
-    does a page whose checksum is wrong: what follows would be at another time.
+    does a page whose checksum is wrong: what follows would be at another time. Returns how many
+    samples the first page of audio and the last one are apart: the first one's are not told.
     """
     position, has_begun = 0, False
     track: Track | None = None
@@ -441,6 +442,7 @@ def _check_ogg(body: Body) -> None:
         if SIGNATURE in data:
             raise _ogg_damaged()
         position += max(1, len(data) - len(SIGNATURE) + 1)
+    return None if track is None else track.n_samples or None
 
 
 def _ogg_damaged() -> BadAudio:

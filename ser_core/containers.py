@@ -76,6 +76,7 @@ _TIMED: frozenset[Container] = frozenset({"M4A", "WebM"})
 _MIN_GAP_S = 0.1
 #: What is beyond is no pause: at the start a clock that has run for long, later a mistake.
 _MAX_GAP_S = 3600.0
+_MAX_ANNOUNCED_S = 1e9  # what a header says may be anything
 
 
 def _damaged(container: Container, cause: str) -> BadAudio:
@@ -90,14 +91,15 @@ class _Found:
     """What shows only once the file is open."""
 
     n_tracks: int = 1
+    announced_s: float | None = None
 
 
 class AudioSource:
     """Decoded audio of one file; a context manager, read once.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV, FLAC or MP3 says it is, `n_tracks` how many audio tracks there are: the first one is
-    decoded. Made by `open_audio`.
+    it says it is, where it does (an Ogg: but for its first page), `n_tracks` how many audio tracks
+    there are: the first one is decoded. Made by `open_audio`.
     """
 
     def __init__(
@@ -109,7 +111,6 @@ class AudioSource:
         found: _Found,
     ) -> None:
         self.container: Container = container
-        self.announced_samples = announced_samples
         self._blocks = blocks
         self._own_file = own_file
         first = next(blocks, None)
@@ -122,6 +123,9 @@ class AudioSource:
         self.rate_hz, self._first = first
         self.n_channels = self._first.shape[1]
         self.n_tracks = found.n_tracks
+        if announced_samples is None and found.announced_s is not None:
+            announced_samples = round(found.announced_s * self.rate_hz)
+        self.announced_samples = announced_samples
 
     def blocks(self, n_samples: int) -> Iterator[Float32]:
         """Blocks of `n_samples` samples, the last one shorter: float32 `(n, n_channels)`.
@@ -360,6 +364,7 @@ def _read_pyav(body: Body, container: Container, limits: Limits, found: _Found) 
                     code="unsupported_container",
                 )
             found.n_tracks = len(file.streams.audio)
+            found.announced_s = _announced_s(container, file, stream)
             frames = _frames(file.decode(stream), limits)
             if container in _TIMED:
                 yield from _on_time(frames)
@@ -369,6 +374,20 @@ def _read_pyav(body: Body, container: Container, limits: Limits, found: _Found) 
         raise
     except FFmpegError as error:
         raise _damaged(container, error.strerror or "unknown error") from error
+
+
+def _announced_s(
+    container: Container, file: "av.container.InputContainer", stream: "av.AudioStream"
+) -> float | None:
+    """How long an M4A's track or a WebM says it is; what FFmpeg makes of bit rates is no such."""
+    duration_s = start_s = 0.0
+    if container == "M4A" and stream.duration is not None and stream.time_base is not None:
+        duration_s = float(stream.duration * stream.time_base)
+    elif container == "WebM" and stream.duration is None and file.duration is not None:
+        duration_s, start_s = file.duration / 1e6, (file.start_time or 0) / 1e6
+    # A piece of a live stream counts from there; see `_on_time`.
+    duration_s -= start_s if start_s > _MAX_GAP_S else 0
+    return min(duration_s, _MAX_ANNOUNCED_S) if duration_s > 0 else None
 
 
 def _frames(

@@ -92,3 +92,8 @@ class Track:
             self._first_granule = self._first_granule or page.granule
             self._last_granule = page.granule
         return is_whole
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the first page's end to the last one's, by what the pages say."""
+        return max(0, self._last_granule - self._first_granule)

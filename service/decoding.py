@@ -190,7 +190,7 @@ class DecodedAudio:
     """Audio of one file as its decoder sends it; read once, by one thread at a time.
 
     `rate_hz` is the file's own rate, `container` its format's name, `announced_samples` how long
-    a WAV, FLAC or MP3 says it is, `n_tracks` how many audio tracks it has. Made by `Decoding.open`.
+    it says it is, where it does, `n_tracks` how many audio tracks it has. Made by `Decoding.open`.
     """
 
     def __init__(

@@ -48,11 +48,16 @@ def by_pyav(
     *,
     n_tracks: int = 1,
     moved: Callable[[float], float] = on_time,
+    live: bool = False,
 ) -> bytes:
-    """`moved` says what timestamp a packet gets, in seconds, instead of its own."""
+    """`moved` says what timestamp a packet gets, in seconds, instead of its own.
+
+    A `live` Matroska does not say how long it is.
+    """
     file = io.BytesIO()
     layout = "stereo" if n_channels == 2 else "mono"
-    with av.open(file, "w", format=format_name) as container:
+    options = {"live": "1"} if live else {}
+    with av.open(file, "w", format=format_name, options=options) as container:
         streams = [
             container.add_stream(codec, rate=rate_hz, layout=layout) for _ in range(n_tracks)
         ]

@@ -95,6 +95,37 @@ def test_pyav_containers(
     np.testing.assert_allclose(aligned[inside], expected[inside], atol=error, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "name", ["m4a", "webm", "matroska", "vorbis", "opus", "wav", "flac", "mp3"]
+)
+def test_how_long_a_file_says_it_is(name: str) -> None:
+    with open_audio(io.BytesIO(FILES[name])) as audio:
+        assert audio.announced_samples is not None
+        n_slack = audio.rate_hz * (0.3 if audio.container == "Ogg" else 0.01)
+        assert (
+            -n_slack < audio.announced_samples - DURATION_S * audio.rate_hz <= 0.01 * audio.rate_hz
+        )
+
+
+def test_what_a_file_does_not_say_is_not_made_up() -> None:
+    with open_audio(io.BytesIO(FILES["aac"])) as audio:
+        assert audio.announced_samples is None
+    live = by_pyav("matroska", "pcm_s16le", 16_000, live=True)
+    with open_audio(io.BytesIO(live)) as audio:
+        assert audio.announced_samples is None
+    late = by_pyav("webm", "libopus", 48_000, moved=lambda time_s: time_s + 3 * 24 * 3_600)
+    with open_audio(io.BytesIO(late)) as audio:
+        assert (audio.announced_samples or 0) < 48_000
+
+
+@pytest.mark.parametrize("granule", [2**62, -5])
+def test_an_ogg_may_say_anything(granule: int) -> None:
+    *pages, last = ogg_pages(FILES["opus"])
+    last = with_checksum(last[:6] + granule.to_bytes(8, "little", signed=True) + last[14:])
+    with open_audio(io.BytesIO(b"".join((*pages, last)))) as audio:
+        assert (audio.announced_samples or 0) > 2**61 or granule < 0
+
+
 def test_g722_in_wav_goes_through_pyav() -> None:
     audio, samples = decode(by_pyav("wav", "g722", 16_000, 1))
     assert (audio.container, audio.rate_hz, samples.shape[1]) == ("WAV", 16_000, 1)
