@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from ser_core.errors import BadAudio, UnsupportedEncoding
+from ser_core.mp3 import is_mpeg_frame, read_counts
 from ser_core.ogg import (
     MAX_HEADER_BYTES,
     SIGNATURE,
@@ -112,7 +113,7 @@ class Body:
             self.size = n_bytes - self._start
         self.is_tagged = self._start > 0
         head = self.at(0, _MP3_MAX_ZEROS + 4)
-        if _is_mpeg_frame(head.lstrip(b"\0")):
+        if is_mpeg_frame(head.lstrip(b"\0")):
             self._start += len(head) - len(head.lstrip(b"\0"))
             self.size = n_bytes - self._start
 
@@ -176,7 +177,7 @@ def sniff(body: Body) -> Container:
             return "WebM"
         case _ if head[4:8] == b"ftyp":
             return "M4A"
-        case _ if _is_mpeg_frame(head):
+        case _ if is_mpeg_frame(head):
             return "MP3"
         case _ if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS
             return "AAC"
@@ -216,15 +217,6 @@ def after_tags(body: Body, position: int) -> int:
             return position
 
 
-def _is_mpeg_frame(head: bytes) -> bool:
-    """Header of an MPEG audio frame, layer III (ISO/IEC 11172-3, Section 2.4.1.3)."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    return version != 1 and layer == 1 and bitrate != 15 and rate != 3
-
-
 def check_layout(body: Body, container: Container, limits: Limits) -> int | None:
     """Compares announced sizes with the body; raises `BadAudio`, mostly `truncated_audio`.
 
@@ -254,37 +246,11 @@ def check_layout(body: Body, container: Container, limits: Limits) -> int | None
 
 
 def _check_mp3(body: Body) -> int | None:
-    """The bytes that a Xing, Info or VBRI header counts from its own frame on, where there is one.
-
-    An MP3 without such a header is a row of frames that announces nothing. The layout is that of
-    Xing's VBR header, which LAME writes, and of Fraunhofer's. Returns the samples of the frames
-    that it counts, without those that LAME's part says are to be left out at both ends.
-    """
-    frame = body.at(0, 256)
-    if not _is_mpeg_frame(frame):
-        return None
-    is_mpeg_1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
-    side_bytes = (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17)
-    tag = frame[4 + side_bytes :]
-    n_frames = n_bytes = n_left_out = 0
-    if tag[:4] in (b"Xing", b"Info"):
-        flags, position = int.from_bytes(tag[4:8], "big"), 8
-        if flags & 1:
-            n_frames = int.from_bytes(tag[position : position + 4], "big")
-            position += 4
-        if flags & 2:
-            n_bytes = int.from_bytes(tag[position : position + 4], "big")
-            position += 4
-        position += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
-        if any(tag[position : position + 1]):  # the encoder's name; two numbers of 12 bits
-            delays = int.from_bytes(tag[position + 21 : position + 24], "big")
-            n_left_out = (delays >> 12) + (delays & 0xFFF)
-    elif frame[36:40] == b"VBRI":
-        n_bytes = int.from_bytes(frame[46:50], "big")
-        n_frames = int.from_bytes(frame[50:54], "big")
+    """The bytes that are counted from the first frame on; returns the samples, if any are."""
+    n_samples, n_bytes = read_counts(body.at(0, 256))
     if n_bytes > body.size + _MP3_SLACK_BYTES:
         raise truncated("MP3")
-    return max(0, n_frames * (1_152 if is_mpeg_1 else 576) - n_left_out) or None
+    return n_samples or None
 
 
 def _check_wav(body: Body, limits: Limits) -> int | None:
