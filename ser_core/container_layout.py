@@ -17,6 +17,7 @@ from ser_core.ogg import (
     SIGNATURE,
     Track,
     at_48_khz,
+    flac_samples,
     is_audio,
     is_intact,
     read_page,
@@ -112,16 +113,18 @@ class Body:
             self._start = min(self._start + n_tag, n_bytes)
             self.size = n_bytes - self._start
         self.is_tagged = self._start > 0
-        head = self.at(0, _MP3_MAX_ZEROS + 4)
-        if is_mpeg_frame(head.lstrip(b"\0")):
-            self._start += len(head) - len(head.lstrip(b"\0"))
-            self.size = n_bytes - self._start
+        if self.at(0, 1) == b"\0":
+            head = self.at(0, _MP3_MAX_ZEROS + 4)
+            frame = head.lstrip(b"\0")
+            if is_mpeg_frame(frame):
+                self._start += len(head) - len(frame)
+                self.size = n_bytes - self._start
 
     def at(self, position: int, n_bytes: int) -> bytes:
         """Up to `n_bytes` from there, fewer at the end of the body."""
         position = min(position, self.size)
         self._file.seek(self._start + position)
-        return self._file.read(min(n_bytes, self.size - position))
+        return self._file.read(n_bytes)[: self.size - position]
 
     def leave_out(self, n_bytes: int) -> None:
         """From now on ends so much earlier."""
@@ -386,7 +389,7 @@ def _check_ogg(body: Body) -> int | None:
     does a page whose checksum is wrong: what follows would be at another time. Returns how many
     samples the first page of audio and the last one are apart: the first one's are not told.
     """
-    position, has_begun = 0, False
+    position, has_begun, n_flac = 0, False, 0
     track: Track | None = None
     while (page := read_page(body.at(position, MAX_HEADER_BYTES))) is not None:
         if position + page.n_bytes > body.size:
@@ -403,12 +406,17 @@ def _check_ogg(body: Body) -> int | None:
                 raise _ogg_damaged()
             if page.is_first:
                 body.replace(position, at_48_khz(data, page.n_header_bytes))
+                n_flac = flac_samples(data, page.n_header_bytes)
         position += page.n_bytes
     while data := body.at(position, _SCAN_BYTES):  # behind what is no page
         if SIGNATURE in data:
             raise _ogg_damaged()
         position += max(1, len(data) - len(SIGNATURE) + 1)
-    return None if track is None else track.n_samples or None
+    if track is None:
+        return None
+    if track.last_granule < n_flac:
+        raise truncated("Ogg")
+    return track.n_samples or None
 
 
 def _ogg_damaged() -> BadAudio:

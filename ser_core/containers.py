@@ -40,6 +40,7 @@ from ser_core.features import Float32
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
 
 #: Names that FFmpeg knows them by. The demuxer is always named, so that it never guesses.
 _FFMPEG_NAME: dict[Container, str] = {
@@ -377,7 +378,7 @@ def _read_pyav(body: Body, container: Container, limits: Limits, found: _Found) 
 
 
 def _announced_s(
-    container: Container, file: "av.container.InputContainer", stream: "av.AudioStream"
+    container: Container, file: "InputContainer", stream: "av.AudioStream"
 ) -> float | None:
     """How long an M4A's track or a WebM says it is; what FFmpeg makes of bit rates is no such."""
     duration_s = start_s = 0.0

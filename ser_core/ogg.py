@@ -13,6 +13,7 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 #: How the first packet of an audio track begins: Opus, Vorbis, FLAC, Speex.
 _CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
+_FLAC_TOTAL_AT = 30  # in FLAC's first packet: STREAMINFO's 36 bits (RFC 9639, 8.2 and 10.1)
 _OPUS_RATE_AT, _OPUS_RATE_HZ = 12, 48_000  # in Opus's first packet (RFC 7845, Section 5.1)
 
 
@@ -72,6 +73,14 @@ def at_48_khz(page: bytes, n_header_bytes: int) -> bytes:
     return with_checksum(page[:at] + rate + page[at + len(rate) :])
 
 
+def flac_samples(page: bytes, n_header_bytes: int) -> int:
+    """How many samples the first page of a FLAC track says there are; 0 where it does not."""
+    if not page.startswith(b"\x7fFLAC", n_header_bytes):
+        return 0
+    at = n_header_bytes + _FLAC_TOTAL_AT
+    return int.from_bytes(page[at : at + 5], "big") % 2**36
+
+
 class Track:
     """The pages of one track, of which none may be missing but before the first audio.
 
@@ -81,7 +90,7 @@ class Track:
     def __init__(self, serial: int) -> None:
         self.serial = serial
         self._sequence = -1
-        self._first_granule = self._last_granule = 0
+        self._first_granule = self.last_granule = 0
 
     def accept(self, page: Page) -> bool:
         """False where pages are missing before this one, which is the track's."""
@@ -90,10 +99,10 @@ class Track:
         self._sequence = page.sequence
         if page.granule > 0:
             self._first_granule = self._first_granule or page.granule
-            self._last_granule = page.granule
+            self.last_granule = page.granule
         return is_whole
 
     @property
     def n_samples(self) -> int:
         """Samples of the first page's end to the last one's, by what the pages say."""
-        return max(0, self._last_granule - self._first_granule)
+        return max(0, self.last_granule - self._first_granule)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ser_core.containers import open_audio
 from ser_core.errors import BadAudio, InputError, UnsupportedEncoding
+from ser_core.ogg import with_checksum
 from tests.ser_core.recordings import (
     by_pyav,
     by_soundfile,
@@ -120,6 +121,18 @@ def test_an_ogg_with_a_page_damaged_or_missing(subtype: str) -> None:
         damaged = bytearray(data)
         damaged[start + at] ^= 1
         assert _refused(bytes(damaged)).code in ("bad_audio", "truncated_audio")
+
+
+def test_a_flac_in_ogg_that_is_cut_between_pages() -> None:
+    head, *pages = ogg_pages(FILES["ogg_flac"])
+    at = head.index(b"fLaC") + 8 + 14  # the last 32 of the total's 36 bits, in STREAMINFO
+    for n_told in (0, 8_000, 8_001, 2**32 - 1):
+        told = with_checksum(head[:at] + n_told.to_bytes(4, "big") + head[at + 4 :])
+        data = told + b"".join(pages)
+        if n_told <= 8_000:
+            assert len(decode(data)[1]) == 8_000
+        else:
+            assert _refused(data).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
