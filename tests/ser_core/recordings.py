@@ -7,10 +7,12 @@ from functools import cache
 
 import av
 import numpy as np
+import pytest
 import soundfile as sf
 from av.audio.stream import AudioStream
 
 from ser_core.containers import AudioSource, open_audio
+from ser_core.errors import InputError
 from ser_core.features import Float32
 from ser_core.ogg import read_page
 from tests.synthetic import voice
@@ -152,3 +154,12 @@ def long_ogg(subtype: str) -> bytes:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (48_000 * 2, 2))
     sf.write(file, samples, 48_000, format="OGG", subtype=subtype)
     return file.getvalue()
+
+
+def refused(data: bytes) -> InputError:
+    """What opening or reading the file raises, with a remedy."""
+    with pytest.raises(InputError) as caught, open_audio(io.BytesIO(data)) as audio:
+        for _ in audio.blocks(4_096):
+            pass
+    assert caught.value.remedy
+    return caught.value

@@ -26,6 +26,7 @@ from tests.ser_core.recordings import (
     id3,
     long_ogg,
     ogg_pages,
+    refused,
     wav,
 )
 
@@ -34,16 +35,8 @@ FILES = containers()
 # --- bad files
 
 
-def _refused(data: bytes) -> InputError:
-    with pytest.raises(InputError) as caught, open_audio(io.BytesIO(data)) as audio:
-        for _ in audio.blocks(4_096):
-            pass
-    assert caught.value.remedy
-    return caught.value
-
-
 def test_an_empty_body() -> None:
-    error = _refused(b"")
+    error = refused(b"")
     assert isinstance(error, BadAudio)
     assert error.code == "empty_audio"
 
@@ -64,7 +57,7 @@ def test_an_empty_body() -> None:
     ],
 )
 def test_what_is_not_audio(data: bytes) -> None:
-    error = _refused(data)
+    error = refused(data)
     assert isinstance(error, UnsupportedEncoding)
     assert error.code == "unsupported_container"
     assert "WAV" in error.remedy
@@ -87,7 +80,7 @@ def test_what_is_not_audio(data: bytes) -> None:
     ],
 )
 def test_a_truncated_file(name: str, kept: float) -> None:
-    error = _refused(FILES[name][: int(len(FILES[name]) * kept)])
+    error = refused(FILES[name][: int(len(FILES[name]) * kept)])
     assert isinstance(error, BadAudio)
     assert error.code == "truncated_audio"
 
@@ -95,7 +88,7 @@ def test_a_truncated_file(name: str, kept: float) -> None:
 @pytest.mark.parametrize("name", ["wav", "flac", "vorbis", "m4a", "webm"])
 @pytest.mark.parametrize("n_bytes", [8, 13, 20, 27, 40])
 def test_a_truncated_header(name: str, n_bytes: int) -> None:
-    error = _refused(FILES[name][:n_bytes])
+    error = refused(FILES[name][:n_bytes])
     assert isinstance(error, BadAudio)
     assert error.code == "truncated_audio"
 
@@ -106,7 +99,7 @@ def test_a_flac_that_ends_with_its_header() -> None:
     while not is_last:
         is_last = data[position] >= 0x80
         position += 4 + int.from_bytes(data[position + 1 : position + 4], "big")
-    assert _refused(data[:position]).code == "truncated_audio"
+    assert refused(data[:position]).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
@@ -114,13 +107,13 @@ def test_an_ogg_with_a_page_damaged_or_missing(subtype: str) -> None:
     data = long_ogg(subtype)
     pages = ogg_pages(data)
     assert len(pages) > 6
-    assert "missing" in str(_refused(b"".join(pages[:4] + pages[5:])))
+    assert "missing" in str(refused(b"".join(pages[:4] + pages[5:])))
     start = len(b"".join(pages[:4]))
     # Its signature, granule, serial, sequence, checksum, the segments' sizes, and what they hold.
     for at in (0, 6, 14, 18, 22, 30, 200, len(pages[4]) - 1):
         damaged = bytearray(data)
         damaged[start + at] ^= 1
-        assert _refused(bytes(damaged)).code in ("bad_audio", "truncated_audio")
+        assert refused(bytes(damaged)).code in ("bad_audio", "truncated_audio")
 
 
 def test_a_flac_in_ogg_that_is_cut_between_pages() -> None:
@@ -132,7 +125,7 @@ def test_a_flac_in_ogg_that_is_cut_between_pages() -> None:
         if n_told <= 8_000:
             assert len(decode(data)[1]) == 8_000
         else:
-            assert _refused(data).code == "truncated_audio"
+            assert refused(data).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
@@ -173,7 +166,7 @@ def _mp3_of_varying_frames() -> tuple[bytes, NDArray[np.float64]]:
 @pytest.mark.parametrize("data", [FILES["aac"], _mp3_of_frames()], ids=["aac", "mp3"])
 @pytest.mark.parametrize("n_bytes", [8, 20, 100])
 def test_less_than_a_frame(data: bytes, n_bytes: int) -> None:
-    error = _refused(data[:n_bytes])
+    error = refused(data[:n_bytes])
     assert isinstance(error, BadAudio)
     assert error.code in ("bad_audio", "empty_audio")
 
@@ -202,7 +195,7 @@ def test_an_mp3_of_varying_frames_that_announces_nothing_is_read_to_its_end() ->
 def test_without_pyav_it_is_refused_and_nothing_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = _mp3_of_varying_frames()
     monkeypatch.setitem(sys.modules, "av", None)
-    error = _refused(data)
+    error = refused(data)
     assert (error.code, "glrf[media]" in error.remedy) == ("unsupported_container", True)
 
 
@@ -210,9 +203,9 @@ def test_without_pyav_it_is_refused_and_nothing_left_out(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", [b"Xing", b"Info"])
 def test_a_cut_mp3_that_announces_its_bytes(name: bytes, tag: bytes) -> None:
     data = tag + FILES["mp3"].replace(b"Xing", name)
-    assert _refused(data[: len(data) - len(FILES["mp3"]) // 2]).code == "truncated_audio"
+    assert refused(data[: len(data) - len(FILES["mp3"]) // 2]).code == "truncated_audio"
     for n_bytes in range(len(tag), len(tag) + 60):
-        _refused(data[:n_bytes])
+        refused(data[:n_bytes])
     decode(data)
 
 
@@ -224,129 +217,45 @@ def test_a_cut_mp3_that_announces_its_frames_only(rate_hz: int) -> None:
     del data[at + 12 : at + 16]
     data[at + 152 : at + 152] = bytes(4)  # behind the delays of LAME's part
     assert len(decode(bytes(data))[1]) == rate_hz // 2
-    assert _refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
+    assert refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
 
 
 def test_a_cut_mp3_of_the_other_kind_of_header() -> None:
     data = bytearray(FILES["mp3"])
     data[36:40], data[46:50] = b"VBRI", len(data).to_bytes(4, "big")
     data[50:54] = (21).to_bytes(4, "big")  # frames
-    assert _refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
+    assert refused(bytes(data[: len(data) // 2])).code == "truncated_audio"
     decode(bytes(data))
-
-
-def test_a_wav_that_announces_more_than_it_holds() -> None:
-    error = _refused(wav(bytes(3_200), data_size=1_000_000_000))
-    assert error.code == "truncated_audio"
-
-
-def test_a_wav_that_announces_less_than_it_holds() -> None:
-    pcm = np.arange(1_600, dtype="<i2").tobytes()
-    _, samples = decode(wav(pcm[:1_000], tail=b"LIST\x04\0\0\0abcd" + pcm))
-    assert len(samples) == 500
-
-
-@pytest.mark.parametrize("n_announced", [2, 4_000, 30_001])
-def test_a_wav_whose_header_was_not_written_again(n_announced: int) -> None:
-    """As a recorder leaves it that wrote the header now and then, and died."""
-    pcm = np.random.default_rng(0).integers(-9_000, 9_000, 20_000, "<i2")
-    _, samples = decode(wav(pcm.tobytes(), data_size=n_announced))
-    np.testing.assert_array_equal(samples[:, 0] * 32768, pcm)
-
-
-@pytest.mark.parametrize("tail", [bytes(4_000), b"id3 \x88\x13\0\0" + bytes(5_000)])
-def test_what_stands_behind_a_wavs_samples_is_not_heard(tail: bytes) -> None:
-    _, samples = decode(wav(bytes(1_000), tail=tail))
-    assert len(samples) == 500
-
-
-_XMP = b"_PMX" + (6_000).to_bytes(4, "little") + b"<x:xmp> " * 750
-_LIST = b"LIST" + (6_001).to_bytes(4, "little") + b"INFO" + b"speech" * 999 + b"abc"
-
-
-@pytest.mark.parametrize(
-    "tail",
-    [
-        _XMP,
-        _LIST + b"\0" + _XMP,
-        _LIST + _XMP,  # its pad byte is missing, too
-        b"abcd\3\0\0\0abc" + _XMP,
-        _XMP[:-1_000],
-        b"\xa9abc" + _XMP[4:],
-    ],
-)
-@pytest.mark.parametrize("n_bytes", [1_000, 1_001])
-def test_chunks_behind_the_samples_are_not_heard(n_bytes: int, tail: bytes) -> None:
-    """Behind an odd number of bytes not all writers add one, some chunks are cut off or unknown."""
-    data = np.random.default_rng(0).bytes(n_bytes)
-    _, samples = decode(wav(data, tail=tail))
-    assert samples[:, 0].tolist() == (np.frombuffer(data[:1_000], "<i2") / 32_768).tolist()
-
-
-@pytest.mark.parametrize("tail", [_XMP, _XMP + _LIST, _LIST + b"\0", _LIST + b"\0" + _XMP])
-@pytest.mark.parametrize("size", [0, 500, 0x7FFF_FFFF, 0xFFFF_FFFF])
-def test_chunks_behind_samples_of_unknown_length_are_not_heard(size: int, tail: bytes) -> None:
-    data = np.random.default_rng(0).bytes(10_000)
-    _, samples = decode(wav(data, tail=tail, data_size=size, riff_size=0xFFFF_FFFF))
-    assert samples[:, 0].tolist() == (np.frombuffer(data, "<i2") / 32_768).tolist()
-    if size != 500:
-        assert _refused(wav(b"", tail=tail, data_size=size)).code == "empty_audio"
-
-
-@pytest.mark.parametrize("size", [0, 0x7FFF_0000, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
-@pytest.mark.parametrize("riff_size", [0, 36, None, 0xFFFF_FFFF])
-def test_a_wav_of_unknown_length(size: int, riff_size: int | None) -> None:
-    pcm = (1000 * np.sin(np.arange(1_600))).astype("<i2")
-    _, samples = decode(wav(pcm.tobytes(), data_size=size, riff_size=riff_size))
-    np.testing.assert_array_equal(samples[:, 0] * 32768, pcm)
-
-
-def test_rf64_that_was_written_to_a_pipe() -> None:
-    data = bytearray(by_soundfile("RF64", "PCM_16", 16_000))
-    _, expected = decode(bytes(data))
-    sizes_at = data.index(b"ds64") + 8
-    data[sizes_at : sizes_at + 24] = bytes(24)
-    np.testing.assert_array_equal(decode(bytes(data))[1], expected)
-
-
-@pytest.mark.parametrize("tail", [b"", b"LIST\x04\0\0\0abcd", b"LIST\x03\0\0\0abc"])
-def test_a_wav_without_samples(tail: bytes) -> None:
-    assert _refused(wav(b"", tail=tail)).code == "empty_audio"
 
 
 @pytest.mark.parametrize("format_name", ["WAV", "FLAC", "OGG"])
 def test_a_header_without_samples(format_name: str) -> None:
     file = io.BytesIO()
     sf.write(file, np.zeros((0, 1), np.float32), 16_000, format=format_name)
-    assert _refused(file.getvalue()).code == "empty_audio"
-
-
-def test_half_a_sample_at_the_end_is_left_out() -> None:
-    _, samples = decode(wav(bytes(2 * 100 + 1)))
-    assert len(samples) == 100
+    assert refused(file.getvalue()).code == "empty_audio"
 
 
 @pytest.mark.parametrize("n_channels", [3, 8, 1024, 65_535])
 def test_too_many_channels(n_channels: int) -> None:
-    error = _refused(wav(bytes(n_channels * 2), n_channels=n_channels))
+    error = refused(wav(bytes(n_channels * 2), n_channels=n_channels))
     assert isinstance(error, BadAudio)
     assert error.code == "too_many_channels"
     assert str(n_channels) in str(error)
 
 
 def test_too_many_channels_of_a_flac() -> None:
-    assert _refused(by_soundfile("FLAC", "PCM_16", 16_000, 6)).code == "too_many_channels"
+    assert refused(by_soundfile("FLAC", "PCM_16", 16_000, 6)).code == "too_many_channels"
 
 
 def test_no_channel() -> None:
-    error = _refused(wav(bytes(100), n_channels=0))
+    error = refused(wav(bytes(100), n_channels=0))
     assert isinstance(error, BadAudio)
     assert "no channel" in str(error)
 
 
 @pytest.mark.parametrize("rate_hz", [0, 1, 7_999, 192_001, 0xFFFF_FFFF])
 def test_rate_out_of_range(rate_hz: int) -> None:
-    error = _refused(wav(bytes(100), rate_hz=rate_hz))
+    error = refused(wav(bytes(100), rate_hz=rate_hz))
     assert isinstance(error, BadAudio)
     assert error.code == "rate_out_of_range"
     assert f"{rate_hz} Hz" in str(error)
@@ -365,20 +274,20 @@ def test_limits_are_the_callers() -> None:
 
 
 def test_audio_that_changes_on_the_way() -> None:
-    error = _refused(by_pyav("adts", "aac", 44_100, 2) + by_pyav("adts", "aac", 16_000, 1))
+    error = refused(by_pyav("adts", "aac", 44_100, 2) + by_pyav("adts", "aac", 16_000, 1))
     assert isinstance(error, BadAudio)
     assert "from 44100 Hz, 2 channels to 16000 Hz, 1 channels" in str(error)
 
 
 @pytest.mark.parametrize("name", ["vorbis", "opus", "flac", "wav", "m4a"])
 def test_a_chain_of_recordings(name: str) -> None:
-    error = _refused(FILES[name] + FILES[name])
+    error = refused(FILES[name] + FILES[name])
     assert isinstance(error, BadAudio)
     assert "several recordings" in str(error)
 
 
 def test_a_codec_that_is_not_taken() -> None:
-    error = _refused(by_pyav("matroska", "ac3", 48_000))
+    error = refused(by_pyav("matroska", "ac3", 48_000))
     assert isinstance(error, UnsupportedEncoding)
     assert "ac3" in str(error)
 
@@ -391,13 +300,13 @@ def test_a_video_without_sound_is_told_apart() -> None:
         frame = av.VideoFrame(16, 16, "yuv420p")
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    error = _refused(file.getvalue())
+    error = refused(file.getvalue())
     assert error.code == "empty_audio"
     assert "no audio track" in str(error)
 
 
 def test_an_mp3_that_goes_on_after_its_announced_end() -> None:
-    error = _refused(FILES["mp3"] + FILES["mp3"])
+    error = refused(FILES["mp3"] + FILES["mp3"])
     assert isinstance(error, BadAudio)
     assert "more audio" in str(error)
 
@@ -408,7 +317,7 @@ def test_an_mp3_that_goes_on_after_its_announced_end() -> None:
     ids=["cover", "both"],
 )
 def test_mp3s_in_a_row_with_their_covers(tags: bytes) -> None:
-    assert "more audio" in str(_refused(FILES["mp3"] + tags + FILES["mp3"]))
+    assert "more audio" in str(refused(FILES["mp3"] + tags + FILES["mp3"]))
     frames = _mp3_of_frames()  # nothing is announced there
     n_one = len(decode(frames)[1])
     assert len(decode(frames + tags + frames)[1]) == pytest.approx(2 * n_one, abs=3 * 1_152)
@@ -418,8 +327,8 @@ def test_mp3s_in_a_row_with_their_covers(tags: bytes) -> None:
 def test_what_stands_behind_a_flac_is_not_heard(tail: bytes) -> None:
     data = FILES["flac"]
     np.testing.assert_array_equal(decode(data + tail)[1], decode(data)[1])
-    assert _refused(data[: len(data) // 2] + tail).code == "truncated_audio"
-    assert "several recordings" in str(_refused(data + tail + data))
+    assert refused(data[: len(data) // 2] + tail).code == "truncated_audio"
+    assert "several recordings" in str(refused(data + tail + data))
 
 
 def test_a_tag_behind_a_flac_of_unknown_length() -> None:
@@ -427,7 +336,7 @@ def test_a_tag_behind_a_flac_of_unknown_length() -> None:
     data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # no total in STREAMINFO
     tagged = bytes(data) + b"TAG" + b"a" * 125
     np.testing.assert_array_equal(decode(tagged)[1], decode(FILES["flac"])[1])
-    assert _refused(tagged[:-1_000] + tagged[-128:]).code == "truncated_audio"
+    assert refused(tagged[:-1_000] + tagged[-128:]).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("head", [b"", id3(300)])
@@ -435,7 +344,7 @@ def test_a_tag_behind_a_flac_of_unknown_length() -> None:
 def test_zeros_before_an_mp3(head: bytes, n_zeros: int) -> None:
     data = head + bytes(n_zeros) + FILES["mp3"]
     np.testing.assert_array_equal(decode(data)[1], decode(FILES["mp3"])[1])
-    assert _refused(data[: len(data) // 2]).code == "truncated_audio"
+    assert refused(data[: len(data) // 2]).code == "truncated_audio"
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "aac"])
@@ -468,7 +377,7 @@ def test_tags_around_an_mp3() -> None:
 def test_library_errors_are_kept_as_the_cause() -> None:
     data = bytearray(FILES["flac"])
     data[8:42] = bytes(34)  # STREAMINFO
-    error = _refused(bytes(data))
+    error = refused(bytes(data))
     assert isinstance(error.__cause__, sf.LibsndfileError)
     assert "flac" in str(error).lower()
 
@@ -479,7 +388,7 @@ def test_library_errors_are_kept_as_the_cause() -> None:
 @pytest.mark.parametrize("name", ["m4a", "webm", "aac", "ogg_flac"])
 def test_without_pyav_the_remedy_is_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)  # what an import then finds is an ImportError
-    error = _refused(FILES[name])
+    error = refused(FILES[name])
     assert isinstance(error, UnsupportedEncoding)
     assert error.code == "unsupported_container"
     assert "pip install 'glrf[media]'" in error.remedy
@@ -524,7 +433,7 @@ def _mutated(draw: st.DrawFn) -> bytes:
 
 @settings(derandomize=True, deadline=None, max_examples=600)
 @given(data=_mutated())
-def test_a_mutated_file_is_decoded_or_refused(data: bytes) -> None:
+def test_a_mutated_file_is_decoded_orrefused(data: bytes) -> None:
     with contextlib.suppress(InputError), open_audio(io.BytesIO(data)) as audio:
         n_samples = 0
         for block in audio.blocks(4_096):
