@@ -197,6 +197,9 @@ def test_text_that_is_not_utf8_is_told_as_what_is_no_json(
         shake_hands(client, "/v1/stream")
         client.sendall(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
         told = b""
+        while (4400).to_bytes(2) not in told and (data := client.recv(65_536)):
+            told += data
+        client.sendall(Frame(Opcode.CLOSE, (4400).to_bytes(2)).serialize(mask=True))
         while data := client.recv(65_536):
             told += data
     assert b'"code":"bad_message"' in told

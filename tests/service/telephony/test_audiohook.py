@@ -324,8 +324,8 @@ def test_draining_asks_to_reconnect_and_tells_what_was_heard(
                 disconnect = await client.receive("disconnect")
                 assert "restarting" in disconnect["parameters"]["info"]
                 await client.close("disconnect")
+                await client.connection.close()
                 told = await watching
-            await client.connection.close()
             return told, [message["type"] for message in client.received]
 
     with RunningServer(telephony_settings) as server:

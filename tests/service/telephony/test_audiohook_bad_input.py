@@ -147,6 +147,7 @@ def test_what_breaks_the_order_comes_after_its_results(
                 await act(client)
                 disconnect = await client.receive("disconnect")
                 await client.close("disconnect")
+                await client.connection.close()
                 told = await watching
             return told, disconnect["parameters"]["info"]
 
@@ -170,7 +171,11 @@ def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
     assert_same_document(told.told, stream.told)
 
 
-def test_a_client_that_never_closes_is_left(server: RunningServer) -> None:
+def test_a_client_that_never_closes_is_left(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.telephony.audiohook.CLOSING_S", 0.3)
+
     async def run() -> int | None:
         async with audiohook(server) as client:
             await client.send("ping")

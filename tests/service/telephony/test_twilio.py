@@ -210,7 +210,8 @@ def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
             (session,) = await listed(server)
             async with (
                 watched(server) as watching,
-                connect(events_url(server, session["session_id"])) as watcher,
+                # What it does not read must not keep its close from being read.
+                connect(events_url(server, session["session_id"]), max_queue=None) as watcher,
             ):
                 for frame in track("inbound", CUSTOMER):
                     await connection.send(frame)
