@@ -104,7 +104,11 @@ def test_no_counter_goes_back_when_a_worker_dies_and_another_follows(tmp_path: P
     asyncio.run(run())
 
 
-def test_one_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
+def test_one_that_stands_still_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.pool.sums._TIMEOUT_S", 0.5)
+
     async def run() -> None:
         async with worker(tmp_path, 0, 1) as one:
             async with worker(tmp_path, 1, 4):
