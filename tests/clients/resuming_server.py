@@ -6,6 +6,7 @@ audio that is lost, repeated or moved shows in the timeline.
 
 import asyncio
 import base64
+import contextlib
 import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -63,6 +64,7 @@ class ResumingServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     commands: list[tuple[int, str]] = field(default_factory=list)
     n_heard_bytes: int = 0
+    _is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -70,11 +72,13 @@ class ResumingServer:
             self._serve, "127.0.0.1", 0, process_request=self._admit, close_timeout=0.1
         ) as server:
             yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            self._is_over.set()
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.queries and self.n_silent:
             self.n_silent -= 1
-            await asyncio.sleep(2.0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), 2.0)
         if not self.queries or not self.refusals:
             return None
         status, headers = self.refusals.pop(0)

@@ -183,14 +183,14 @@ def test_the_sending_may_take_longer_than_the_answer(server: Server) -> None:
     async def slow() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield b"x"
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(0.4)
 
     headers = {"Content-Length": "4"}
     asyncio.run(
         request(
             "POST",
             f"http://127.0.0.1:{server.server_port}",
-            timeout_s=2.0,
+            timeout_s=1.3,
             headers=headers,
             content=slow(),
         )
