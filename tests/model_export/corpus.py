@@ -1,6 +1,8 @@
 """A tiny made-up corpus on disk: voices whose pitch and loudness tell the label."""
 
 import csv
+import io
+from functools import cache
 from pathlib import Path
 
 import soundfile
@@ -22,8 +24,7 @@ def write_corpus(
             for take, duration_s in enumerate((1.2, 3.0)):
                 path = f"{corpus}-{speaker}-{label}-{take}.flac"
                 pitch_hz = 110 + 60 * i + 4 * s
-                samples = voice(int(duration_s * rate_hz), rate_hz, pitch_hz, seed=take + 7 * s)
-                soundfile.write(root / path, samples, rate_hz)
+                (root / path).write_bytes(_flac(duration_s, rate_hz, pitch_hz, take + 7 * s))
                 rows.append((path, corpus, speaker, "female", label, label, duration_s))
     manifest = root / "manifest.csv"
     with manifest.open("w", newline="") as file:
@@ -31,6 +32,14 @@ def write_corpus(
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     return manifest
+
+
+@cache
+def _flac(duration_s: float, rate_hz: int, pitch_hz: float, seed: int) -> bytes:
+    file = io.BytesIO()
+    samples = voice(int(duration_s * rate_hz), rate_hz, pitch_hz, seed)
+    soundfile.write(file, samples, rate_hz, format="FLAC")
+    return file.getvalue()
 
 
 def write_split(root: Path, corpus: str = "toy") -> Path:
