@@ -21,7 +21,7 @@ def finished(http: httpx.Client, job_id: str) -> dict[str, Any]:
         if job["status"] in ("succeeded", "failed"):
             return job
         assert time.monotonic() < deadline_s, job
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def submitted(http: httpx.Client, body: bytes = STEREO, **query: str) -> dict[str, Any]:

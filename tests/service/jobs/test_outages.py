@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
@@ -21,10 +22,13 @@ from service.jobs import desk, supervisor
 from service.jobs.scoring import MAX_ATTEMPTS
 from service.jobs.supervisor import workers
 from service.settings import Settings
+from tests.service.jobs.conftest import LIVELY
 from tests.service.jobs.handing_in import PATIENCE_S, STEREO, finished, submitted
 from tests.service.running import RunningServer, wav
 from tests.synthetic import voice
 
+#: Four minutes, which take long enough to be disturbed.
+LONG = wav(np.tile(voice(16_000 * 8), 30))
 #: A worker whose looks and repetitions come soon.
 HASTY = """
 from service.jobs import executor, sweep
@@ -76,7 +80,7 @@ async def halted(self, job_id):
     return has_more
 Scoring.next_chunk = halted
 """
-RUN = "from service.jobs.worker import run; run(is_child=True)"
+RUN = LIVELY + "from service.jobs.worker import run; run(is_child=True)"
 
 
 @pytest.fixture
@@ -179,7 +183,7 @@ def test_a_job_outlives_a_decoder(
     monkeypatch.setattr(supervisor, "_WORKER", worker + RUN)
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     with RunningServer(settings) as server, workers(settings):
-        job = submitted(server.http, wav(voice(16_000 * 240)))
+        job = submitted(server.http, LONG)
         reached: list[int] = []
         _until(lambda: reached.extend(_signal_decoders(sent)) or reached)
         assert finished(server.http, job["id"])["status"] == "succeeded"
@@ -212,7 +216,7 @@ def test_a_job_that_is_deleted_between_two_chunks_leaves_no_decoder(
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     (settings.jobs_dir / "begun_goes_on").touch()
     with RunningServer(settings) as server, workers(settings):
-        job = submitted(server.http, wav(voice(16_000 * 240)))
+        job = submitted(server.http, LONG)
         _until((settings.jobs_dir / "scored").exists)
         assert _decoders()
         assert server.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
@@ -258,7 +262,7 @@ def test_a_worker_ends_where_the_store_is_away_at_its_end(
 ) -> None:
     settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
     with RunningServer(settings) as server:
-        job = submitted(server.http, wav(voice(16_000 * 240)))
+        job = submitted(server.http, LONG)
         with subprocess.Popen(
             [sys.executable, "-c", NO_LEAVE.format(error=error) + RUN],
             env=supervisor.environment(settings),
@@ -316,7 +320,7 @@ class Silent(socketserver.BaseRequestHandler):
 def test_a_database_that_never_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(desk, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(desk, "_PATIENCE_S", 0.1)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as database:
         database.daemon_threads = True
         threading.Thread(target=database.serve_forever, daemon=True).start()
