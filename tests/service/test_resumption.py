@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from ser_core.features import Float32
+from service import resumption
 from service.auth import SUBPROTOCOL
 from service.checkpoint import CheckpointSeal, StreamState
 from service.settings import Settings
@@ -203,9 +204,11 @@ def test_a_second_of_audio_never_goes_by_without_a_checkpoint(
 
 @pytest.mark.parametrize("name", ["a call", "Opus"])
 def test_checkpoints_come_once_a_second_and_are_small(
-    replicas: tuple[RunningServer, RunningServer], name: str
+    replicas: tuple[RunningServer, RunningServer], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transcript = asyncio.run(_in_real_time(replicas[0].stream_url, RECORDINGS[name]))
+    """All in a quarter of the time."""
+    monkeypatch.setattr(resumption, "INTERVAL_S", resumption.INTERVAL_S / 4)
+    transcript = asyncio.run(_paced(replicas[0].stream_url, RECORDINGS[name], speed=4))
     checkpoints = transcript.of("checkpoint")
     assert len(checkpoints) >= 4
     assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_800
@@ -213,14 +216,14 @@ def test_checkpoints_come_once_a_second_and_are_small(
     assert ends.index("checkpoint") < ends.index("segment") + 4
 
 
-async def _in_real_time(url: str, recording: Recording) -> Transcript:
+async def _paced(url: str, recording: Recording, speed: float) -> Transcript:
     async with connect(f"{url}?{urlencode(recording.query)}") as connection:
         listening = asyncio.create_task(listen(connection))
         began_s = time.monotonic()
         for position, frame in recording.frames(0, 0.4):
             if position > 4.8 * recording.rate_hz:
                 break
-            due_s = began_s + position / recording.rate_hz
+            due_s = began_s + position / recording.rate_hz / speed
             await asyncio.sleep(max(0, due_s - time.monotonic()))
             await connection.send(frame)
         await connection.send('{"type": "close"}')
