@@ -198,7 +198,11 @@ def test_websockets_get_chunks_in_real_time_and_answers_count_by_their_end() -> 
     assert {len(chunk) for chunk in heard} == {CHUNK_BYTES}
 
 
-def test_a_websocket_server_that_answers_no_more_is_hopeless() -> None:
+def test_a_websocket_server_that_answers_no_more_is_hopeless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.streams._GRACE_S", 0.1)
+
     async def connected(websocket: ServerConnection) -> None:
         async for _ in websocket:
             pass
