@@ -1,5 +1,6 @@
 """Tiny models and signals made on the spot: no test needs a download or the shipped weights."""
 
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,13 @@ def mel_filters(n_mels: int = 20, n_bins: int = 201) -> Float32:
     return np.maximum(0, 1 - np.abs(np.arange(n_bins)[None] - centres) / width).astype(np.float32)
 
 
+@cache
 def weights(labels: tuple[str, ...] = LABELS, seed: int = 0) -> Float32:
     """Of the tiny network: logits = mean over frames of MFCC @ weights; `(n_mfcc, n_labels)`."""
     rng = np.random.default_rng(seed)
-    return (rng.standard_normal((N_MFCC, len(labels))) / 50).astype(np.float32)
+    drawn = (rng.standard_normal((N_MFCC, len(labels))) / 50).astype(np.float32)
+    drawn.flags.writeable = False  # it is everybody's
+    return drawn
 
 
 def logits(features: Float32, seed: int = 0) -> Float32:
@@ -92,6 +96,11 @@ def voice(
     n_samples: int, rate_hz: int = RATE_HZ, pitch_hz: float = 160.0, seed: int = 0
 ) -> Float32:
     """A voice-like signal with changing loudness, float32 `(n_samples,)`, peak below 0.7."""
+    return _voice(n_samples, rate_hz, pitch_hz, seed).copy()
+
+
+@lru_cache(maxsize=32)  # a test asks for the same one again and again
+def _voice(n_samples: int, rate_hz: int, pitch_hz: float, seed: int) -> Float32:
     rng = np.random.default_rng(seed)
     t = np.arange(n_samples) / rate_hz
     phase = 2 * np.pi * (pitch_hz * t + 8 * np.sin(2 * np.pi * 0.7 * t))

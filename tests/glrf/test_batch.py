@@ -222,8 +222,9 @@ def test_a_killed_run_goes_on_where_it_was(
 ) -> None:
     folder, out = tmp_path / "calls", tmp_path / "results.parquet"
     folder.mkdir()
+    calls = [voice(16_000 * 8, seed=seed) for seed in range(5)]
     for number in range(4 * archive.CHUNK_FILES):
-        soundfile.write(folder / f"{number:03}.wav", voice(16_000 * 8, seed=number % 5), 16_000)
+        soundfile.write(folder / f"{number:03}.wav", calls[number % 5], 16_000)
     arguments = ["batch", str(folder), "--out", str(out), "--jobs", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "glrf", *arguments],
