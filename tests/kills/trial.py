@@ -20,7 +20,7 @@ from tests.synthetic import voice
 JOBS_AT_A_TIME = 2
 CHUNK_S = 2
 CLIENTS = 16
-_POLL_S = 0.5
+_POLL_S = 0.1
 #: Of one job, with all that is killed meanwhile.
 _PATIENCE_S = 600.0
 
