@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -27,6 +28,8 @@ from service.settings import Settings
 from tests import synthetic
 
 TIMEOUT_S = 20.0
+#: For clients of plain HTTP: else each reads the machine's certificates, in 20 ms.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _EventfulServer(Server):
@@ -56,7 +59,9 @@ class RunningServer:
         self._thread.start()
         assert self._server.is_up.wait(TIMEOUT_S)
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self._server.bound_port}", timeout=TIMEOUT_S
+            base_url=f"http://127.0.0.1:{self._server.bound_port}",
+            timeout=TIMEOUT_S,
+            verify=NO_TLS,
         )
         self.stream_url = f"ws://127.0.0.1:{self._server.bound_port}/v1/stream"
         if self._waits:

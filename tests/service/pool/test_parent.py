@@ -25,7 +25,7 @@ from service.pool.line import FULL, LEAVING, NO_FILES, READY, Report
 from service.pool.parent import Parent, Seat, worker_environment
 from service.pool.serving import REPORT_S
 from service.settings import Settings
-from tests.service.running import TIMEOUT_S, converse, listen, pcm
+from tests.service.running import NO_TLS, TIMEOUT_S, converse, listen, pcm
 from tests.synthetic import voice, write_model
 
 SERVE = [sys.executable, "-W", "error", "-c", "from service.start import run; run()"]
@@ -84,7 +84,7 @@ def wait_until(condition) -> None:
 
 
 def scraped(url: str) -> dict[tuple[str, ...], float]:
-    text = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
+    text = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S, verify=NO_TLS).text
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -95,7 +95,7 @@ def scraped(url: str) -> dict[tuple[str, ...], float]:
 def session_counts(url: str) -> set[int]:
     """How many sessions each worker has: connections without streams go to them in turn."""
     return {
-        len(httpx.get(f"{url}/v1/sessions", timeout=TIMEOUT_S).json()["sessions"])
+        len(httpx.get(f"{url}/v1/sessions", timeout=TIMEOUT_S, verify=NO_TLS).json()["sessions"])
         for _ in range(12)
     }
 

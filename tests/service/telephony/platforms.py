@@ -21,7 +21,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ser_core.features import Float32
-from tests.service.running import TIMEOUT_S, RunningServer, Transcript, converse, listen
+from tests.service.running import (
+    NO_TLS,
+    TIMEOUT_S,
+    RunningServer,
+    Transcript,
+    converse,
+    listen,
+)
 from tests.synthetic import voice
 
 RATE_HZ = 8000
@@ -260,7 +267,7 @@ async def listed(server: RunningServer, n_sessions: int = 1) -> list[dict[str, A
     """`GET /v1/sessions` once so many are there."""
     async with (
         asyncio.timeout(TIMEOUT_S),
-        httpx.AsyncClient(base_url=server.http.base_url) as http,
+        httpx.AsyncClient(base_url=server.http.base_url, verify=NO_TLS) as http,
     ):
         while True:
             sessions = (await http.get("/v1/sessions")).json()["sessions"]
