@@ -25,13 +25,15 @@ def mel_filters(n_mels: int = 20, n_bins: int = 201) -> Float32:
     return np.maximum(0, 1 - np.abs(np.arange(n_bins)[None] - centres) / width).astype(np.float32)
 
 
-@cache
 def weights(labels: tuple[str, ...] = LABELS, seed: int = 0) -> Float32:
     """Of the tiny network: logits = mean over frames of MFCC @ weights; `(n_mfcc, n_labels)`."""
+    return _weights(labels, seed).copy()
+
+
+@cache
+def _weights(labels: tuple[str, ...], seed: int) -> Float32:
     rng = np.random.default_rng(seed)
-    drawn = (rng.standard_normal((N_MFCC, len(labels))) / 50).astype(np.float32)
-    drawn.flags.writeable = False  # it is everybody's
-    return drawn
+    return (rng.standard_normal((N_MFCC, len(labels))) / 50).astype(np.float32)
 
 
 def logits(features: Float32, seed: int = 0) -> Float32:
