@@ -52,22 +52,28 @@ def pool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.
         "GLRF_MAX_SESSIONS": "8",
         "GLRF_MAX_LOAD": "0",
     }
-    with subprocess.Popen(
-        getattr(request, "param", SERVE),
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        # A pipe that nobody reads fills up, and then workers wait to write that they have answered.
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            getattr(request, "param", SERVE), env=os.environ | environment, stderr=log, text=True
+        ) as process,
+    ):
         yield process
         process.kill()
 
 
-def port_of(process: subprocess.Popen[str]) -> int:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"running on http://127\.0\.0\.1:(\d+) with 2 workers", line):
-            return int(found[1])
-    raise AssertionError("it never listened")
+def port_of(process: subprocess.Popen[str], folder: Path) -> int:
+    """Of the pool whose log is in `folder`."""
+
+    def told() -> re.Match[str] | None:
+        log = (folder / "log").read_text()
+        return re.search(r"running on http://127\.0\.0\.1:(\d+) with 2 workers", log)
+
+    wait_until(lambda: told() or process.poll() is not None)
+    found = told()
+    assert found, "it never listened"
+    return int(found[1])
 
 
 def workers_of(parent: subprocess.Popen[str]) -> list[int]:
@@ -101,8 +107,10 @@ def session_counts(url: str) -> set[int]:
 
 
 @pytest.mark.parametrize("pool", [SERVE_IMPATIENTLY], indirect=True)
-def test_a_worker_that_hangs_is_told_as_missing_and_killed(pool: subprocess.Popen[str]) -> None:
-    url = f"http://127.0.0.1:{port_of(pool)}"
+def test_a_worker_that_hangs_is_told_as_missing_and_killed(
+    pool: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{port_of(pool, tmp_path)}"
     wait_until(lambda: scraped(url)["glrf_workers", "answering"] == 2)
     first, second = workers_of(pool)
     os.kill(second, signal.SIGSTOP)
@@ -127,9 +135,9 @@ def test_who_starts_or_leaves_may_take_its_time(
 
 
 def test_streams_are_spread_evenly_and_outlive_each_others_workers(
-    pool: subprocess.Popen[str],
+    pool: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    port = port_of(pool)
+    port = port_of(pool, tmp_path)
     url, stream_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/v1/stream"
     wait_until(
         lambda: scraped(url)["process_resident_memory_bytes",] and len(workers_of(pool)) == 2
@@ -198,8 +206,10 @@ async def ended_by_sigterm(pool: subprocess.Popen[str], stream_url: str) -> list
     return [transcript.close_code for transcript in transcripts]
 
 
-def test_workers_end_with_a_parent_that_was_killed(pool: subprocess.Popen[str]) -> None:
-    port = port_of(pool)
+def test_workers_end_with_a_parent_that_was_killed(
+    pool: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    port = port_of(pool, tmp_path)
     transcript = asyncio.run(converse(f"ws://127.0.0.1:{port}/v1/stream", [pcm(voice(16_000 * 3))]))
     assert transcript.close_code == 1000
     wait_until(lambda: len(workers_of(pool)) == 2)
