@@ -58,9 +58,11 @@ def receiver(statuses: list[int]) -> Iterator[tuple[str, list[tuple[dict[str, st
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook", received
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook", received
+        finally:  # else a test that fails keeps the whole run from its end
+            server.shutdown()
+            thread.join()
 
 
 class TestWebhooks:
@@ -181,7 +183,8 @@ class TestWebhooks:
             deadline_s = time.monotonic() + PATIENCE_S
             with local_server(settings) as server:
                 query = {"webhook_url": url}
-                httpx.post(f"{server.url}/v1/jobs", params=query, content=STEREO).raise_for_status()
+                jobs = f"{server.url}/v1/jobs"
+                httpx.post(jobs, params=query, content=STEREO, timeout=60).raise_for_status()
                 while not received:
                     assert time.monotonic() < deadline_s
                     time.sleep(0.05)
