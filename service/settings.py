@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ser_core.errors import BadParameter
 from ser_core.speech import DetectorName
+from service.comma_lists import hosts_of, seconds_of
 
 if TYPE_CHECKING:
     from service.webhooks import Sender
@@ -144,8 +145,8 @@ class Settings(BaseSettings):
     cpus: float | None = Field(
         default=None,
         gt=0,
-        description="CPU cores that this service may take, for the measured capacity. Without it: "
-        "all that it may run on; a container's quota is not among what it can see.",
+        description="CPU cores that this service may take, for the measured capacity. Default: "
+        "all that it may run on. A container's quota is not detected.",
     )
     max_queue_wait_s: float = Field(
         default=2.0,
@@ -428,28 +429,24 @@ class Settings(BaseSettings):
     @field_validator("webhook_allowed_hosts")
     @classmethod
     def _check_hosts(cls, hosts: str) -> str:
-        from service.webhooks.targets import parse_hosts
-
-        parse_hosts(hosts)
+        hosts_of(hosts)
         return hosts
 
     @field_validator("webhook_retry_s")
     @classmethod
     def _check_waits(cls, waits: str) -> str:
-        from service.webhooks.schedule import parse_waits
-
-        parse_waits(waits)
+        seconds_of(waits)
         return waits
 
     def webhook_sender(self) -> "Sender | None":
         """What delivers webhooks; `None` where there is no secret to sign them with."""
         if self.webhook_secrets is None:
             return None
-        from service.webhooks import Schedule, Sender, Signer, Targets, parse_hosts, parse_waits
+        from service.webhooks import Schedule, Sender, Signer, Targets
 
         signer = Signer([secret.decode() for secret in _split(self.webhook_secrets)])
-        targets = Targets(parse_hosts(self.webhook_allowed_hosts))
-        schedule = Schedule(parse_waits(self.webhook_retry_s))
+        targets = Targets(hosts_of(self.webhook_allowed_hosts))
+        schedule = Schedule(seconds_of(self.webhook_retry_s))
         return Sender(signer, targets, schedule, timeout_s=self.webhook_timeout_s)
 
     def checkpoint_key_bytes(self) -> tuple[bytes, ...]:

@@ -11,10 +11,10 @@ message is tried again, `sender` one attempt. Nothing is stored here: who keeps 
 keeps what was `GivenUp` for somebody to look at.
 """
 
-from service.webhooks.schedule import Schedule, parse_waits
+from service.webhooks.schedule import Schedule
 from service.webhooks.sender import Delivered, GivenUp, Message, Outcome, RetryAt, Sender
 from service.webhooks.signing import Signer
-from service.webhooks.targets import Targets, parse_hosts, receiver_of
+from service.webhooks.targets import Targets, receiver_of
 
 __all__ = [
     "Delivered",
@@ -26,7 +26,5 @@ __all__ = [
     "Sender",
     "Signer",
     "Targets",
-    "parse_hosts",
-    "parse_waits",
     "receiver_of",
 ]

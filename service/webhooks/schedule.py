@@ -34,12 +34,3 @@ class Schedule:
             return None
         wait_s = self.waits_s[n_failed - 1] * (1 + self.jitter * draw())
         return max(wait_s, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
-
-
-def parse_waits(text: str) -> tuple[float, ...]:
-    """Comma-separated waits, in seconds; raises `ValueError`."""
-    waits = [wait.strip() for wait in text.split(",") if wait.strip()]
-    for wait in waits:
-        if not wait.replace(".", "", 1).isdecimal():
-            raise ValueError(f"{wait!r} is no number of seconds")
-    return tuple(map(float, waits))

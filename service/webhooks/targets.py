@@ -102,15 +102,6 @@ class Targets:
         return not self._allowed_hosts.isdisjoint((host, f"{host}:{port_of(url)}"))
 
 
-def parse_hosts(text: str) -> tuple[str, ...]:
-    """Comma-separated `host` or `host:port`; raises `ValueError`."""
-    hosts = tuple(host.strip() for host in text.split(",") if host.strip())
-    for host in hosts:
-        if "/" in host or "@" in host:
-            raise ValueError(f"{host!r} is no host: leave scheme and path out")
-    return hosts
-
-
 def port_of(url: httpx.URL) -> int:
     """The URL's port, its scheme's own where it names none."""
     return url.port or _PORTS[url.scheme]
