@@ -39,8 +39,8 @@ class _Kind:
         )
 
 
-_STREAMS = _Kind("streams", "close one", "session_quota")
-_FILES = _Kind("files", "send the next when one is done", "file_quota")
+_STREAMS = _Kind("streams", "close one", code="session_quota")
+_FILES = _Kind("files", "send the next when one is done", code="file_quota")
 
 
 @dataclass

@@ -96,7 +96,8 @@ def test_opus_loses_detail_and_keeps_the_voice():
     samples = voice(48_000)
     heard = disturbed("opus-12k", samples)
     assert not np.allclose(heard, samples, atol=1e-3)
-    assert np.corrcoef(heard, samples)[0, 1] > 0.8
+    # It is decoded at 48 kHz, and comes a fraction of a millisecond earlier or later.
+    assert max(np.corrcoef(np.roll(heard, lag), samples)[0, 1] for lag in range(-8, 9)) > 0.8
 
 
 def test_without_pyav_opus_says_what_to_install(monkeypatch):
