@@ -31,7 +31,7 @@ from service import wire
 from service.call import Call
 from service.inference.batcher import Batcher
 from service.manifest import ModelCard, Run, model_card, run_of
-from service.pump import Pump, Told
+from service.pump import Pump, TimedEvent
 from service.requests import FileQuery, Role
 from service.tally import CallTally, Margins
 
@@ -135,7 +135,7 @@ class FileAnalysis:
     async def lines(self) -> AsyncGenerator[wire.Line]:
         """Everything told of the file, in order, as it is scored."""
         async with self._opened() as audio:
-            async for line in self._told(audio):
+            async for line in self._results(audio):
                 assert not isinstance(line, Checkpoint)
                 self.tally.accept(line)
                 yield line
@@ -154,13 +154,13 @@ class FileAnalysis:
             chunk_samples = round(chunk_s * audio.rate_hz)
             n_heard = 0 if last is None or last.session is None else last.session["n_received"]
             chunk_end = n_heard + chunk_samples
-            async for told in self._told(audio, last, checkpoints=True):
-                if not isinstance(told, Checkpoint):
-                    self.tally.accept(told)
-                    lines.append(told)
-                elif told.state["n_received"] >= chunk_end:
-                    yield FileChunk(tuple(lines), told.resume_from, told.state)
-                    lines, chunk_end = [], told.state["n_received"] + chunk_samples
+            async for result in self._results(audio, last, checkpoints=True):
+                if not isinstance(result, Checkpoint):
+                    self.tally.accept(result)
+                    lines.append(result)
+                elif result.state["n_received"] >= chunk_end:
+                    yield FileChunk(tuple(lines), result.resume_from, result.state)
+                    lines, chunk_end = [], result.state["n_received"] + chunk_samples
             yield FileChunk(tuple(lines), 0, None)
 
     @contextlib.asynccontextmanager
@@ -173,7 +173,7 @@ class FileAnalysis:
             for audio in opened:
                 await _in_thread(audio.close)
 
-    async def _told(
+    async def _results(
         self, audio: Audio, last: FileChunk | None = None, *, checkpoints: bool = False
     ) -> AsyncIterator[wire.Line | Checkpoint]:
         spec = self._batcher.backend.spec
@@ -217,11 +217,11 @@ class FileAnalysis:
                     n_metered = session.received_samples
                 pump.submit(received_s, features_s)
                 leave = self._limits.max_untold_events if is_open else 0
-                async for told in pump.told(leave):
-                    if isinstance(told.event, Checkpoint):
-                        yield told.event
+                async for timed in pump.events(leave):
+                    if isinstance(timed.event, Checkpoint):
+                        yield timed.event
                     else:
-                        yield self._line(narrator, told)
+                        yield self._line(narrator, timed)
         finally:
             pump.cancel()
         self._duration_ms = round(session.received_samples * 1000 / audio.rate_hz)
@@ -237,11 +237,11 @@ class FileAnalysis:
                 remedy="send it in parts, or stream it",
             )
 
-    def _line(self, narrator: wire.Narrator, told: Told) -> wire.Line:
-        match told.event:
+    def _line(self, narrator: wire.Narrator, timed: TimedEvent) -> wire.Line:
+        match timed.event:
             case Segment() as segment:
-                if self._metrics is not None and told.timing is not None:
-                    timing = told.timing
+                if self._metrics is not None and timed.timing is not None:
+                    timing = timed.timing
                     self._metrics.told(segment)
                     self._metrics.stages(features=timing.features_s)
                     if segment.abstain != "no_speech":

@@ -35,7 +35,7 @@ from service.auth import caller_of
 from service.checkpoint import StreamState
 from service.frames import Frame, frame_of
 from service.pace import AudioMeter, Pace
-from service.pump import STEP_S, Pump, Told
+from service.pump import STEP_S, Pump, TimedEvent
 from service.requests import StreamQuery
 from service.resumption import batcher_of, session_of
 from service.runtime import Runtime
@@ -365,22 +365,22 @@ class LiveSession(abc.ABC):
         narrowband = narrowband_warning(config, backend.spec)
         if narrowband is not None and not self._is_resumed:
             await self._send(wire.WarningMessage, **narrowband.model_dump())
-        async for told in self._pump.told():  # the first checkpoint
-            await self._tell(told)
+        async for timed in self._pump.events():  # the first checkpoint
+            await self._tell(timed)
 
     async def _write(self) -> None:
         """Sends results as they come, until the session is finishing and all is told."""
         while True:
-            async for told in self._pump.told():
-                await self._tell(told)
+            async for timed in self._pump.events():
+                await self._tell(timed)
             if self._is_finishing:
                 return
             await self._pump.more()
 
-    async def _tell(self, told: Told) -> None:
-        match told.event:
+    async def _tell(self, timed: TimedEvent) -> None:
+        match timed.event:
             case Segment() as segment:
-                timing = told.timing
+                timing = timed.timing
                 assert timing is not None
                 began_s = time.perf_counter()
                 lag_s = began_s - timing.received_s

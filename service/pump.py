@@ -3,7 +3,7 @@
 Streams and files both use it, each in its own rhythm:
 
     pump.advance(lambda: session.receive_audio(data), received_s)   # as audio comes
-    async for told in pump.told():                                  # as results come
+    async for timed in pump.events():                               # as results come
         ...
 
 The session is touched between awaits only, so one task may advance while another tells.
@@ -39,7 +39,7 @@ class Timing:
     inference_s: float = 0.0
 
 
-class Told(NamedTuple):
+class TimedEvent(NamedTuple):
     """An event; `timing` is there for segments."""
 
     event: Event
@@ -171,7 +171,7 @@ class Pump:
         """Ends a wait for more."""
         self._has_more.set()
 
-    async def told(self, leave: int = 0) -> AsyncIterator[Told]:
+    async def events(self, leave: int = 0) -> AsyncIterator[TimedEvent]:
         """Events in stream order, until at most `leave` are still in the making.
 
         Raises `SerError` (`inference_failed`) where the network failed, and `NotReady` where it
@@ -182,7 +182,7 @@ class Pump:
                 await self._take_answer()
             for event in self._session.events():
                 self._has_room.set()
-                yield Told(event, self._timing(event) if isinstance(event, Segment) else None)
+                yield TimedEvent(event, self._timing(event) if isinstance(event, Segment) else None)
             self._has_room.set()  # an update leaves without being told
             if self._session.n_untold <= self._max_untold // 2:
                 self._is_late = False

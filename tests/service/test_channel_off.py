@@ -83,7 +83,7 @@ async def _stream(stereo: Float32, endpointing: str) -> tuple[list[bytes], str]:
         for part in np.array_split(stereo, 31):
             pump.advance(lambda part=part: session.receive_audio(part.astype("<f4").tobytes()), 0.0)
         pump.advance(session.close, 0.0)
-        async for event, _ in pump.told():
+        async for event, _ in pump.events():
             told.append(repr(event))
         told += map(repr, (session.summaries(), session.usage))
         return batcher.submitted, "\n".join(told)

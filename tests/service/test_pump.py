@@ -9,7 +9,7 @@ from ser_core.events import Segment, Utterance
 from ser_core.session import StreamSession
 from ser_core.stream_config import StreamConfig
 from service.inference.batcher import Batcher
-from service.pump import Pump, Told
+from service.pump import Pump, TimedEvent
 from tests.service.running import TIMEOUT_S, FailingBackend, GatedBackend, pcm, until
 from tests.synthetic import RATE_HZ, voice
 
@@ -41,8 +41,8 @@ def play(
     asyncio.run(run())
 
 
-async def all_told(pump: Pump, leave: int = 0) -> list[Told]:
-    return [told async for told in pump.told(leave)]
+async def all_events(pump: Pump, leave: int = 0) -> list[TimedEvent]:
+    return [timed async for timed in pump.events(leave)]
 
 
 def test_events_come_in_order_with_their_timing() -> None:
@@ -56,10 +56,10 @@ def test_events_come_in_order_with_their_timing() -> None:
             (12.0, session.close),
         ):
             pump.advance(step, received_s)
-        told = await all_told(pump)
-        segments = [one for one in told if isinstance(one.event, Segment)]
-        assert isinstance(told[-1].event, Utterance)
-        assert told[-1].timing is None
+        events = await all_events(pump)
+        segments = [one for one in events if isinstance(one.event, Segment)]
+        assert isinstance(events[-1].event, Utterance)
+        assert events[-1].timing is None
         ends = [one.event.end for one in segments if isinstance(one.event, Segment)]
         assert ends == sorted(ends)
         assert [one.timing.received_s for one in segments if one.timing] == [10.0] + [11.0] * 8
@@ -82,7 +82,7 @@ def test_room_waits_for_results_to_be_told() -> None:
         await asyncio.sleep(0)
         assert not room.done()
         backend.gate.set()
-        await all_told(pump)
+        await all_events(pump)
         await room
 
     play(script)
@@ -93,9 +93,9 @@ def test_leave_does_not_wait_for_the_last() -> None:
         pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
     ) -> None:
         pump.advance(lambda: session.receive_audio(SECOND * 2), 0.0)
-        assert await all_told(pump, leave=4) == []
+        assert await all_events(pump, leave=4) == []
         backend.gate.set()
-        assert len(await all_told(pump)) == 4
+        assert len(await all_events(pump)) == 4
 
     play(script)
 
@@ -123,7 +123,7 @@ def test_failures_reach_the_session() -> None:
     ) -> None:
         pump.advance(lambda: session.receive_audio(SECOND), 0.0)
         with pytest.raises(SerError) as caught:
-            await all_told(pump)
+            await all_events(pump)
         assert caught.value.code == "inference_failed"
 
     play(script, FailingBackend())
@@ -139,7 +139,7 @@ def test_a_network_that_does_not_answer_reaches_the_session(
     ) -> None:
         pump.advance(lambda: session.receive_audio(SECOND), 0.0)
         with pytest.raises(NotReady, match="does not answer"):
-            await all_told(pump)
+            await all_events(pump)
 
     play(script)
 
@@ -151,13 +151,13 @@ def test_a_full_queue_reaches_the_session() -> None:
         with pytest.raises(Overloaded):
             pump.advance(lambda: session.receive_audio(SECOND * 5), 0.0)
         backend.gate.set()
-        assert ends_of(await all_told(pump)) == [12_800, 19_200]  # what came before, and no more
+        assert ends_of(await all_events(pump)) == [12_800, 19_200]  # what came before, and no more
 
     play(script, max_queued=2)
 
 
-def ends_of(told: list[Told]) -> list[int]:
-    return [one.event.end for one in told if isinstance(one.event, Segment)]
+def ends_of(events: list[TimedEvent]) -> list[int]:
+    return [one.event.end for one in events if isinstance(one.event, Segment)]
 
 
 def test_a_session_that_is_behind_gives_up_its_oldest_segments() -> None:
@@ -165,7 +165,7 @@ def test_a_session_that_is_behind_gives_up_its_oldest_segments() -> None:
         pump: Pump, session: StreamSession, backend: GatedBackend, batcher: Batcher
     ) -> None:
         hops = [SECOND[start : start + 12_800] for start in range(0, 25_600, 12_800)] * 4
-        telling = asyncio.create_task(all_told(pump))
+        telling = asyncio.create_task(all_events(pump))
         for n_hops, hop in enumerate(hops):
             await pump.room()  # never waits: there is always one to give up
             pump.advance(lambda hop=hop: session.receive_audio(hop), 0.0)
@@ -175,12 +175,12 @@ def test_a_session_that_is_behind_gives_up_its_oldest_segments() -> None:
         assert not pump.take_lateness()
         pump.advance(session.close, 0.0)
         backend.gate.set()
-        told = [*await telling, *await all_told(pump)]
-        ends = ends_of(told)
+        events = [*await telling, *await all_events(pump)]
+        ends = ends_of(events)
         assert len(ends) == 7 - pump.n_dropped
         assert ends[0] == 12_800  # its batch ran already
         assert ends[1:] == [38_400, 44_800, 51_200]  # the newest; between them is the gap
-        utterance = told[-1].event
+        utterance = events[-1].event
         assert isinstance(utterance, Utterance)
         assert utterance.is_final
         assert session.n_awaiting == 0
@@ -195,7 +195,7 @@ def test_a_full_queue_takes_a_segment_and_not_the_session() -> None:
         pump.advance(lambda: session.receive_audio(SECOND * 4), 0.0)
         assert pump.n_dropped == 9 - 3
         backend.gate.set()
-        ends_s = [end / RATE_HZ for end in ends_of(await all_told(pump))]
+        ends_s = [end / RATE_HZ for end in ends_of(await all_events(pump))]
         assert ends_s == pytest.approx([3.2, 3.6, 4.0])  # the newest
 
     play(script, max_queued=3, drops=True)
@@ -213,7 +213,7 @@ def test_lateness_is_news_again_after_it_has_caught_up() -> None:
             assert pump.n_dropped >= n_episodes
             assert pump.take_lateness()
             backend.gate.set()
-            await all_told(pump)
+            await all_events(pump)
 
     play(script, drops=True)
 
@@ -225,7 +225,7 @@ def test_a_segment_that_is_dropped_while_it_is_awaited_does_not_end_the_telling(
         blockers = [batcher.submit(np.zeros((198, 13), np.float32)) for _ in range(2)]
         await asyncio.sleep(0.02)  # their batch runs; ours waits
         pump.advance(lambda: session.receive_audio(SECOND * 2), 0.0)
-        telling = asyncio.create_task(all_told(pump))
+        telling = asyncio.create_task(all_events(pump))
         await asyncio.sleep(0)
         await pump.room()
         assert pump.n_dropped == 1
