@@ -242,7 +242,7 @@ class FileAnalysis:
             case Segment() as segment:
                 if self._metrics is not None and timed.timing is not None:
                     timing = timed.timing
-                    self._metrics.told(segment)
+                    self._metrics.count_segment(segment)
                     self._metrics.stages(features=timing.features_s)
                     if segment.abstain != "no_speech":
                         self._metrics.stages(queue=timing.queue_s, inference=timing.inference_s)

@@ -76,12 +76,12 @@ class Capacity:
         self._n_cpus = n_cpus
         self._loop_s, self._process_s = _Mean(CPU_WEIGHT), _Mean(CPU_WEIGHT)
         self._window: CpuClocks | None = None  # how they stood when it began
-        self._n_told = 0  # in it
+        self._n_sent = 0  # in it
         self._demand = 0.0
 
-    def segment_told(self) -> None:
-        """A stream was told a segment."""
-        self._n_told += 1
+    def segment_sent(self) -> None:
+        """A segment's result was sent to a stream."""
+        self._n_sent += 1
 
     def batch_scored(self, n_segments: int, inference_s: float) -> None:
         """What a batch took in its thread."""
@@ -97,17 +97,17 @@ class Capacity:
         """
         since = self._window or clocks
         length_s = clocks.now_s - since.now_s
-        is_enough = self._n_told >= MIN_MEASURED and length_s >= MIN_WINDOW_S
+        is_enough = self._n_sent >= MIN_MEASURED and length_s >= MIN_WINDOW_S
         if not (is_enough or length_s > WINDOW_S or since is clocks):
             return
-        if self._n_told:
+        if self._n_sent:
             for mean, used_s in (
                 (self._loop_s, clocks.loop_s - since.loop_s),
                 (self._process_s, clocks.process_s - since.process_s),
             ):
                 take = mean.accept if is_enough else mean.accept_at_most
-                take(used_s / self._n_told)
-        self._window, self._n_told = clocks, 0
+                take(used_s / self._n_sent)
+        self._window, self._n_sent = clocks, 0
 
     def load(self, demand: float = 0.0) -> float:
         """Expected load with `demand` segments a second more than now."""

@@ -389,8 +389,8 @@ class LiveSession(abc.ABC):
                     lag_ms=round(lag_s * 1000),
                     **self._narrator.segment(segment),
                 )
-                self._metrics.told(segment)
-                self._capacity.segment_told()
+                self._metrics.count_segment(segment)
+                self._capacity.segment_sent()
                 if self._meter.is_live:
                     self._metrics.lag_s.observe(lag_s)
                 send_s = time.perf_counter() - began_s

@@ -240,8 +240,8 @@ class Metrics:
             family.name + ("_total" if family.type == "counter" else "") for family in families
         )
 
-    def told(self, segment: Segment) -> None:
-        """Counts a segment that was told."""
+    def count_segment(self, segment: Segment) -> None:
+        """Counts the result of a segment."""
         self.segments.labels(segment.label or "none", segment.abstain or "none").inc()
 
     def stages(self, **durations_s: float) -> None:

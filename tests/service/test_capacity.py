@@ -15,17 +15,17 @@ def measured(**costs_s: float) -> Capacity:
 
 
 def spend(
-    capacity: Capacity, *, loop: float = 0.0, process: float = 0.0, n_told: int = 100
+    capacity: Capacity, *, loop: float = 0.0, process: float = 0.0, n_sent: int = 100
 ) -> None:
     """A window in which each of so many segments took so much CPU time."""
     capacity.cpu_used(CpuClocks(1.0, 2.0, 100.0))
-    told(capacity, n_told)
-    capacity.cpu_used(CpuClocks(1.0 + n_told * loop, 2.0 + n_told * process, 101.0))
+    send(capacity, n_sent)
+    capacity.cpu_used(CpuClocks(1.0 + n_sent * loop, 2.0 + n_sent * process, 101.0))
 
 
-def told(capacity: Capacity, n_segments: int) -> None:
+def send(capacity: Capacity, n_segments: int) -> None:
     for _ in range(n_segments):
-        capacity.segment_told()
+        capacity.segment_sent()
 
 
 def test_nothing_is_refused_before_enough_was_measured() -> None:
@@ -118,20 +118,20 @@ def test_what_an_idle_service_does_is_not_put_on_the_next_segments() -> None:
     for _ in range(1_000):  # keys are looked after, metrics are read: no segments
         now_s, cpu_s = now_s + 1.0, cpu_s + 0.01
         capacity.cpu_used(CpuClocks(cpu_s, cpu_s, now_s))
-    told(capacity, 100)
+    send(capacity, 100)
     capacity.cpu_used(CpuClocks(cpu_s + 0.4, cpu_s + 0.4, now_s + 1.0))
     assert capacity.load(2.5) <= 2.5 * (0.4 + 0.01 * (WINDOW_S + 1)) / 100
 
 
 def test_one_stream_alone_mends_an_estimate_from_when_files_took_the_cores() -> None:
     capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
-    spend(capacity, loop=0.04, process=0.2, n_told=MIN_MEASURED)
+    spend(capacity, loop=0.04, process=0.2, n_sent=MIN_MEASURED)
     now_s, cpu_s = 101.0, 6.0
     capacity.take(2.5)
     with pytest.raises(Overloaded):
         capacity.check(2.5, 0.0)
     for _ in range(600):  # four minutes in which every segment took 12 ms
-        told(capacity, 1)
+        send(capacity, 1)
         now_s, cpu_s = now_s + 0.4, cpu_s + 0.012
         capacity.cpu_used(CpuClocks(cpu_s, cpu_s, now_s))
     capacity.check(2.5, 0.0)
@@ -143,7 +143,7 @@ def test_few_segments_never_raise_the_estimate() -> None:
     spend(capacity, loop=0.001, process=0.002)
     before = capacity.load(2.5)
     for window in range(1, 100):  # a stream is open, and almost all that is done is not its own
-        told(capacity, 1)
+        send(capacity, 1)
         capacity.cpu_used(CpuClocks(9.0 + window, 9.0 + window, 101.0 + window * (WINDOW_S + 0.1)))
     assert capacity.load(2.5) == before
 
@@ -159,9 +159,9 @@ def test_the_clocks_are_those_of_this_thread_and_process() -> None:
 def test_a_short_window_says_nothing_yet() -> None:
     capacity = Capacity(max_load=0.9, max_queue_wait_s=2.0)
     capacity.cpu_used(CpuClocks(0.0, 0.0, 0.0))
-    told(capacity, 100)
+    send(capacity, 100)
     capacity.cpu_used(CpuClocks(0.5, 0.5, 0.5))
     assert capacity.load(2.5) == 0.0
-    told(capacity, 50)
+    send(capacity, 50)
     capacity.cpu_used(CpuClocks(0.6, 0.6, MIN_WINDOW_S))
     assert capacity.load(2.5) == pytest.approx(2.5 * 0.6 / 150)
