@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glrf.engine import Device, ModelDir, settings_with
-from glrf.failure import told
+from glrf.failure import print_error
 from glrf.names import shown
 from glrf.query import (
     Baseline,
@@ -165,7 +165,7 @@ async def _analyze_all(
                 if plot is not None and waveform is not None:
                     draw(parsed(result), waveform, plot, title=title)
             except Exception as error:
-                failed = told(error, str(path))
+                failed = print_error(error, str(path))
                 if failed is None:
                     raise
                 status = failed

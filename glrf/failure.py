@@ -34,7 +34,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_FAILED) from None
         except Exception as error:
-            status = told(error)
+            status = print_error(error)
             if status is None:
                 raise
             raise typer.Exit(status) from None
@@ -42,7 +42,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def told(error: Exception, about: str | None = None) -> int | None:
+def print_error(error: Exception, about: str | None = None) -> int | None:
     """Says a known error in one line on stderr; the exit status for it, `None` for a bug."""
     known = _known(error)
     if known is None:

@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from glrf.failure import needed, reported, told
+from glrf.failure import needed, print_error, reported
 from glrf_client import Refused, StreamError
 from ser_core.errors import BadAudio, ModelNotFound, Overloaded, SerError
 
@@ -50,8 +50,8 @@ def test_an_interrupt_is_130() -> None:
 
 
 def test_what_it_is_about_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(BadAudio("it is noise"), "a.wav") == 2
-    assert told(FileNotFoundError(2, "No such file", "a.wav"), "a.wav") == 1
+    assert print_error(BadAudio("it is noise"), "a.wav") == 2
+    assert print_error(FileNotFoundError(2, "No such file", "a.wav"), "a.wav") == 1
     assert capsys.readouterr().err == "glrf: a.wav: it is noise\nglrf: a.wav: No such file\n"
 
 
