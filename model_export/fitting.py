@@ -99,7 +99,7 @@ class Task:
         return sha256_of(self.train, *(one.numpy().tobytes() for one in taught))
 
 
-class _Told(Protocol):
+class _OnEpoch(Protocol):
     def __call__(self, progress: Progress, /) -> None: ...
 
 
@@ -235,7 +235,7 @@ def fit(
     *,
     start: Callable[[nn.Module], None] | None = None,
     resume: bool = True,
-    on_epoch: _Told | None = None,
+    on_epoch: _OnEpoch | None = None,
 ) -> nn.Module:
     """Trains the experiment's network; returns the average of its weights.
 

@@ -128,7 +128,7 @@ def who_wins(ledger: Ledger) -> str:
     n_ahead = sum(margin.verdict == "ahead" for margin in found.values())
     sentences = [
         f"**A peer wins** (the whole interval of the margin of {OURS.name} lies below zero):"
-        f" {_told(behind)}."
+        f" {_margins_text(behind)}."
         if behind
         else "No peer that was compared wins with 95 % confidence in any metric on any corpus.",
         f"{OURS.name} is ahead with that confidence in {n_ahead} of {len(found)} comparisons (a"
@@ -136,14 +136,14 @@ def who_wins(ledger: Ledger) -> str:
     ]
     if above:
         sentences.append(
-            f"**A peer stands above GLRF**, though the interval holds zero: {_told(above)}."
+            f"**A peer stands above GLRF**, though the interval holds zero: {_margins_text(above)}."
         )
     if uncompared:
         sentences.append(f"Not compared, for want of cells in common: {listed(uncompared)}.")
     return " ".join(sentences)
 
 
-def _told(found: dict[tuple[str, str, Metric], Margin]) -> str:
+def _margins_text(found: dict[tuple[str, str, Metric], Margin]) -> str:
     """`AA-CNN on nemo in UA (−1.2, −2.0 to −0.4) and WA (...); ...`, points of our margin."""
     groups: dict[tuple[str, str], list[str]] = {}
     for (name, corpus, of), margin in found.items():
