@@ -238,12 +238,12 @@ class Batcher:
             inference_s = time.perf_counter() - began_s
             answer = partial(self._answer, batch, logits, began_s, inference_s)
         with contextlib.suppress(RuntimeError):  # the loop was closed without `stop`
-            loop.call_soon_threadsafe(self._told, batch, answer)
+            loop.call_soon_threadsafe(self._settle, batch, answer)
 
     # ---- on the event loop again
 
-    def _told(self, batch: list[_Waiting], answer: Callable[[], None]) -> None:
-        # Not before: what is scored and not yet told must not be withdrawn.
+    def _settle(self, batch: list[_Waiting], answer: Callable[[], None]) -> None:
+        # Not before: what is scored and not yet answered must not be withdrawn.
         self._running.difference_update(waiting.future for waiting in batch)
         answer()
 

@@ -45,8 +45,8 @@ class PoolServer(Server):
         self._young: set[asyncio.BaseProtocol] = set()
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_leaving = False
-        self._told: Report | None = None
-        self._told_s = 0.0
+        self._last_report: Report | None = None
+        self._last_report_s = 0.0
 
     async def startup(self, sockets: object = None) -> None:  # noqa: ARG002
         """As the server does, but for an address: that is the parent's."""
@@ -101,7 +101,7 @@ class PoolServer(Server):
     def _report(self) -> None:
         """Tells how it stands, and comes again."""
         self._tell()
-        if self._told is None or self._told.state != LEAVING:
+        if self._last_report is None or self._last_report.state != LEAVING:
             asyncio.get_running_loop().call_later(REPORT_S, self._report)
 
     def _tell(self) -> None:
@@ -109,10 +109,10 @@ class PoolServer(Server):
         n_busy = sum(c in self._young or _is_busy(c) for c in connections)
         report = Report(self._state(), self._n_received, self._n_arriving + n_busy)
         now_s = time.monotonic()
-        if report != self._told or now_s - self._told_s >= ALIVE_S:
+        if report != self._last_report or now_s - self._last_report_s >= ALIVE_S:
             try:
                 self._line.send(report.packed())
-                self._told, self._told_s = report, now_s
+                self._last_report, self._last_report_s = report, now_s
             except OSError:  # full, or the parent is gone: it is told again
                 return
 

@@ -57,7 +57,7 @@ def test_a_connection_that_has_just_come_counts_at_once(
         server = PoolServer(settings, ModelRegistry([GatedBackend()]), tmp_path, 0, 1, theirs)
         monkeypatch.setattr(server, "protocol", asyncio.Protocol)
 
-        def told() -> tuple[int, int]:
+        def reported() -> tuple[int, int]:
             server._tell()  # pyright: ignore[reportPrivateUsage]
             report = Report.parsed(ours.recv(MESSAGE_BYTES))
             return report.n_received, report.n_busy
@@ -71,9 +71,9 @@ def test_a_connection_that_has_just_come_counts_at_once(
             with listener.accept()[0] as accepted:
                 socket.send_fds(ours, [CONNECTION], [accepted.fileno()])
             server._receive()  # pyright: ignore[reportPrivateUsage]
-            assert told() == (1, 1)
+            assert reported() == (1, 1)
             await asyncio.gather(*server._arriving)  # pyright: ignore[reportPrivateUsage]
-            assert told() == (1, 0)  # what it became is no stream
+            assert reported() == (1, 0)  # what it became is no stream
 
     asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
 
@@ -87,8 +87,8 @@ def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) 
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
 
-        def told() -> tuple[bytes, int]:
-            server._told = None  # pyright: ignore[reportPrivateUsage]
+        def reported() -> tuple[bytes, int]:
+            server._last_report = None  # pyright: ignore[reportPrivateUsage]
             server._tell()  # pyright: ignore[reportPrivateUsage]
             report = Report.parsed(ours.recv(MESSAGE_BYTES))
             return report.state, report.n_busy
@@ -101,10 +101,10 @@ def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) 
             _, port = listener.sockets[0].getsockname()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
-            await until(lambda: told() == (NO_FILES, 1))
+            await until(lambda: reported() == (NO_FILES, 1))
             writer.write(b"no audio.")
             assert (await reader.readline()).startswith(b"HTTP/1.1 4")
-            await until(lambda: told() == (READY, 0))  # though it is kept
+            await until(lambda: reported() == (READY, 0))  # though it is kept
             writer.close()
             listener.close()
             await runtime.stop()
