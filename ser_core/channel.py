@@ -316,7 +316,7 @@ class Channel:
         if segment is None and is_whole:
             yield self._segment(heard.start, end, heard.at, None, level)
 
-    # --- what was told ------------------------------------------------------------------------
+    # --- what was scored ----------------------------------------------------------------------
 
     def hear(self, logits: Float32, span: Span, *, is_clear: bool) -> Float32:
         """Takes a segment's logits, in order; returns them relative to the speaker's baseline."""
@@ -334,8 +334,8 @@ class Channel:
         """Of the utterances told so far."""
         return self.totals.summary(self.index, self.baseline and self.baseline.end)
 
-    def told_state(self) -> dict[str, Any]:
-        """What depends on the answers told so far, as JSON holds it; for `restore_told`."""
+    def scored_state(self) -> dict[str, Any]:
+        """What depends on the scores so far, as JSON holds it; for `restore_scored`."""
         return {
             "totals": self.totals.state(),
             "rules": self.rules.state(),
@@ -343,7 +343,7 @@ class Channel:
             "baseline": self.baseline and self.baseline.state(),
         }
 
-    def restore_told(self, state: dict[str, Any]) -> None:
+    def restore_scored(self, state: dict[str, Any]) -> None:
         self.totals.restore(state["totals"])
         self.rules.restore(state["rules"])
         self.n_segments = state["n_segments"]

@@ -127,7 +127,7 @@ class StreamSession:
         session._tells_checkpoints = True
         for channel, kept in zip(session._channels, state["channels"], strict=True):
             channel.restore(kept["cut"], audio_from)
-            channel.restore_told(kept)
+            channel.restore_scored(kept)
             if channel.utterance is not None:
                 channel.utterance.running.restore(kept["running"])
         session._decoder = decoder(config.encoding, config.n_channels, audio_from)
@@ -365,7 +365,7 @@ class StreamSession:
         channels = [
             {
                 "cut": cut,
-                **channel.told_state(),
+                **channel.scored_state(),
                 "running": None if utterance is None else utterance.running.state(),
             }
             for channel, utterance, cut in pending.channels
