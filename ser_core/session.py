@@ -43,6 +43,7 @@ from ser_core.events import (
     WarningCode,
 )
 from ser_core.features import Float32
+from ser_core.input_buffer import InputBuffer
 from ser_core.model_file import ModelSpec
 from ser_core.opus import BadPacket, decoder
 from ser_core.pending import (
@@ -56,7 +57,6 @@ from ser_core.posteriors import named
 from ser_core.rules import check_labels
 from ser_core.smoothing import SmoothingConfig
 from ser_core.stream_config import StreamConfig
-from ser_core.unheard import Unheard
 from ser_core.vad import CLIPPED_SHARE
 
 
@@ -80,7 +80,7 @@ class StreamSession:
         check_labels(config.rules, spec.labels)
         self._asked = self._options = Options(config.smoothing, spec.thresholds)
         self._decoder = decoder(config.encoding, config.n_channels)
-        self._unheard = Unheard(self._decoder, config.n_channels)
+        self._input = InputBuffer(self._decoder, config.n_channels)
         self._n_wanted = 0  # samples of it without which nothing can be told
         self._channels = [
             Channel(
@@ -131,7 +131,7 @@ class StreamSession:
             if channel.utterance is not None:
                 channel.utterance.running.restore(kept["running"])
         session._decoder = decoder(config.encoding, config.n_channels, audio_from)
-        session._unheard = Unheard(session._decoder, config.n_channels)
+        session._input = InputBuffer(session._decoder, config.n_channels)
         session._n_received = audio_from
         session._n_lost = state["n_lost"]
         session._replay_until = state["n_received"]
@@ -190,24 +190,24 @@ class StreamSession:
         """
         if self._is_closed:
             raise RuntimeError("the session is closed")
-        n_before = self._unheard.n_samples
+        n_before = self._input.n_samples
         bad: BadPacket | None = None
         try:
-            self._unheard.keep(data)
+            self._input.keep(data)
         except BadPacket as error:
             if not self.is_replaying:
                 self._n_lost += error.n_samples
                 bad = error
-        self._n_received += self._unheard.n_samples - n_before
-        if self._unheard.n_samples >= self._n_wanted:
+        self._n_received += self._input.n_samples - n_before
+        if self._input.n_samples >= self._n_wanted:
             self._hear()
             self._n_wanted = min((channel.n_wanted for channel in self._channels), default=1)
         if bad is not None:
             raise bad
 
     def _hear(self) -> None:
-        if self._unheard.n_samples:
-            self._take(self._unheard.take())
+        if self._input.n_samples:
+            self._take(self._input.take())
 
     def receive_samples(self, samples: Float32) -> None:
         """Takes decoded samples, float32 `(n, n_channels)` at the config's rate.
@@ -258,7 +258,7 @@ class StreamSession:
         if self._is_closed:
             return
         self._hear()
-        n_rest = self._unheard.n_rest_bytes
+        n_rest = self._input.n_rest_bytes
         if n_rest:
             self._warn(
                 0, "trailing_bytes", f"{n_rest} bytes after the last whole sample were ignored"
@@ -322,9 +322,9 @@ class StreamSession:
     @property
     def usage(self) -> Usage:
         """Totals so far."""
-        n_unheard = self._unheard.n_samples
+        n_buffered = self._input.n_samples
         return Usage(
-            audio_samples=sum(channel.position_after(n_unheard) for channel in self._channels),
+            audio_samples=sum(channel.position_after(n_buffered) for channel in self._channels),
             speech_samples=sum(channel.speech_samples for channel in self._channels),
             n_segments=self._n_segments,
         )

@@ -1,4 +1,4 @@
-"""What a stream received while nothing can be told of it yet: work is done once a hop (ADR 23)."""
+"""Audio that a session received and has not worked on yet: work is done once a hop (ADR 23)."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from ser_core.features import Float32
 from ser_core.opus import BadPacket, OpusDecoder
 
 
-class Unheard:
+class InputBuffer:
     """Raw audio as it came, or samples of packets: those are decoded at once, they may be bad."""
 
     def __init__(self, decoder: Decoder | OpusDecoder, n_channels: int) -> None:
