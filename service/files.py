@@ -59,7 +59,7 @@ async def files(request: Request) -> Response:
     caller = caller_of(request.scope)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(runtime.quotas.file(caller))
-        place = stack.enter_context(runtime.file_admitted())
+        ticket = stack.enter_context(runtime.file_admitted())
         try:
             body = await receive_body(
                 request,
@@ -67,7 +67,7 @@ async def files(request: Request) -> Response:
                 max_bytes=runtime.settings.max_file_bytes,
                 timeout_s=runtime.settings.upload_timeout_s,
             )
-            await unless_left(request, place.turn())
+            await unless_left(request, ticket.turn())
             analysis = FileAnalysis(
                 body,
                 batcher,
@@ -91,10 +91,10 @@ async def files(request: Request) -> Response:
                     runtime.settings.send_timeout_s,
                     resources,
                 )
-            told = _while_connected(request, lines)
+            results = _while_connected(request, lines)
             if kind == "json":
-                return Response(await _json(analysis, told), media_type=MEDIA_TYPES[kind])
-            return await _rendered(kind, analysis, [line async for line in told])
+                return Response(await _json(analysis, results), media_type=MEDIA_TYPES[kind])
+            return await _rendered(kind, analysis, [line async for line in results])
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT_STATUS)
 

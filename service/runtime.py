@@ -23,7 +23,7 @@ from service.capacity import Capacity, CpuClocks, n_cpus
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
 from service.event_loop import StallMeter
-from service.file_line import FileLine, Place
+from service.file_queue import FileQueue, Ticket
 from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.loading import load_models
@@ -118,7 +118,7 @@ class Runtime:
         self.decoding = Decoding(
             DecodeLimits(settings.decode_memory_bytes, settings.decode_cpu_s), self.metrics.decoded
         )
-        self._files = FileLine(
+        self._files = FileQueue(
             settings.max_files, settings.max_files_waiting, settings.max_file_wait_s, self.metrics
         )
         self._stalls = StallMeter(self._looked)
@@ -364,8 +364,8 @@ class Runtime:
             )
         self.webhooks.targets.check(url)
 
-    def file_admitted(self) -> Place:
-        """A place for a file; raises `Overloaded` and as `check_ready`."""
+    def file_admitted(self) -> Ticket:
+        """A ticket for a file; raises `Overloaded` and as `check_ready`."""
         self.check_ready()
         return self._files.join()
 

@@ -1,4 +1,4 @@
-"""The line of `POST /v1/files`: recordings that come in or wait, and the few that are analysed."""
+"""The queue of `POST /v1/files`: recordings that come in or wait, and the few that are analysed."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ from service.metrics import Metrics
 _REMEDY = "try again later, or elsewhere; /v1/jobs takes what can wait"
 
 
-class FileLine:
+class FileQueue:
     """At most `max_analysed` at a time, first come, first served, with `max_waiting` before them.
 
-    An upload takes no turn of those that are whole, however slow its line is.
+    An upload takes no turn of those that are whole, however slow its connection is.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class FileLine:
         self._max_analysed = max_analysed
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
-        self._queue: deque[tuple[Place, asyncio.Future[None]]] = deque()
+        self._calls: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._is_closed = False
         metrics.files.set_function(lambda: self.n_analysed)
         metrics.files_waiting.set_function(lambda: self.n_waiting)
@@ -36,23 +36,23 @@ class FileLine:
         """Whether one more is refused."""
         return self.n_waiting >= self._max_waiting
 
-    def join(self) -> "Place":
-        """A place at the end; raises `Overloaded` where that is too far back."""
+    def join(self) -> "Ticket":
+        """A ticket for the end of the queue; raises `Overloaded` where that is too far back."""
         if self.is_full:
             raise Overloaded(f"{self._max_waiting} files come in or wait already", remedy=_REMEDY)
-        return Place(self)
+        return Ticket(self)
 
     def close(self) -> None:
         """Nobody waits any more, and those that do are told so; who finds room is analysed."""
         self._is_closed = True
-        for _, call in self._queue:
+        for _, call in self._calls:
             if not call.done():
                 call.set_exception(_restarting())
 
-    async def wait_for(self, place: "Place") -> None:
-        """Waits until `place` is called; raises as `Place.turn`."""
+    async def wait_for(self, ticket: "Ticket") -> None:
+        """Waits until `ticket` is called; raises as `Ticket.turn`."""
         call = asyncio.get_running_loop().create_future()
-        self._queue.append((place, call))
+        self._calls.append((ticket, call))
         self.call()
         if self._is_closed and not call.done():
             call.set_exception(_restarting())
@@ -65,26 +65,26 @@ class FileLine:
             ) from error
         finally:
             with contextlib.suppress(ValueError):  # it was called
-                self._queue.remove((place, call))
+                self._calls.remove((ticket, call))
 
     def call(self) -> None:
         """Calls whom there is room for."""
-        while self._queue and self.n_analysed < self._max_analysed:
-            place, call = self._queue.popleft()
+        while self._calls and self.n_analysed < self._max_analysed:
+            ticket, call = self._calls.popleft()
             if not call.done():
-                place.begin()
+                ticket.begin()
                 call.set_result(None)
 
 
-class Place:
-    """One recording's, to be used as a context: first among those that wait."""
+class Ticket:
+    """One recording's place in the queue, to be used as a context: first among those that wait."""
 
-    def __init__(self, line: FileLine) -> None:
-        self._line = line
+    def __init__(self, queue: FileQueue) -> None:
+        self._queue = queue
         self._is_analysed = False
 
     def __enter__(self) -> Self:
-        self._line.n_waiting += 1
+        self._queue.n_waiting += 1
         return self
 
     async def turn(self) -> None:
@@ -92,13 +92,13 @@ class Place:
 
         Raises `Overloaded` where that takes too long, and `Restarting` where it will not be.
         """
-        await self._line.wait_for(self)
+        await self._queue.wait_for(self)
 
     def begin(self) -> None:
         """From here on it is analysed, until the context ends."""
         self._is_analysed = True
-        self._line.n_waiting -= 1
-        self._line.n_analysed += 1
+        self._queue.n_waiting -= 1
+        self._queue.n_analysed += 1
 
     def __exit__(
         self,
@@ -107,10 +107,10 @@ class Place:
         traceback: TracebackType | None,
     ) -> None:
         if self._is_analysed:
-            self._line.n_analysed -= 1
-            self._line.call()
+            self._queue.n_analysed -= 1
+            self._queue.call()
         else:
-            self._line.n_waiting -= 1
+            self._queue.n_waiting -= 1
 
 
 def _restarting() -> Restarting:
