@@ -5,7 +5,7 @@ through the batcher, results out. Three tasks run side by side: a reader (audio 
 writer (results out) and the wait for the service's end. The first that finishes decides how the
 session ends. What a front end adds are the messages of its own protocol.
 
-All that is told goes to the front end, to those who watch the session (`service.audience`), and,
+All that is told goes to the front end, to those who watch the session (`service.broadcast`), and,
 where it was asked for, to a webhook (`service.relay`).
 """
 
@@ -30,8 +30,8 @@ from ser_core.errors import (
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
 from service import greeting, manifest, problems, wire
 from service.analysis import narrowband_warning
-from service.audience import Audience
 from service.auth import caller_of
+from service.broadcast import Broadcast
 from service.checkpoint import StreamState
 from service.frames import Frame, frame_of
 from service.pace import AudioMeter, Pace
@@ -97,7 +97,7 @@ class LiveSession(abc.ABC):
         self._meter = AudioMeter(runtime.quotas, self.caller, pace)
         self._heard_s = self._metrics.audio_s.labels(self.front_end)
         self._narrator = wire.Narrator(spec, query.parsed_roles(), query.start_offset_ms)
-        self.audience = Audience(self._settings.max_watchers, self._metrics.watchers)
+        self.broadcast = Broadcast(self._settings.max_watchers, self._metrics.watchers)
         self._relay = runtime.relay_to(webhook_url, self.caller)
         self._external = external or {}
         self._seq = 0
@@ -445,7 +445,7 @@ class LiveSession(abc.ABC):
         """To all that only listen. A checkpoint is not theirs: who holds it can go on with it."""
         if isinstance(message, wire.CheckpointMessage):
             return
-        self.audience.tell(message)
+        self.broadcast.tell(message)
         if self._relay is not None and isinstance(message, _FOR_WEBHOOKS):
             event = message.model_dump(mode="json")
             self._relay.put(event | {"front_end": self.front_end, "external": self._external})
@@ -467,7 +467,7 @@ class LiveSession(abc.ABC):
     async def _tell_closed(self, reason: str) -> None:
         """Those who listen are told every end, also one that the client cannot be told."""
         try:
-            if not self.audience.is_over:
+            if not self.broadcast.is_over:
                 self._publish(self._message(wire.SessionClosed, **self._closed(reason)))
             if self._relay is not None:
                 await self._relay.finish()

@@ -17,8 +17,8 @@ from ser_core.errors import (
     SessionUnknown,
     Unauthenticated,
 )
-from service.audience import Audience
 from service.auth import Access, Caller
+from service.broadcast import Broadcast
 from service.capacity import Capacity, CpuClocks, n_cpus
 from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
@@ -51,7 +51,7 @@ class Live(Protocol):
     """What a live session offers to the service."""
 
     id: str
-    audience: Audience
+    broadcast: Broadcast
 
     @property
     def entry(self) -> SessionEntry:

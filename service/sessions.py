@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 
 from ser_core.errors import BadMessage, SerError, SlowClient
 from service import problems, wire
-from service.audience import Audience, Watcher
 from service.auth import caller_of
+from service.broadcast import Broadcast, Watcher
 from service.greeting import SessionList
 from service.handshake import accept, deny, websocket
 from service.requests import NoQuery, parse_query
@@ -45,8 +45,8 @@ async def events(socket: WebSocket, session_id: str) -> None:
     try:
         # After the upgrade, where browsers too can read why.
         await accept(socket)
-        audience = runtime.session(caller_of(socket.scope), session_id).audience
-        await watching.run(audience)
+        broadcast = runtime.session(caller_of(socket.scope), session_id).broadcast
+        await watching.run(broadcast)
     except SerError as error:
         runtime.metrics.refused(error.code)
         await watching.end_with(error)
@@ -66,9 +66,9 @@ class _Watching:
         self._send_timeout_s = send_timeout_s
         self._seq = 0
 
-    async def run(self, audience: Audience) -> None:
+    async def run(self, broadcast: Broadcast) -> None:
         """Tells the session to its end, or until the watcher leaves; raises what ends it badly."""
-        watcher = audience.join()
+        watcher = broadcast.join()
         listening = asyncio.create_task(self._listen())
         telling = asyncio.create_task(self._tell(watcher))
         tasks = (listening, telling)
@@ -79,7 +79,7 @@ class _Watching:
                     task.result()
             await self._socket.close(1000)
         finally:
-            audience.leave(watcher)
+            broadcast.leave(watcher)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

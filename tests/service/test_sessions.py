@@ -108,8 +108,8 @@ def test_who_comes_late_gets_the_state_first(server: RunningServer) -> None:
             await speak(stream)
             await stream.send('{"type": "flush"}')
             (session,) = await listed(server)
-            audience = server.runtime.session(LOCAL, session["session_id"]).audience
-            await until(lambda: any(kind == "utterance" for kind, *_ in list(audience._last)))
+            broadcast = server.runtime.session(LOCAL, session["session_id"]).broadcast
+            await until(lambda: any(kind == "utterance" for kind, *_ in list(broadcast._last)))
             async with connect(events_url(server, session["session_id"])) as watcher:
                 watching = asyncio.create_task(listen(watcher))
                 await until(lambda: server.metric("glrf_watchers") == 1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ser_core.errors import Overloaded
-from service.audience import Audience
 from service.auth import Caller
+from service.broadcast import Broadcast
 from service.greeting import SessionEntry
 from service.keys import KeyLimits
 from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, NO_FILES, READY, Report
@@ -115,7 +115,7 @@ def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) 
 class Hanging:
     """A stream that holds its place."""
 
-    audience: Audience
+    broadcast: Broadcast
     entry: SessionEntry
     caller = Caller("id", "name", KeyLimits())
     demand = 2.5

@@ -1,4 +1,4 @@
-"""Those who watch one live session: they get what the session tells, and never hold it up.
+"""What one live session tells, to all who watch it: none of them holds it up.
 
 A watcher that comes late is told first how things stand: how the session began, and the last word
 on everything since. One that does not keep up misses segments, which the next ones outdate anyway,
@@ -65,8 +65,8 @@ class Watcher:
         return self._waiting.popleft() if self._waiting else None
 
 
-class Audience:
-    """The watchers of one session, at most `max_watchers`; `n_watchers` counts all there are."""
+class Broadcast:
+    """To the watchers of one session, at most `max_watchers`; `n_watchers` counts all there are."""
 
     def __init__(self, max_watchers: int, n_watchers: Gauge) -> None:
         self._max_watchers = max_watchers

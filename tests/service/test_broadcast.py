@@ -6,12 +6,12 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from ser_core.errors import Overloaded, SlowClient
 from service import wire
-from service.audience import MAX_WAITING, MAX_WAITING_IN_ALL, Audience, Watcher
+from service.broadcast import MAX_WAITING, MAX_WAITING_IN_ALL, Broadcast, Watcher
 
 
-def audience(max_watchers: int = 4) -> tuple[Audience, Gauge]:
+def broadcast(max_watchers: int = 4) -> tuple[Broadcast, Gauge]:
     gauge = Gauge("watchers", "for the test", registry=CollectorRegistry())
-    return Audience(max_watchers, gauge), gauge
+    return Broadcast(max_watchers, gauge), gauge
 
 
 def value(gauge: Gauge) -> float:
@@ -45,7 +45,7 @@ def waiting(watcher: Watcher) -> list[wire.Message]:
 
 
 def test_who_comes_late_is_told_the_last_word_on_everything() -> None:
-    everybody, _ = audience()
+    everybody, _ = broadcast()
     created = message(wire.SessionCreated)
     alert = message(wire.AlertMessage, channel=0, rule="angry>=0.7:1s")
     utterance = message(wire.UtteranceMessage, channel=0)
@@ -81,7 +81,7 @@ def test_who_comes_late_is_told_the_last_word_on_everything() -> None:
 
 
 def test_the_end_is_the_end_for_all() -> None:
-    everybody, gauge = audience()
+    everybody, gauge = broadcast()
     first = everybody.join()
     assert value(gauge) == 1
     closed = message(wire.SessionClosed)
@@ -95,7 +95,7 @@ def test_the_end_is_the_end_for_all() -> None:
 
 
 def test_places_are_limited_and_given_back() -> None:
-    everybody, gauge = audience(max_watchers=2)
+    everybody, gauge = broadcast(max_watchers=2)
     watchers = [everybody.join(), everybody.join()]
     with pytest.raises(Overloaded, match="2 watch this session"):
         everybody.join()
@@ -106,7 +106,7 @@ def test_places_are_limited_and_given_back() -> None:
 
 
 def test_a_slow_watcher_misses_segments_and_nothing_else() -> None:
-    everybody, _ = audience()
+    everybody, _ = broadcast()
     watcher = everybody.join()
     for index in range(MAX_WAITING + 50):
         everybody.tell(segment(index))
@@ -119,7 +119,7 @@ def test_a_slow_watcher_misses_segments_and_nothing_else() -> None:
 
 
 def test_a_watcher_that_reads_nothing_is_let_go() -> None:
-    everybody, gauge = audience()
+    everybody, gauge = broadcast()
     lost, good = everybody.join(), everybody.join()
     for index in range(MAX_WAITING_IN_ALL + 1):
         everybody.tell(warning(str(index)))
