@@ -28,7 +28,7 @@ from ser_core.errors import (
     SlowClient,
 )
 from ser_core.events import Alert, Checkpoint, Segment, Utterance, Warning
-from service import greeting, manifest, problems, wire
+from service import manifest, problems, session_info, wire
 from service.analysis import narrowband_warning
 from service.auth import caller_of
 from service.broadcast import Broadcast
@@ -60,7 +60,7 @@ class LiveSession(abc.ABC):
     `CheckpointRejected`.
     """
 
-    front_end: ClassVar[greeting.FrontEnd]
+    front_end: ClassVar[session_info.FrontEnd]
     tells_checkpoints: ClassVar[bool] = False  # from where another session could go on
 
     def __init__(
@@ -138,10 +138,10 @@ class LiveSession(abc.ABC):
         await self._ended.wait()
 
     @property
-    def entry(self) -> greeting.SessionEntry:
+    def entry(self) -> session_info.SessionEntry:
         """Its line in `GET /v1/sessions`."""
         backend = self._batcher.backend
-        return greeting.SessionEntry(
+        return session_info.SessionEntry(
             session_id=self.id,
             front_end=self.front_end,
             since=self._since.isoformat(timespec="milliseconds"),
@@ -357,10 +357,10 @@ class LiveSession(abc.ABC):
                 log.info("session %s: channel %d (%s) is off", self.id, index, role.name)
         await self._send(
             wire.SessionCreated,
-            config=greeting.options(config, self._query, roles),
-            **greeting.maker(backend),
-            limits=greeting.limits(self._settings),
-            expires_at=greeting.expires_at(self._settings, self._since),
+            config=session_info.options(config, self._query, roles),
+            **session_info.maker(backend),
+            limits=session_info.limits(self._settings),
+            expires_at=session_info.expires_at(self._settings, self._since),
         )
         narrowband = narrowband_warning(config, backend.spec)
         if narrowband is not None and not self._is_resumed:

@@ -24,7 +24,6 @@ from service.checkpoint import CheckpointSeal
 from service.decoding import DecodeLimits, Decoding
 from service.event_loop import StallMeter
 from service.file_queue import FileQueue, Ticket
-from service.greeting import SessionEntry
 from service.inference.batcher import Batcher
 from service.loading import load_models
 from service.metrics import Metrics
@@ -32,6 +31,7 @@ from service.problems import internal_error
 from service.quotas import Quotas
 from service.registry import ModelRegistry, model_key
 from service.relay import Relay
+from service.session_info import SessionEntry
 from service.settings import Settings
 from service.shared import Shared
 

@@ -10,10 +10,10 @@ from ser_core.errors import BadMessage, SerError, SlowClient
 from service import problems, wire
 from service.auth import caller_of
 from service.broadcast import Broadcast, Watcher
-from service.greeting import SessionList
 from service.handshake import accept, deny, websocket
 from service.requests import NoQuery, parse_query
 from service.runtime import Runtime
+from service.session_info import SessionList
 
 router = APIRouter(tags=["live sessions"])
 

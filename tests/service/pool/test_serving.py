@@ -9,12 +9,12 @@ import pytest
 from ser_core.errors import Overloaded
 from service.auth import Caller
 from service.broadcast import Broadcast
-from service.greeting import SessionEntry
 from service.keys import KeyLimits
 from service.pool.line import CONNECTION, FULL, MESSAGE_BYTES, NO_FILES, READY, Report
 from service.pool.serving import PoolServer
 from service.registry import ModelRegistry
 from service.runtime import Runtime
+from service.session_info import SessionEntry
 from service.settings import Settings
 from service.shared import Shared
 from tests.service.running import TIMEOUT_S, GatedBackend, until
