@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ser_core.errors import InputError, SerError
-from service import asyncapi, files, gate, ops, page, problems, sessions, stream
+from service import asyncapi, auth_middleware, files, ops, page, problems, sessions, stream
 from service.auth import LOCAL
 from service.handshake import deny
 from service.jobs import routes as jobs
@@ -38,7 +38,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _COUNT_S, _CLOSE_S = 0.5, 1.0
 
 #: Whose routes there are.
-_MODULES = (stream, sessions, twilio, audiohook, files, jobs, gate, ops, asyncapi, page)
+_MODULES = (stream, sessions, twilio, audiohook, files, jobs, auth_middleware, ops, asyncapi, page)
 #: Where a WebSocket ends that no other route takes.
 _ANY_PATH = "/{path:path}"
 
@@ -103,7 +103,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _tell_error)
     app.add_exception_handler(Exception, _tell_error)
     # The last one added is the first to see a request.
-    app.add_middleware(gate.Gate, runtime=runtime)
+    app.add_middleware(auth_middleware.AuthMiddleware, runtime=runtime)
     if runtime.access.origins:
         app.add_middleware(
             CORSMiddleware,

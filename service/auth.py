@@ -51,7 +51,7 @@ LOCAL = Caller("local", "local", KeyLimits())
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Who asks, as `service.gate` found out."""
+    """Who asks, as `service.auth_middleware` found out."""
     return scope["state"]["caller"]
 
 

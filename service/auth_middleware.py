@@ -15,7 +15,7 @@ from service.runtime import Runtime
 router = APIRouter(tags=["access"])
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware; `auth.caller_of` gives what it found."""
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
