@@ -20,7 +20,7 @@ from service import asyncapi, auth_middleware, files, ops, page, problems, sessi
 from service.auth import LOCAL
 from service.handshake import deny
 from service.jobs import routes as jobs
-from service.jobs.desk import JobDesk
+from service.jobs.job_service import JobService
 from service.metrics import Metrics
 from service.openapi import document
 from service.registry import ModelRegistry
@@ -53,18 +53,18 @@ def create_app(
     `shared` is what it has in common with other workers of the same server.
     """
     runtime = Runtime(settings, models, shared)
-    desk = JobDesk(settings)
-    runtime.deliver = desk.deliver
+    job_service = JobService(settings)
+    runtime.deliver = job_service.deliver
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
-        opening = asyncio.create_task(desk.ask_for(None, desk.open_ahead))
+        opening = asyncio.create_task(job_service.ask_for(None, job_service.open_ahead))
         yield
         await runtime.stop()  # first: a store that does not answer must not keep streams waiting
         opening.cancel()
         with contextlib.suppress(TimeoutError):
-            await desk.ask_for(_CLOSE_S, desk.close)
+            await job_service.ask_for(_CLOSE_S, job_service.close)
 
     # FastAPI with `/docs` from its own files: a service without the internet has a manual too.
     app = FastAPIOffline(
@@ -77,14 +77,14 @@ def create_app(
         redirect_slashes=False,  # a client that follows none would be told nothing
     )
     app.state.runtime = runtime
-    app.state.jobs = desk
+    app.state.jobs = job_service
 
     counting: set[asyncio.Task[None]] = set()
 
     async def count_jobs() -> None:
         """One count at a time: a scrape that comes meanwhile, or finds it slow, has the last."""
         if not counting:
-            task = asyncio.create_task(_counted(desk, runtime.metrics))
+            task = asyncio.create_task(_counted(job_service, runtime.metrics))
             counting.add(task)
             task.add_done_callback(counting.discard)
         await asyncio.wait(counting, timeout=_COUNT_S)
@@ -116,9 +116,9 @@ def create_app(
     return app
 
 
-async def _counted(desk: JobDesk, metrics: Metrics) -> None:
+async def _counted(job_service: JobService, metrics: Metrics) -> None:
     try:
-        await desk.ask(desk.count_into, metrics.jobs)
+        await job_service.ask(job_service.count_into, metrics.jobs)
     except OSError as error:  # no answer in time, or a folder that may not be looked at
         metrics.jobs.is_up = False
         log.warning("jobs cannot be counted: %s", error)

@@ -19,8 +19,8 @@ from service import problems, wire
 from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
-from service.jobs.desk import JobDesk, no_such_job, store_failure
 from service.jobs.job import ID, Job, JobGone
+from service.jobs.job_service import JobService, no_such_job, store_failure
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
 from service.jobs.webhook import Delivery, StoredWebhook
@@ -93,19 +93,19 @@ class JobPage(BaseModel):
 )
 async def submit(request: Request) -> Response:
     """The body is that of `POST /v1/files`. 202 comes once it is on disk and queued."""
-    runtime, desk = _service(request)
+    runtime, service = _service(request)
     query = parse_query(JobQuery, request.query_params.multi_items())
     query.check_for(runtime.batcher(query.model).backend.spec)
     if query.webhook_url is not None:
         runtime.check_webhook(query.webhook_url, "ask for the job's status")
     key = _idempotency_key(request)
     caller = caller_of(request.scope)
-    await desk.ask(desk.check_room, caller.name, key)
+    await service.ask(service.check_room, caller.name, key)
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(runtime.quotas.file(caller))
-            upload = await stack.enter_async_context(desk.receiving())
+            upload = await stack.enter_async_context(service.receiving())
             await receive_body(
                 request,
                 stack,
@@ -113,7 +113,7 @@ async def submit(request: Request) -> Response:
                 timeout_s=settings.jobs_upload_s,
                 sink=upload.file,
             )
-            job = await desk.take_in(upload, query, caller.name, key)
+            job = await service.take_in(upload, query, caller.name, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     log.info("job %s is accepted (request %s)", job.id, request.state.request_id)
@@ -133,10 +133,10 @@ async def submit(request: Request) -> Response:
 )
 async def listed(request: Request) -> JobPage:
     """Those made with the same API key."""
-    runtime, desk = _service(request)
+    runtime, service = _service(request)
     query = parse_query(JobsQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    jobs, cursor = await desk.ask(desk.page, caller, query.status, query.limit, query.cursor)
+    jobs, cursor = await service.ask(service.page, caller, query.status, query.limit, query.cursor)
     keep_days = runtime.settings.jobs_keep_days
     return JobPage(jobs=tuple(state_of(job, keep_days) for job in jobs), next_cursor=cursor)
 
@@ -148,9 +148,9 @@ async def listed(request: Request) -> JobPage:
 )
 async def state(request: Request, job_id: JobId) -> JobState:
     """`progress` is the share of the recording that was scored."""
-    runtime, desk = _service(request)
+    runtime, service = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
-    return state_of(await _job(request, desk, job_id), runtime.settings.jobs_keep_days)
+    return state_of(await _job(request, service, job_id), runtime.settings.jobs_keep_days)
 
 
 @router.delete(
@@ -162,10 +162,10 @@ async def state(request: Request, job_id: JobId) -> JobState:
 )
 async def deleted(request: Request, job_id: JobId) -> Response:
     """Nothing is kept of it."""
-    _, desk = _service(request)
+    _, service = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
-    await _job(request, desk, job_id)
-    await desk.ask(desk.delete, job_id, caller_of(request.scope).name)
+    await _job(request, service, job_id)
+    await service.ask(service.delete, job_id, caller_of(request.scope).name)
     return Response(status_code=204)
 
 
@@ -180,11 +180,11 @@ async def deleted(request: Request, job_id: JobId) -> Response:
 )
 async def result(request: Request, job_id: JobId) -> Response:
     """The answer of `POST /v1/files`, in the form that `Accept` asks for."""
-    _, desk = _service(request)
+    _, service = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
-    job = await _job(request, desk, job_id)
+    job = await _job(request, service, job_id)
     _check_succeeded(job)
-    found = await desk.ask(desk.store.result, job_id)
+    found = await service.ask(service.store.result, job_id)
     if found is None:
         raise no_such_job()
     document, summary = found
@@ -192,17 +192,17 @@ async def result(request: Request, job_id: JobId) -> Response:
     media_type = MEDIA_TYPES[kind]
     match kind:
         case "ndjson":
-            chunks = desk.store.lines(job.id, job.n_chunks)
+            chunks = service.store.lines(job.id, job.n_chunks)
             # A job that is gone shows mostly here: then there is a status to send yet.
-            first = await _next_lines(desk, chunks)
-            lines = _ndjson(request, desk, first, chunks, summary)
+            first = await _next_lines(service, chunks)
+            lines = _ndjson(request, service, first, chunks, summary)
             return StreamingResponse(lines, media_type=media_type)
         case "json":
             return StreamingResponse(_decompressed(document), media_type=media_type)
         case "csv":  # from its lines: the segments of hours need not be in memory at once
-            making = desk.text(_table, desk, job, summary)
+            making = service.text(_table, service, job, summary)
         case _:
-            making = desk.text(_rendered, kind, document)
+            making = service.text(_rendered, kind, document)
     try:
         text = await unless_left(request, making)
     except ClientDisconnect:
@@ -210,41 +210,47 @@ async def result(request: Request, job_id: JobId) -> Response:
     return Response(text, media_type=media_type, headers=headers_of(kind))
 
 
-def _service(request: Request) -> tuple[Runtime, JobDesk]:
+def _service(request: Request) -> tuple[Runtime, JobService]:
     return request.app.state.runtime, request.app.state.jobs
 
 
-async def _job(request: Request, desk: JobDesk, job_id: str) -> Job:
+async def _job(request: Request, service: JobService, job_id: str) -> Job:
     if not ID.fullmatch(job_id):
         raise no_such_job()
-    return await desk.ask(desk.find, job_id, caller_of(request.scope).name)
+    return await service.ask(service.find, job_id, caller_of(request.scope).name)
 
 
 async def _ndjson(
-    request: Request, desk: JobDesk, first: bytes | None, chunks: Iterator[bytes], summary: str
+    request: Request,
+    service: JobService,
+    first: bytes | None,
+    chunks: Iterator[bytes],
+    summary: str,
 ) -> AsyncIterator[bytes]:
     try:
         lines = first
         while lines is not None:
             yield lines
-            lines = await _next_lines(desk, chunks)
+            lines = await _next_lines(service, chunks)
         yield summary.encode() + b"\n"
     except Exception as error:
         yield error_line(request, store_failure(error) or error)
 
 
-async def _next_lines(desk: JobDesk, chunks: Iterator[bytes]) -> bytes | None:
+async def _next_lines(service: JobService, chunks: Iterator[bytes]) -> bytes | None:
     """Those of the next chunk; raises `NotFound` for a job that was deleted meanwhile."""
     try:
-        return await desk.ask(lambda: next(chunks, None))
+        return await service.ask(lambda: next(chunks, None))
     except JobGone as error:
         raise no_such_job() from error
 
 
-def _table(desk: JobDesk, job: Job, summary: str) -> str:
+def _table(service: JobService, job: Job, summary: str) -> str:
     labels = wire.SummaryLine.model_validate_json(summary).model.labels
     try:
-        lines = (line for chunk in desk.store.lines(job.id, job.n_chunks) for line in parsed(chunk))
+        lines = (
+            line for chunk in service.store.lines(job.id, job.n_chunks) for line in parsed(chunk)
+        )
         return segment_table(labels, (x for x in lines if isinstance(x, wire.SegmentLine)))
     except JobGone as error:
         raise no_such_job() from error
@@ -319,10 +325,10 @@ class DeadWebhooks(BaseModel):
 )
 async def dead_webhooks(request: Request) -> DeadWebhooks:
     """Those of your jobs, until the jobs are deleted, and of your sessions, as long as results."""
-    _, desk = _service(request)
+    _, service = _service(request)
     query = parse_query(DeadQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
-    dead = await desk.ask(lambda: desk.outbox.dead(caller, query.limit))
+    dead = await service.ask(lambda: service.outbox.dead(caller, query.limit))
     return DeadWebhooks(webhooks=tuple(map(_webhook, dead)))
 
 
@@ -334,12 +340,12 @@ async def dead_webhooks(request: Request) -> DeadWebhooks:
 )
 async def replayed(request: Request, message_id: MessageId) -> Webhook:
     """It has the same id and all its attempts anew. One that still waits stays as it is."""
-    _, desk = _service(request)
+    _, service = _service(request)
     parse_query(NoQuery, request.query_params.multi_items())
     caller = caller_of(request.scope).name
     webhook = None
     if _MESSAGE_ID.fullmatch(message_id):
-        webhook = await desk.ask(lambda: desk.outbox.replay(caller, message_id))
+        webhook = await service.ask(lambda: service.outbox.replay(caller, message_id))
     if webhook is None:
         raise NotFound(
             "there is no such webhook of this API key",

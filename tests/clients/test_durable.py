@@ -17,7 +17,7 @@ DONE = QUEUED | {"status": "succeeded", "progress": 1.0}
 
 
 @dataclass
-class Desk:
+class JobServer:
     """Refuses as told, by status and `Retry-After`; then every job is done."""
 
     refusals: list[tuple[int, str]] = field(default_factory=list)
@@ -43,30 +43,30 @@ class Desk:
             await writer.drain()
 
 
-def submit(desk: Desk) -> Job:
+def submit(server: JobServer) -> Job:
     async def run() -> Job:
-        async with desk.running() as url:
+        async with server.running() as url:
             return await submit_job(url, b"audio", backoff=FAST)
 
     return asyncio.run(run())
 
 
 def test_the_key_may_come_as_a_header() -> None:
-    desk = Desk()
+    server = JobServer()
 
     async def run() -> None:
-        async with desk.running() as url:
+        async with server.running() as url:
             headers = {"idempotency-key": "mine"}
             await submit_job(url, b"audio", headers=headers)
             await submit_job(url, b"audio", headers=headers, idempotency_key="other")
 
     asyncio.run(run())
-    assert desk.keys == {"mine", "other"}
+    assert server.keys == {"mine", "other"}
 
 
-def wait(desk: Desk, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
+def wait(server: JobServer, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
     async def run() -> Job:
-        async with desk.running() as url:
+        async with server.running() as url:
             return await wait_for_job(url, "1", poll_s=poll_s, timeout_s=timeout_s)
 
     return asyncio.run(run())
@@ -75,37 +75,37 @@ def wait(desk: Desk, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
 @pytest.mark.parametrize("call", [submit, wait])
 def test_a_proxy_before_a_server_that_is_away(call) -> None:
     """It says neither when to try again nor why."""
-    desk = Desk(refusals=[(502, ""), (503, ""), (504, "")])
-    assert call(desk).is_finished
-    assert len(desk.asked_at_s) == 4
-    assert len(desk.keys) == 1
+    server = JobServer(refusals=[(502, ""), (503, ""), (504, "")])
+    assert call(server).is_finished
+    assert len(server.asked_at_s) == 4
+    assert len(server.keys) == 1
 
 
 @pytest.mark.parametrize("call", [submit, wait])
 def test_a_refusal_that_does_not_pass(call) -> None:
-    desk = Desk(refusals=[(404, "")])
+    server = JobServer(refusals=[(404, "")])
     with pytest.raises(Refused, match="404"):
-        call(desk)
-    assert len(desk.asked_at_s) == 1
+        call(server)
+    assert len(server.asked_at_s) == 1
 
 
 @pytest.mark.parametrize("call", [submit, wait])
 def test_the_server_says_when(call) -> None:
-    desk = Desk(refusals=[(429, "0.3"), (507, "0.3")])
-    assert call(desk).is_finished
-    first_s, second_s, third_s = desk.asked_at_s
+    server = JobServer(refusals=[(429, "0.3"), (507, "0.3")])
+    assert call(server).is_finished
+    first_s, second_s, third_s = server.asked_at_s
     assert second_s - first_s >= 0.3
     assert third_s - second_s >= 0.3
 
 
 def test_polls_are_not_nearer_than_asked() -> None:
-    desk = Desk(refusals=[(503, "0.1")])
-    assert wait(desk, poll_s=0.3).is_finished
-    assert desk.asked_at_s[1] - desk.asked_at_s[0] >= 0.3
+    server = JobServer(refusals=[(503, "0.1")])
+    assert wait(server, poll_s=0.3).is_finished
+    assert server.asked_at_s[1] - server.asked_at_s[0] >= 0.3
 
 
 def test_waiting_has_an_end() -> None:
-    desk = Desk(refusals=[(429, "60")])
+    server = JobServer(refusals=[(429, "60")])
     with pytest.raises(TimeoutError):
-        wait(desk, timeout_s=0.3)
-    assert len(desk.asked_at_s) == 1
+        wait(server, timeout_s=0.3)
+    assert len(server.asked_at_s) == 1

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from service.jobs import desk, supervisor
+from service.jobs import job_service, supervisor
 from service.jobs.scoring import MAX_ATTEMPTS
 from service.jobs.supervisor import workers
 from service.settings import Settings
@@ -320,7 +320,7 @@ class Silent(socketserver.BaseRequestHandler):
 def test_a_database_that_never_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(desk, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(job_service, "_PATIENCE_S", 0.1)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as database:
         database.daemon_threads = True
         threading.Thread(target=database.serve_forever, daemon=True).start()

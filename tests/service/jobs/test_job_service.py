@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from ser_core.errors import Overloaded, Unavailable
 from service.app import create_app
 from service.jobs.audio import MARK
-from service.jobs.desk import JobDesk, open_store
 from service.jobs.job import SQLITE_NAME, Job
+from service.jobs.job_service import JobService, open_store
 from service.jobs.outbox import Outbox
 from service.metrics import JobCounts
 from service.runtime import Runtime
@@ -23,7 +23,7 @@ from service.settings import Settings
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     opened = MagicMock(return_value=(MagicMock(), MagicMock()))
-    monkeypatch.setattr("service.jobs.desk.open_store", opened)
+    monkeypatch.setattr("service.jobs.job_service.open_store", opened)
     return opened
 
 
@@ -118,7 +118,7 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     queue.close()
     app = create_app(app.state.runtime.settings)
     counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
-    with patch.object(JobDesk, "_open", side_effect=Unavailable("away", remedy="wait")):
+    with patch.object(JobService, "_open", side_effect=Unavailable("away", remedy="wait")):
         asyncio.run(scrape())
     assert counts.is_up is False
     assert set(map(len, told().values())) == {0}
@@ -128,20 +128,20 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
 
 
 def test_a_store_whose_file_is_gone_is_away(tmp_path, caplog):
-    desk, counts = JobDesk(Settings(jobs_dir=tmp_path)), JobCounts()
-    desk.count_into(counts)
+    job_service, counts = JobService(Settings(jobs_dir=tmp_path)), JobCounts()
+    job_service.count_into(counts)
     assert counts.is_up is None  # there was never one
-    assert desk.store.n_executors(1) == 0
-    desk.count_into(counts)
+    assert job_service.store.n_executors(1) == 0
+    job_service.count_into(counts)
     assert counts.is_up is True
     (tmp_path / SQLITE_NAME).rename(tmp_path / "elsewhere")
-    desk.count_into(counts)
+    job_service.count_into(counts)
     assert counts.is_up is False
     assert "the store's file is gone" in caplog.text
     (tmp_path / "elsewhere").rename(tmp_path / SQLITE_NAME)
-    desk.count_into(counts)
+    job_service.count_into(counts)
     assert counts.is_up is True
-    desk.close()
+    job_service.close()
 
 
 class TestAFolderThatTakesNoFile:
@@ -152,39 +152,39 @@ class TestAFolderThatTakesNoFile:
         folder = tmp_path / "mounted-late" / "jobs"
         if name == "GLRF_JOBS_DIR":
             folder.parent.touch()
-            desk = JobDesk(Settings(jobs_dir=folder))
+            job_service = JobService(Settings(jobs_dir=folder))
         else:
             url = SecretStr(f"sqlite:///{folder / SQLITE_NAME}")
-            desk = JobDesk(Settings(jobs_dir=tmp_path, jobs_url=url))
-        desk.open_ahead()
+            job_service = JobService(Settings(jobs_dir=tmp_path, jobs_url=url))
+        job_service.open_ahead()
         [told] = [record.getMessage() for record in caplog.records]
         assert f"{folder} takes no file" in told
         assert told.endswith(name)
         counts = JobCounts()
-        desk.count_into(counts)
+        job_service.count_into(counts)
         assert counts.is_up is False
         if name == "GLRF_JOBS_DIR":
             folder.parent.unlink()
         folder.mkdir(parents=True)
-        desk.count_into(counts)
+        job_service.count_into(counts)
         assert counts.is_up is True
-        desk.close()
+        job_service.close()
 
     def test_when_a_job_comes(self, tmp_path: Path) -> None:
-        desk, counts = JobDesk(Settings(jobs_dir=tmp_path / "jobs")), JobCounts()
-        desk.open_ahead()
-        desk.count_into(counts)
+        job_service, counts = JobService(Settings(jobs_dir=tmp_path / "jobs")), JobCounts()
+        job_service.open_ahead()
+        job_service.count_into(counts)
         assert counts.is_up is None
         assert list(tmp_path.iterdir()) == []
         (tmp_path / "jobs").touch()
         with pytest.raises(Unavailable):
-            desk.check_room("me", None)
-        desk.count_into(counts)
+            job_service.check_room("me", None)
+        job_service.count_into(counts)
         assert counts.is_up is False
         (tmp_path / "jobs").unlink()
-        desk.count_into(counts)
+        job_service.count_into(counts)
         assert counts.is_up is True
-        desk.close()
+        job_service.close()
 
 
 def test_a_missing_folder_is_told_at_once_and_as_that(tmp_path, caplog, monkeypatch):
@@ -209,12 +209,12 @@ def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog)
 
 def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
     async def run() -> None:
-        desk = JobDesk(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
-        async with desk.receiving(), desk.receiving():
+        job_service = JobService(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
+        async with job_service.receiving(), job_service.receiving():
             with pytest.raises(Overloaded, match="2 recordings come in already"):
-                async with desk.receiving():
+                async with job_service.receiving():
                     pass
-        async with desk.receiving():
+        async with job_service.receiving():
             pass
 
     asyncio.run(run())
@@ -229,7 +229,7 @@ class TestTheFolderOfAnOlderVersion:
 
     def begin_upload(self, settings: Settings) -> None:
         async def run() -> None:
-            async with JobDesk(settings).receiving():
+            async with JobService(settings).receiving():
                 pass
 
         asyncio.run(run())

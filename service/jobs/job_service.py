@@ -48,7 +48,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class JobDesk:
+class JobService:
     """The jobs of one service. Raises `BadParameter` for a `GLRF_JOBS_URL` that is none."""
 
     def __init__(self, settings: Settings) -> None:
