@@ -123,9 +123,9 @@ class Spoken:
         self.connections.append(sent)
         self.resume_from_ms.append(0)
         socket.on("framesent", lambda data: sent.append(data) if isinstance(data, bytes) else None)
-        socket.on("framereceived", lambda data: self._told(number, json.loads(data)))
+        socket.on("framereceived", lambda data: self._received(number, json.loads(data)))
 
-    def _told(self, number: int, message: dict[str, Any]) -> None:
+    def _received(self, number: int, message: dict[str, Any]) -> None:
         if message["type"] == "checkpoint":
             self.resume_from_ms[number] = message["resume_from_ms"]
 

@@ -35,7 +35,7 @@ class SdkStream:
         self._lost_s: float | None = None
         self._is_live = False
         #: What the consumer gets, without what belongs to one connection.
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.n_connections = 0
         #: From the loss of a connection, as the client saw it, to the next result; and how many
         #: connections were lost until then.
@@ -67,7 +67,7 @@ class SdkStream:
             if self._lost_s is not None:
                 self.resumptions.append((time.monotonic() - self._lost_s, self._n_lost))
                 self._lost_s, self._n_lost = None, 0
-            self.told.append({k: v for k, v in asdict(event).items() if k not in _OF_CONNECTION})
+            self.events.append({k: v for k, v in asdict(event).items() if k not in _OF_CONNECTION})
 
     def _watch(self, connection: ConnectionState) -> None:
         if connection.state == "live":

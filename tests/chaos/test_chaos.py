@@ -73,7 +73,7 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
 
     unbroken, clients = asyncio.run(run())
     for client, expected in zip(clients, unbroken * 2, strict=True):
-        assert without_session(client.told) == without_session(expected.told)
+        assert without_session(client.events) == without_session(expected.events)
         assert client.close_codes[0] == 1012
         assert client.close_codes[-1] == 1000
         # The last checkpoint came with the end: what it covers is not told again.

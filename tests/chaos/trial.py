@@ -160,9 +160,11 @@ class Trial:
         report.n_streams += 1
         report.n_connections += client.n_connections
         report.resumptions += client.resumptions
-        report.n_segments += sum("partial" in event for event in client.told)
-        if client.told != unbroken.told:
-            report.differences.append(f"{name}: {_first_difference(client.told, unbroken.told)}")
+        report.n_segments += sum("partial" in event for event in client.events)
+        if client.events != unbroken.events:
+            report.differences.append(
+                f"{name}: {_first_difference(client.events, unbroken.events)}"
+            )
 
     async def _break_lines(self, proxy: Proxy) -> None:
         while not self._has_ended.is_set():

@@ -23,7 +23,7 @@ from glrf_client import (
     connect,
 )
 from tests.clients.resuming_server import RATE_HZ, ResumingServer, abort, golden
-from tests.clients.test_resume import AUDIO, FAST, Timeline, chunks, told, unbroken
+from tests.clients.test_resume import AUDIO, FAST, Timeline, chunks, timeline_of, unbroken
 from tests.clients.test_session import CLOSED, CREATED, Echo, collect, server
 
 __all__ = ["unbroken"]  # a fixture
@@ -79,7 +79,7 @@ def test_a_reader_that_gives_up_now_and_then_does_not_end_the_tries(
         await session.close()
 
     began_s = time.monotonic()
-    assert told(asyncio.run(run())) == unbroken
+    assert timeline_of(asyncio.run(run())) == unbroken
     assert time.monotonic() - began_s > 2 * 0.2 + 4 * 0.15
     assert server.n_asked == 1 + 2 + 2
 

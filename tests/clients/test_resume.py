@@ -72,7 +72,7 @@ def play(server: ResumingServer, *, backoff: Backoff = FAST, **options) -> list[
     return asyncio.run(run())
 
 
-def told(events: list[Event]) -> Timeline:
+def timeline_of(events: list[Event]) -> Timeline:
     """Segments and utterances by what they say."""
     return [
         (type(event).__name__, event.utterance_id, event.start_ms, event.end_ms, event.scores)
@@ -83,7 +83,7 @@ def told(events: list[Event]) -> Timeline:
 
 @pytest.fixture(scope="module")
 def unbroken() -> Timeline:
-    timeline = told(play(ResumingServer()))
+    timeline = timeline_of(play(ResumingServer()))
     assert len(timeline) == 31 + 3
     return timeline
 
@@ -105,7 +105,7 @@ ENDINGS: dict[str, Break] = {
 def test_the_timeline_goes_on(ending: Break, unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(23, ending), (9, ending), (14, ending)])
     events = play(server)
-    assert told(events) == unbroken
+    assert timeline_of(events) == unbroken
     assert len(server.queries) == 4
     assert all("resume" in query for query in server.queries[1:])
     assert sum(isinstance(event, SessionCreated) for event in events) == 1
@@ -116,7 +116,7 @@ def test_the_timeline_goes_on(ending: Break, unbroken: Timeline) -> None:
 def test_wherever_it_breaks(n_messages: int, unbroken: Timeline) -> None:
     """Before the first checkpoint, between a result and its checkpoint, at the very end."""
     server = ResumingServer(breaks=[(n_messages, abort)])
-    assert told(play(server)) == unbroken
+    assert timeline_of(play(server)) == unbroken
     assert len(server.queries) == 2
 
 
@@ -132,7 +132,7 @@ def test_a_new_line_that_does_not_answer(
     def watch(connection: ConnectionState) -> None:
         states.append((connection.state, time.monotonic()))
 
-    assert told(play(server, open_timeout_s=0.5, on_connection=watch)) == unbroken
+    assert timeline_of(play(server, open_timeout_s=0.5, on_connection=watch)) == unbroken
     assert len(server.queries) == 2
     lost_s = next(at_s for state, at_s in states if state == "waiting")
     live_s = next(at_s for state, at_s in reversed(states) if state == "live")
@@ -244,7 +244,7 @@ def test_who_is_cancelled_while_the_other_line_ends_leaves_none() -> None:
 
 def test_times_with_an_offset(unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(30, abort)], start_offset_ms=10_001)
-    assert [row[2] - 10_001 for row in told(play(server))] == [row[2] for row in unbroken]
+    assert [row[2] - 10_001 for row in timeline_of(play(server))] == [row[2] for row in unbroken]
 
 
 def test_a_flush_after_the_checkpoint_is_sent_again_at_its_place() -> None:
@@ -284,7 +284,7 @@ def test_only_what_no_checkpoint_covers_is_sent_again() -> None:
 )
 def test_a_refusal_that_passes(status: int, headers: dict[str, str], unbroken: Timeline) -> None:
     server = ResumingServer(breaks=[(20, abort)], refusals=[(status, headers)] * 3)
-    assert told(play(server)) == unbroken
+    assert timeline_of(play(server)) == unbroken
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
@@ -339,7 +339,7 @@ def test_the_last_try_is_made_when_it_gives_up(unbroken: Timeline) -> None:
     """And not before: the server may be there by then."""
     server = ResumingServer(breaks=[(20, abort)])
     backoff = Backoff(first_s=1000, longest_s=1000, give_up_after_s=0.5)
-    assert told(play(server, backoff=backoff)) == unbroken
+    assert timeline_of(play(server, backoff=backoff)) == unbroken
     assert len(server.queries) == 2
 
 
@@ -399,7 +399,7 @@ class TestWithoutCheckpoints:
 
     def test_a_short_stream_begins_anew(self, unbroken: Timeline) -> None:
         server = ResumingServer(breaks=[(20, abort)], has_checkpoints=False)
-        assert told(play(server)) == unbroken
+        assert timeline_of(play(server)) == unbroken
         assert "resume" not in server.queries[1]
 
     def test_a_longer_one_raises_and_never_waits_for_room(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from glrf_client import Backoff, ConnectionState, Segment, Session, StreamClosed, connect
 from glrf_client.recovery import Watch
 from tests.clients.resuming_server import RATE_HZ, Break, ResumingServer, drain_for_ever, hush
-from tests.clients.test_resume import FAST, Timeline, play, told, unbroken
+from tests.clients.test_resume import FAST, Timeline, play, timeline_of, unbroken
 
 __all__ = ["unbroken"]  # a fixture
 
@@ -29,7 +29,7 @@ def test_the_timeline_goes_on(n_messages: int, ending: Break, unbroken: Timeline
     server = ResumingServer(breaks=[(n_messages, ending)])
     states: list[ConnectionState] = []
     stall_s = 0.3 if ending is hush else 60.0
-    assert told(play(server, stall_s=stall_s, on_connection=states.append)) == unbroken
+    assert timeline_of(play(server, stall_s=stall_s, on_connection=states.append)) == unbroken
     assert len(server.queries) == 2
     [lost] = [state.cause for state in states if state.state == "waiting"]
     assert isinstance(lost, StreamClosed)

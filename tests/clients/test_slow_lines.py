@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from glrf_client import ConnectionState, Event, SessionClosed, connect, stream
 from tests.chaos.proxy import Proxy
 from tests.clients.resuming_server import RATE_HZ, ResumingServer
-from tests.clients.test_resume import AUDIO, FAST, Timeline, chunks, told, unbroken
+from tests.clients.test_resume import AUDIO, FAST, Timeline, chunks, timeline_of, unbroken
 from tests.clients.test_session import CLOSED, CREATED, server
 
 __all__ = ["unbroken"]  # a fixture
@@ -76,7 +76,7 @@ def test_results_keep_a_slow_line(
             )
             return [event async for event in events]
 
-    assert told(asyncio.run(run())) == unbroken
+    assert timeline_of(asyncio.run(run())) == unbroken
     assert is_unbroken(states)
 
 
@@ -147,5 +147,5 @@ def test_a_dead_line_is_left(
             await session.close()
             return events + [event async for event in session]
 
-    assert told(asyncio.run(run())) == unbroken
+    assert timeline_of(asyncio.run(run())) == unbroken
     assert len(scripted.queries) == 2

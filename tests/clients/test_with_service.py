@@ -163,7 +163,7 @@ def test_opus_packets_over_lines_that_break(url: str) -> None:
         "on_connection": watch,
     }
 
-    async def told(address: str, source: Source) -> list[dict[str, object]]:
+    async def results(address: str, source: Source) -> list[dict[str, object]]:
         return [
             {k: v for k, v in asdict(event).items() if k not in ("seq", "lag_ms", "session_id")}
             async for event in stream(address, source, **parameters)
@@ -178,12 +178,12 @@ def test_opus_packets_over_lines_that_break(url: str) -> None:
 
     async def run() -> None:
         audio = Source(AudioFormat("opus", 48_000, 2), packets)
-        unbroken = await told(url, audio)
+        unbroken = await results(url, audio)
         assert states == ["live", "closed"]
         async with Proxy(lambda: [int(url.rsplit(":", 1)[1])]) as proxy:
             cutter = asyncio.create_task(cut(proxy))
             # In half of its time.
-            broken = await told(proxy.url, audio.paced(lambda: 2 * time.monotonic()))
+            broken = await results(proxy.url, audio.paced(lambda: 2 * time.monotonic()))
             cutter.cancel()
         assert states.count("waiting") >= 3
         assert broken == unbroken

@@ -12,10 +12,10 @@ from model_export.corpora.survey import survey_release
 from ser_core.labels import LABELS
 from tests.model_export.corpus import write_audio
 
-Told = tuple[str, str, str, str, str]
+Row = tuple[str, str, str, str, str]
 
 
-def told(recordings: list[Recording]) -> list[Told]:
+def rows(recordings: list[Recording]) -> list[Row]:
     return [(r.name, r.speaker, r.gender, r.original_label, r.label) for r in recordings]
 
 
@@ -57,7 +57,7 @@ def test_iemocap_has_four_classes_and_the_speaker_is_who_speaks(tmp_path):
     assert survey.problems == []
     wav = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01"
     wav_5 = "Session5/sentences/wav/Ses05M_script01_1b/Ses05M_script01_1b"
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         (f"{wav}_F000.wav", "Ses01F", "female", "neu", "neutral"),
         (f"{wav}_M000.wav", "Ses01M", "male", "ang", "angry"),
         (f"{wav}_F001.wav", "Ses01F", "female", "exc", "happy"),
@@ -116,7 +116,7 @@ def test_nemo_by_its_table(tmp_path):
     write_nemo(tmp_path)
     survey = survey_release("nemo", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("samples/EB0_neutral_13.wav", "EB0", "female", "neutral", "neutral"),
         ("samples/KS0_fear_38.wav", "KS0", "male", "fear", "fear"),
         ("samples/IC0_anger_11.wav", "IC0", "female", "anger", "angry"),
@@ -133,7 +133,7 @@ def test_nemo_by_its_names(tmp_path):
     write_audio(tmp_path / "WR0" / "WR0_surprised_1.flac")
     survey = survey_release("nemo", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [("IC0/IC0_anger_1.flac", "IC0", "female", "anger", "angry")]
+    assert rows(survey.recordings) == [("IC0/IC0_anger_1.flac", "IC0", "female", "anger", "angry")]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_ravdess_calm_is_neutral_and_song_is_left_out(tmp_path):
         write_audio(tmp_path / f"{name}.wav", rate_hz=48_000)
     survey = survey_release("ravdess", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("Actor_01/03-01-02-01-01-01-01.wav", "r01", "male", "calm", "neutral"),
         ("Actor_01/03-01-06-02-02-02-01.wav", "r01", "male", "fearful", "fear"),
         ("Actor_02/03-01-05-01-01-02-02.wav", "r02", "female", "angry", "angry"),
@@ -192,7 +192,7 @@ def test_emo_db_by_letters(tmp_path):
         write_audio(tmp_path / "wav" / f"{name}.wav")
     survey = survey_release("emo-db", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("wav/03a01Fa.wav", "03", "male", "happiness", "happy"),
         ("wav/08b02Wb.wav", "08", "female", "anger", "angry"),
         ("wav/10a04Na.wav", "10", "male", "neutral", "neutral"),
@@ -225,7 +225,7 @@ def test_urdu_speakers_stand_in_several_folders(tmp_path):
         write_audio(tmp_path / f"{name}.wav")
     survey = survey_release("urdu", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("Angry/SM3_F1_A051.wav", "SM3", "male", "Angry", "angry"),
         ("Happy/SF1_F10_H010.wav", "SF1", "female", "Happy", "happy"),
         ("Neutral/SM3_F1_N021.wav", "SM3", "male", "Neutral", "neutral"),
@@ -256,7 +256,7 @@ def test_plain_speech_has_a_voice_for_each_language_of_each_game(tmp_path):
     survey = survey_release("plain", tmp_path)
     assert survey.problems == []
     animals = "tuxpaint/stamps/animals"
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         (f"{animals}/birds/duck_desc.ogg", "tuxpaint-en", "", "plain", "neutral"),
         (f"{animals}/birds/duck_desc_fr.ogg", "tuxpaint-fr", "", "plain", "neutral"),
         (f"{animals}/fish_desc_pt_BR.ogg.ogg", "tuxpaint-pt_BR", "", "plain", "neutral"),
@@ -291,7 +291,7 @@ def test_crema_d_with_its_demographics(tmp_path):
     table = write_crema_d(tmp_path)
     survey = survey_release("crema-d", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("AudioWAV/1001_DFA_ANG_XX.wav", "1001", "male", "anger", "angry"),
         ("AudioWAV/1001_IEO_HAP_HI.wav", "1001", "male", "happy", "happy"),
         ("AudioWAV/1002_IEO_NEU_XX.wav", "1002", "female", "neutral", "neutral"),
@@ -336,7 +336,7 @@ def test_esd_flat_and_in_parts(tmp_path):
     write_esd(tmp_path)
     survey = survey_release("esd", tmp_path)
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("0004/Angry/0004_000351.wav", "0004", "male", "Angry", "angry"),
         ("0011/Neutral/test/0011_000001.wav", "0011", "male", "Neutral", "neutral"),
         ("0011/Sad/train/0011_001051.wav", "0011", "male", "Sad", "sad"),
@@ -376,7 +376,7 @@ def test_st_emo_has_the_five_classes(tmp_path):
     survey = survey_release("st-emo", tmp_path)
     assert survey.problems == []
     assert tuple(r.label for r in survey.recordings) == LABELS
-    assert told(survey.recordings)[:2] == [
+    assert rows(survey.recordings)[:2] == [
         ("wav/a0.wav", "actor0", "female", "angry", "angry"),
         ("wav/a1.wav", "actor1", "male", "happy", "happy"),
     ]
@@ -408,7 +408,7 @@ def test_any_table_with_its_own_words(tmp_path):
     write_audio(tmp_path / "x" / "2.wav")
     survey = survey_release("csv", table, corpus="mine")
     assert survey.problems == []
-    assert told(survey.recordings) == [
+    assert rows(survey.recordings) == [
         ("x/1.wav", "anna", "", "Anger", "angry"),
         ("x/2.wav", "ben", "", "joy", "happy"),
     ]

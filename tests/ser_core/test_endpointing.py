@@ -140,17 +140,17 @@ _STREAM = _STREAM + _noise(len(_STREAM) / S, -62)
 @given(sizes=st.lists(st.integers(0, 12_000), max_size=30))
 def test_any_chunking_gives_the_same_utterances(sizes: list[int]) -> None:
     whole = _endpointer()
-    expected = _told([*whole.accept(_STREAM), *whole.flush(len(_STREAM))])
+    expected = _comparable([*whole.accept(_STREAM), *whole.flush(len(_STREAM))])
     assert sum(item[0] is Opened for item in expected) == 3
     endpointer = _endpointer()
     told: list[Opened | Heard | Closed] = []
     for part in np.split(_STREAM, np.minimum(np.cumsum(np.array([0, *sizes])), len(_STREAM))):
         told += endpointer.accept(part)
     told += endpointer.flush(len(_STREAM))
-    assert _told(told) == expected
+    assert _comparable(told) == expected
 
 
-def _told(items: list[Opened | Heard | Closed]) -> list[tuple[object, ...]]:
+def _comparable(items: list[Opened | Heard | Closed]) -> list[tuple[object, ...]]:
     """Comparable, arrays by their bytes."""
     return [
         (
@@ -175,7 +175,7 @@ def test_a_state_goes_on_elsewhere(at: int) -> None:
     second.restore(state, _STREAM[state["audio_start"] : state["cursor"]])
     assert state["cursor"] - state["audio_start"] < 2 * S
     told = [*second.accept(_STREAM[state["cursor"] :]), *second.flush(len(_STREAM))]
-    assert _told(told) == _told(expected)
+    assert _comparable(told) == _comparable(expected)
 
 
 def test_a_state_is_small() -> None:

@@ -54,12 +54,12 @@ class Client:
                 last = min(stop, first + n_chunk)
                 session.receive_audio(self._data[first * n_bytes : last * n_bytes])
                 first = last
-                yield from _told(session)
+                yield from _events(session)
             if stop != end:
                 session.flush()
-                yield from _told(session)
+                yield from _events(session)
         session.close()
-        yield from _told(session)
+        yield from _events(session)
 
 
 class OpusClient(Client):
@@ -83,12 +83,12 @@ class OpusClient(Client):
                 session.flush()
             with suppress(BadPacket):
                 session.receive_audio(packet)
-            yield from _told(session)
+            yield from _events(session)
         session.close()
-        yield from _told(session)
+        yield from _events(session)
 
 
-def _told(session: StreamSession) -> Iterator[Event]:
+def _events(session: StreamSession) -> Iterator[Event]:
     answer(session, session.segments_to_score())
     yield from session.events()
 
@@ -324,7 +324,7 @@ def test_an_utterances_end_is_the_shortest_way_back() -> None:
     session = StreamSession(whole_spec(), config, checkpoints=True)
     session.receive_audio(_audio(config, 3))
     session.flush()
-    (*_, last) = _told(session)
+    (*_, last) = _events(session)
     assert isinstance(last, Checkpoint)
     assert last.resume_from == 48_000
 
@@ -334,22 +334,22 @@ def test_commands_exactly_where_it_goes_on_are_sent_again() -> None:
     config = StreamConfig(endpointing="manual")
     audio = _audio(config, 3)
 
-    def told(session: StreamSession, place: int, *, commands: bool = True) -> list[Event]:
+    def played(session: StreamSession, place: int, *, commands: bool = True) -> list[Event]:
         for at, kind in ((0, "ema"), (48_000, "mean"))[place // 48_000 :]:
             if commands or at > place:
                 session.update({"angry": 0.9}, kind=kind)
                 session.flush()
             session.receive_audio(audio)
         session.close()
-        return list(_told(session))
+        return list(_events(session))
 
     def after(checkpoint: Event, *, commands: bool = True) -> list[Event]:
         assert isinstance(checkpoint, Checkpoint)
         place = checkpoint.resume_from
         session = StreamSession.resumed(whole_spec(), config, checkpoint.state, place)
-        return _without_checkpoints(told(session, place, commands=commands))
+        return _without_checkpoints(played(session, place, commands=commands))
 
-    whole = told(StreamSession(whole_spec(), config, checkpoints=True), 0)
+    whole = played(StreamSession(whole_spec(), config, checkpoints=True), 0)
     assert after(whole[0]) == _without_checkpoints(whole)
     assert after(whole[0], commands=False) != _without_checkpoints(whole)
     ends = [e for e in whole if isinstance(e, Checkpoint) and e.resume_from == 48_000]
@@ -408,7 +408,7 @@ def test_a_partial_segment_that_was_withheld_is_told_when_the_utterance_ends(
     data = encode(voice(int(duration_s * 16_000)), "pcm_s16le")
     session = StreamSession(whole_spec(), config, checkpoints=True)
     session.receive_audio(data)
-    (*told, last) = _told(session)
+    (*told, last) = _events(session)
     n_segments = sum(isinstance(event, Segment) for event in told)
     assert n_segments == (duration_s == 2.0)
     assert isinstance(last, Checkpoint)
@@ -416,9 +416,9 @@ def test_a_partial_segment_that_was_withheld_is_told_when_the_utterance_ends(
     resumed.receive_audio(data)
     for each in (session, resumed):
         each.close()
-    expected = list(_renumbered(list(_told(session))))
+    expected = list(_renumbered(list(_events(session))))
     assert len(expected) == 2 - n_segments
-    assert list(_renumbered(list(_told(resumed)))) == expected
+    assert list(_renumbered(list(_events(resumed)))) == expected
 
 
 def test_a_segment_that_was_dropped_leaves_its_index_free() -> None:
@@ -426,7 +426,7 @@ def test_a_segment_that_was_dropped_leaves_its_index_free() -> None:
     data = _audio(config, 4)
     session = StreamSession(whole_spec(), config, checkpoints=True)
     session.receive_audio(data[: len(data) // 4])  # one second: the first segment
-    checkpoint = list(_told(session))[-1]
+    checkpoint = list(_events(session))[-1]
     assert isinstance(checkpoint, Checkpoint)
     session.receive_audio(data[len(data) // 4 :])
     requests = session.segments_to_score()
@@ -439,12 +439,12 @@ def test_a_segment_that_was_dropped_leaves_its_index_free() -> None:
     # Sent again, each is known by its index, and those that were missing come in their places.
     resumed = StreamSession.resumed(whole_spec(), config, checkpoint.state, checkpoint.resume_from)
     resumed.receive_audio(data[2 * checkpoint.resume_from :])
-    again = {segment.index: segment.start for segment in segments(_told(resumed))}
+    again = {segment.index: segment.start for segment in segments(_events(resumed))}
     assert list(again) == list(range(1, 9))
     assert {segment.index: segment.start for segment in segments(told)}.items() <= again.items()
     resumed = StreamSession.resumed(whole_spec(), config, last.state, last.resume_from)
     resumed.receive_audio((data * 2)[2 * last.resume_from :])
-    assert [segment.index for segment in segments(_told(resumed))] == list(range(9, 19))
+    assert [segment.index for segment in segments(_events(resumed))] == list(range(9, 19))
     assert resumed.usage.n_segments == 1 + 6 + 10  # those that were told
 
 
@@ -453,14 +453,14 @@ def test_checkpoints_are_told_only_where_asked_for() -> None:
     session = StreamSession(whole_spec(), config)
     session.receive_audio(_audio(config, 4))
     session.flush()
-    assert not [event for event in _told(session) if isinstance(event, Checkpoint)]
+    assert not [event for event in _events(session) if isinstance(event, Checkpoint)]
 
 
 def test_audio_that_begins_too_late_is_refused() -> None:
     config = StreamConfig()
     session = StreamSession(whole_spec(), config, checkpoints=True)
     session.receive_audio(_audio(config, 4))
-    (*_, last) = _told(session)
+    (*_, last) = _events(session)
     assert isinstance(last, Checkpoint)
     with pytest.raises(ValueError, match=f"from sample {last.resume_from} on is needed"):
         StreamSession.resumed(whole_spec(), config, last.state, last.resume_from + 1)
@@ -470,11 +470,11 @@ def test_a_client_that_ends_without_its_audio_gets_what_was_heard() -> None:
     config = StreamConfig()
     session = StreamSession(whole_spec(), config, checkpoints=True)
     session.receive_audio(_audio(config, 4))
-    (*told, last) = _told(session)
+    (*told, last) = _events(session)
     assert isinstance(last, Checkpoint)
     session = StreamSession.resumed(whole_spec(), config, last.state, last.resume_from)
     session.close()
-    (utterance,) = utterances(_told(session))
+    (utterance,) = utterances(_events(session))
     assert utterance.end == 64_000
     assert utterance.n_segments == len([s for s in segments(told) if not s.partial])
-    assert not warnings(_told(session))
+    assert not warnings(_events(session))

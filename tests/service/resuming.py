@@ -120,7 +120,7 @@ class ResumingClient:
         self._lost_s: float | None = None
         self._is_done = False
         #: What a consumer gets: each event once, in order.
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.closed: dict[str, Any] | None = None
         self.n_connections = 0
         self.n_repeated = 0
@@ -219,7 +219,7 @@ class ResumingClient:
             self.resumed_after_s.append(time.monotonic() - self._lost_s)
             self._lost_s = None
         self._known[key] = event
-        self.told.append(event)
+        self.events.append(event)
 
 
 def _key(event: dict[str, Any]) -> tuple[Any, ...]:

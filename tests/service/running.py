@@ -161,7 +161,7 @@ class Transcript:
         return [message for message in self.messages if message["type"] == kind]
 
     @property
-    def told(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         """Segments, utterances, alerts and warnings without what belongs to one connection."""
         drop = {"seq", "session_id", "lag_ms"}
         return [
@@ -221,7 +221,7 @@ async def good_session_beside(url: str) -> AsyncIterator[None]:
             beside = await listening
     assert beside.close_code == 1000
     assert not beside.of("error")
-    assert_same_document(beside.told, alone.told)
+    assert_same_document(beside.events, alone.events)
 
 
 def assert_scores_near(got: dict[str, float], expected: dict[str, float], tolerance: float) -> None:

@@ -34,7 +34,7 @@ def test_file_and_stream_agree(
     assert len(channels) == n_channels
     for channel in channels:
         for kind in ("segment", "utterance"):
-            streamed = [m for m in transcript.told if m.pop("type") == kind]  # fresh dicts
+            streamed = [m for m in transcript.events if m.pop("type") == kind]  # fresh dicts
             streamed = [m for m in streamed if m["channel"] == channel["channel"]]
             filed = channel[f"{kind}s"]
             assert len(filed) == len(streamed) > 0
@@ -60,7 +60,7 @@ def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> 
         for asked in ("", f"?{query}")
     )
     transcript = asyncio.run(converse(f"{server.stream_url}?{query}", chunks(pcm(audio), 3_200)))
-    streamed = [m for m in transcript.told if m["type"] == "utterance"]
+    streamed = [m for m in transcript.events if m["type"] == "utterance"]
     assert len(streamed) == len(answer["utterances"]) == len(plain["utterances"]) == 2
     for one, other in zip(answer["utterances"], streamed, strict=True):
         assert_scores_near(one["scores"], other["scores"], 1e-4)

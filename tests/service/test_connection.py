@@ -64,7 +64,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_batch": 1})
 
 
-def _told(
+def _messages(
     server: RunningServer, writes: list[bytes], pause_s: float = 0.0
 ) -> list[dict[str, object]]:
     """What a stream says to these writes, its own ids and clocks left out."""
@@ -91,7 +91,7 @@ def test_frames_in_any_pieces_are_the_same_stream(server: RunningServer) -> None
     audio = pcm(voice(16_000 * 4))
     payloads = [audio[i : i + 3_200] for i in range(0, len(audio), 3_200)]
     frames = [_binary(payload) for payload in payloads]
-    expected = _told(server, frames)
+    expected = _messages(server, frames)
     assert len([m for m in expected if m["type"] == "segment"]) > 5
 
     rng = random.Random(5)
@@ -105,31 +105,32 @@ def test_frames_in_any_pieces_are_the_same_stream(server: RunningServer) -> None
         for payload in payloads
         for opcode, part in ((Opcode.BINARY, payload[:100]), (Opcode.CONT, payload[100:]))
     ]
-    assert _told(server, pieces) == expected
-    assert _told(server, headers) == expected
-    assert _told(server, fragmented) == expected
+    assert _messages(server, pieces) == expected
+    assert _messages(server, headers) == expected
+    assert _messages(server, fragmented) == expected
 
 
 def test_a_payload_that_looks_like_a_frame_is_none(server: RunningServer) -> None:
     inner = _binary(pcm(voice(1_600)))
     header = b"\x82\xff" + len(inner).to_bytes(8) + bytes(4)  # masked by zeros: as it is
-    told = _told(server, [header, inner] * 30, pause_s=0.01)  # so that they are read one by one
-    assert told == _told(server, [header + inner] * 30)
-    assert told != _told(server, [inner] * 30)
+    # Paused, so that they are read one by one.
+    messages = _messages(server, [header, inner] * 30, pause_s=0.01)
+    assert messages == _messages(server, [header + inner] * 30)
+    assert messages != _messages(server, [inner] * 30)
 
 
 def test_a_length_in_more_bytes_than_it_takes_does_not_confuse(server: RunningServer) -> None:
     audio = pcm(voice(16_000 * 3))
     payloads = [audio[i : i + 3_200] for i in range(0, len(audio), 3_200)]
     frames = [_binary(payload) for payload in payloads]
-    expected = _told(server, frames)
+    expected = _messages(server, frames)
     wide = b"\x82\xff" + (3_200).to_bytes(8) + bytes(4)
     mixed = [
         piece
         for index, (payload, frame) in enumerate(zip(payloads, frames, strict=True))
         for piece in ([wide, payload] if index % 3 == 0 else [frame])
     ]
-    assert _told(server, mixed) == expected
+    assert _messages(server, mixed) == expected
 
 
 def test_a_close_right_behind_the_audio_is_a_client_that_leaves(
@@ -330,13 +331,15 @@ def test_small_frames_are_read_as_fast_as_they_may_come_and_none_is_lost(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audio = pcm(voice(16_000 * 2))
-    expected = _told(server, [_binary(audio[i : i + 3_200]) for i in range(0, len(audio), 3_200)])
+    expected = _messages(
+        server, [_binary(audio[i : i + 3_200]) for i in range(0, len(audio), 3_200)]
+    )
     monkeypatch.setattr(connection, "FRAMES_AT_ONCE", 100)
     monkeypatch.setattr(connection, "FRAMES_HZ", 1_000)
     began_s = time.monotonic()
     frames = [_binary(audio[i : i + 64]) for i in range(0, len(audio), 64)]
     assert len(frames) == 1_000
-    assert _told(server, [b"".join(frames)]) == expected
+    assert _messages(server, [b"".join(frames)]) == expected
     assert time.monotonic() - began_s >= 0.88
 
 

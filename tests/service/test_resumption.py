@@ -126,11 +126,11 @@ def test_a_stream_that_is_cut_again_and_again(
     cut = asyncio.run(run())
     assert unbroken.n_connections == 1
     assert cut.n_connections > 1
-    assert without_session(cut.told) == without_session(unbroken.told)
+    assert without_session(cut.events) == without_session(unbroken.events)
     assert cut.closed is not None
     assert unbroken.closed is not None
     assert without_session([cut.closed]) == without_session([unbroken.closed])
-    assert len({event["session_id"] for event in cut.told}) == 1
+    assert len({event["session_id"] for event in cut.events}) == 1
 
 
 class ShyClient(ResumingClient):
@@ -140,7 +140,7 @@ class ShyClient(ResumingClient):
         super()._take(message)
         if message["type"] == "checkpoint" and self.n_connections == 1:
             assert self._first == 0
-            assert not [event for event in self.told if event["type"] != "warning"]
+            assert not [event for event in self.events if event["type"] != "warning"]
             raise ConnectionResetError
 
 
@@ -162,8 +162,8 @@ def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
     asyncio.run(run())
     assert shy.n_connections == 2
     assert replicas[1].metric("glrf_sessions_resumed_total") == before + 1
-    assert without_session(shy.told) == without_session(unbroken.told)
-    assert len({event["session_id"] for event in shy.told}) == 1
+    assert without_session(shy.events) == without_session(unbroken.events)
+    assert len({event["session_id"] for event in shy.events}) == 1
 
 
 @pytest.mark.parametrize("query", ["", "partial=false", "partial=false&channels=2"])

@@ -308,7 +308,7 @@ def test_genesys_cloud_sends_one_of_our_keys(guarded: RunningServer) -> None:
     assert asyncio.run(run(KEYS["bob"])) == "audiohook"
 
 
-class Told:
+class Store:
     """A place for webhooks that writes down what it is given."""
 
     def __init__(self) -> None:
@@ -318,7 +318,7 @@ class Told:
         self.events.append((url, caller, json.loads(json.dumps(event))))
 
 
-class Hanging(Told):
+class Hanging(Store):
     """One that takes nothing until it is let go."""
 
     def __init__(self) -> None:
@@ -330,13 +330,13 @@ class Hanging(Told):
         await super().deliver(url, caller, event)
 
 
-class Broken(Told):
+class Broken(Store):
     async def deliver(self, url: str, caller: str, event: dict[str, Any]) -> None:
         raise OSError("the disk is full")
 
 
-@pytest.mark.parametrize("store", [Told(), Broken(), Hanging()], ids=["good", "broken", "hangs"])
-def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, store: Told) -> None:
+@pytest.mark.parametrize("store", [Store(), Broken(), Hanging()], ids=["good", "broken", "hangs"])
+def test_a_webhook_is_told_utterances_and_the_end(settings: Settings, store: Store) -> None:
     hook = "https://example.com/hook"
     token = SecretStr("0123456789abcdef0123456789abcdef")
     secret = SecretStr(f"whsec_{'A' * 43}=")

@@ -97,7 +97,7 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
 def test_any_chunking_tells_the_same(server: RunningServer) -> None:
     data = pcm(voice(16_000 * 3))
     small, large = talk(server, chunks(data, 642)), talk(server, [data])
-    assert_same_document(small.told, large.told)
+    assert_same_document(small.events, large.events)
 
 
 def test_the_lag_of_a_stream_that_is_not_live_is_not_watched(server: RunningServer) -> None:
@@ -177,7 +177,7 @@ def test_an_update_that_is_not_available_changes_nothing(
     assert named in transcript.error["message"]
     assert (transcript.error["code"], transcript.error["fatal"]) == ("bad_parameter", False)
     assert transcript.close_code == 1000
-    assert_same_document(transcript.told, talk(server, [audio]).told)
+    assert_same_document(transcript.events, talk(server, [audio]).events)
 
 
 def test_an_update_holds_from_the_next_segment_on(server: RunningServer) -> None:

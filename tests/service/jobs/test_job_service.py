@@ -100,14 +100,14 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
     counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
 
-    def told() -> dict[str, set[float]]:
+    def totals() -> dict[str, set[float]]:
         counters = [family for family in counts.collect() if family.type == "counter"]
         return {f.name: {sample.value for sample in f.samples} for f in counters}
 
-    before = told()
+    before = totals()
     assert set(map(len, before.values())) == {0}
     asyncio.run(scrape())  # there is no store, so that its first fault will be an increase
-    assert told() == {name: {0.0} for name in before}
+    assert totals() == {name: {0.0} for name in before}
 
     store, queue = open_store(app.state.runtime.settings)
     with store.begin() as connection:
@@ -121,9 +121,9 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     with patch.object(JobService, "_open", side_effect=Unavailable("away", remedy="wait")):
         asyncio.run(scrape())
     assert counts.is_up is False
-    assert set(map(len, told().values())) == {0}
+    assert set(map(len, totals().values())) == {0}
     asyncio.run(scrape())
-    assert told()["glrf_jobs_faults"] == {5.0}
+    assert totals()["glrf_jobs_faults"] == {5.0}
     assert counts.n_webhooks_waiting == 1
 
 

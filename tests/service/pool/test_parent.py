@@ -66,12 +66,12 @@ def pool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.
 def port_of(process: subprocess.Popen[str], folder: Path) -> int:
     """Of the pool whose log is in `folder`."""
 
-    def told() -> re.Match[str] | None:
+    def announced() -> re.Match[str] | None:
         log = (folder / "log").read_text()
         return re.search(r"running on http://127\.0\.0\.1:(\d+) with 2 workers", log)
 
-    wait_until(lambda: told() or process.poll() is not None)
-    found = told()
+    wait_until(lambda: announced() or process.poll() is not None)
+    found = announced()
     assert found, "it never listened"
     return int(found[1])
 
@@ -161,7 +161,7 @@ def test_streams_are_spread_evenly_and_outlive_each_others_workers(
             before = await asyncio.to_thread(scraped, url)
             assert before["glrf_sessions",] == 8
             os.kill((await asyncio.to_thread(workers_of, pool))[0], signal.SIGKILL)
-            ends = await asyncio.gather(*map(told_after, streams))
+            ends = await asyncio.gather(*map(goes_on, streams))
             assert sorted(ends) == [False] * 4 + [True] * 4
             after = await asyncio.to_thread(scraped, url)
             assert after["glrf_sessions_opened_total", "stream"] >= 8
@@ -185,7 +185,7 @@ def is_spread(stream_url: str, url: str) -> bool:
     return asyncio.run(run())
 
 
-async def told_after(stream: ClientConnection) -> bool:
+async def goes_on(stream: ClientConnection) -> bool:
     """Whether a stream goes on."""
     try:
         await stream.send(pcm(voice(16_000)))

@@ -308,9 +308,9 @@ async def twilio_call(
         return told, connection.close_code
 
 
-def told_of(transcript: Transcript) -> Iterator[dict[str, Any]]:
+def results_of(transcript: Transcript) -> Iterator[dict[str, Any]]:
     """Segments, utterances and alerts."""
-    return (m for m in transcript.told if m["type"] in ("segment", "utterance", "alert"))
+    return (m for m in transcript.events if m["type"] in ("segment", "utterance", "alert"))
 
 
 # --- whole calls, and the same audio over a stream --------------------------------------------

@@ -35,20 +35,20 @@ from tests.service.telephony.platforms import (
     duration,
     events_url,
     listed,
+    results_of,
     speak,
     streamed,
-    told_of,
     watched,
 )
 
 
 def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
-    told = audiohook_call(server, speak)
+    transcript = audiohook_call(server, speak)
     stream = streamed(server, BOTH, query="channels=2&roles=customer,agent")
-    assert told.messages[0]["config"] == stream.messages[0]["config"]
-    assert_same_document(told.told, stream.told)
-    assert told.messages[-1]["usage"] == stream.messages[-1]["usage"]
-    assert told.messages[-1]["reason"] == "client_closed"
+    assert transcript.messages[0]["config"] == stream.messages[0]["config"]
+    assert_same_document(transcript.events, stream.events)
+    assert transcript.messages[-1]["usage"] == stream.messages[-1]["usage"]
+    assert transcript.messages[-1]["reason"] == "client_closed"
     assert server.metric("glrf_audio_seconds_total", source="audiohook") == pytest.approx(4)
 
 
@@ -62,8 +62,9 @@ def test_closed_comes_after_the_last_result(server: RunningServer) -> None:
             async with watched(server) as watching:
                 await client.audio(BOTH)
                 await client.close()
-                told = await watching  # ended by the session itself: the client is still there
-            return [message["type"] for message in told.messages]
+                # Ended by the session itself: the client is still there.
+                transcript = await watching
+            return [message["type"] for message in transcript.messages]
 
     kinds = asyncio.run(run())
     assert kinds[-1] == "session.closed"
@@ -100,16 +101,18 @@ def test_one_party_alone_and_its_role(server: RunningServer) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.audio(CUSTOMER, n_channels=1)
 
-    told = audiohook_call(server, act, media=[EXTERNAL], customConfig={"roles": "caller,clerk:off"})
-    assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=caller").told)
+    transcript = audiohook_call(
+        server, act, media=[EXTERNAL], customConfig={"roles": "caller,clerk:off"}
+    )
+    assert_same_document(transcript.events, streamed(server, CUSTOMER, query="roles=caller").events)
 
 
 def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
     options = {"roles": "customer,agent:off", "partial": False}
-    told = audiohook_call(server, speak, customConfig=options)
+    transcript = audiohook_call(server, speak, customConfig=options)
     stream = streamed(server, BOTH, query="channels=2&roles=customer,agent:off&partial=false")
-    assert_same_document(told.told, stream.told)
-    assert {m["role"] for m in told_of(told)} == {"customer"}
+    assert_same_document(transcript.events, stream.events)
+    assert {m["role"] for m in results_of(transcript)} == {"customer"}
 
 
 def test_the_list_names_the_conversation_and_no_phone_number(server: RunningServer) -> None:
@@ -143,7 +146,7 @@ def test_a_ping_is_answered_in_its_turn(server: RunningServer) -> None:
         await client.send("something_new", of=["a later version"])
         await client.audio(BOTH)
 
-    assert_same_document(audiohook_call(server, act).told, audiohook_call(server, speak).told)
+    assert_same_document(audiohook_call(server, act).events, audiohook_call(server, speak).events)
 
 
 def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) -> None:
@@ -164,9 +167,9 @@ def test_a_pause_ends_the_utterance_and_its_time_goes_by(server: RunningServer) 
         query="channels=2&roles=customer,agent",
     )
     before = server.metric("glrf_missing_audio_seconds_total", front_end="audiohook")
-    told = audiohook_call(server, act)
-    assert_same_document(told.told, stream.told)
-    assert told.of("utterance")[0]["end_ms"] == 4000
+    transcript = audiohook_call(server, act)
+    assert_same_document(transcript.events, stream.events)
+    assert transcript.of("utterance")[0]["end_ms"] == 4000
     after = server.metric("glrf_missing_audio_seconds_total", front_end="audiohook")
     assert after - before == 10
 
@@ -199,7 +202,7 @@ def test_a_ping_does_not_wait_for_a_gap_to_go_by(
     monkeypatch.setattr(Call, "_skip", long_skip)
     second = b"\xff" * (2 * RATE_HZ)
     stream = streamed(server, BOTH + (second + BOTH) * 2, query="channels=2&roles=customer,agent")
-    assert_same_document(audiohook_call(server, act).told, stream.told)
+    assert_same_document(audiohook_call(server, act).events, stream.events)
 
 
 def test_what_waits_for_its_turn_is_bounded_and_in_order() -> None:
@@ -253,7 +256,7 @@ def test_discarded_audio_is_a_gap(server: RunningServer) -> None:
 
     data = BOTH[:half] + b"\xff" * (2 * RATE_HZ) + BOTH[half:]
     stream = streamed(server, data, query="channels=2&roles=customer,agent")
-    assert_same_document(audiohook_call(server, act).told, stream.told)
+    assert_same_document(audiohook_call(server, act).events, stream.events)
 
 
 def test_a_position_at_the_opening_shifts_all_times(server: RunningServer) -> None:
@@ -268,7 +271,7 @@ def test_a_position_at_the_opening_shifts_all_times(server: RunningServer) -> No
                 return await watching
 
     stream = streamed(server, BOTH, query="channels=2&roles=customer,agent&start_offset_ms=90000")
-    assert_same_document(asyncio.run(run()).told, stream.told)
+    assert_same_document(asyncio.run(run()).events, stream.events)
 
 
 def test_a_probe_is_opened_and_closed_without_a_session(server: RunningServer) -> None:
@@ -301,9 +304,9 @@ def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> N
                 client.connection.transport.abort()
                 return await watching
 
-    told = asyncio.run(run())
-    assert told.messages[-1]["reason"] == "client_left"
-    assert_same_document(told.told, audiohook_call(server, speak).told)
+    transcript = asyncio.run(run())
+    assert transcript.messages[-1]["reason"] == "client_left"
+    assert_same_document(transcript.events, audiohook_call(server, speak).events)
 
 
 def test_draining_asks_to_reconnect_and_tells_what_was_heard(
@@ -325,15 +328,15 @@ def test_draining_asks_to_reconnect_and_tells_what_was_heard(
                 assert "restarting" in disconnect["parameters"]["info"]
                 await client.close("disconnect")
                 await client.connection.close()
-                told = await watching
-            return told, [message["type"] for message in client.received]
+                transcript = await watching
+            return transcript, [message["type"] for message in client.received]
 
     with RunningServer(telephony_settings) as server:
         whole = streamed(server, BOTH, query="channels=2&roles=customer,agent")
-        told, received = asyncio.run(run(server))
+        transcript, received = asyncio.run(run(server))
     assert received == ["opened", "reconnect", "disconnect", "closed"]
-    assert told.messages[-1]["reason"] == "restarting"
-    assert_same_document(told.told, whole.told)
+    assert transcript.messages[-1]["reason"] == "restarting"
+    assert_same_document(transcript.events, whole.events)
 
 
 def test_the_query_of_the_address_is_signed_and_heard(server: RunningServer) -> None:

@@ -67,9 +67,9 @@ def test_what_cannot_be_opened_is_disconnected_with_the_cause(
     async def act(client: AudioHookClient) -> None:
         await client.open(**changes)
 
-    told, _ = refused(server, act)
-    assert told["reason"] == reason
-    assert named in told["info"]
+    parameters, _ = refused(server, act)
+    assert parameters["reason"] == reason
+    assert named in parameters["info"]
 
 
 def test_a_probe_tells_what_is_wrong_with_the_settings(server: RunningServer) -> None:
@@ -148,13 +148,13 @@ def test_what_breaks_the_order_comes_after_its_results(
                 disconnect = await client.receive("disconnect")
                 await client.close("disconnect")
                 await client.connection.close()
-                told = await watching
-            return told, disconnect["parameters"]["info"]
+                transcript = await watching
+            return transcript, disconnect["parameters"]["info"]
 
-    told, info = asyncio.run(run())
+    transcript, info = asyncio.run(run())
     assert named in info
-    assert told.messages[-1]["reason"] == "bad_message"
-    assert_same_document(told.told, audiohook_call(server, speak).told)
+    assert transcript.messages[-1]["reason"] == "bad_message"
+    assert_same_document(transcript.events, audiohook_call(server, speak).events)
 
 
 def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
@@ -165,10 +165,10 @@ def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
         await client.send("open")
         await client.connection.send(b"")
 
-    told = audiohook_call(server, act)
-    assert [e["code"] for e in told.of("error")] == ["bad_media", "bad_media"]
+    transcript = audiohook_call(server, act)
+    assert [e["code"] for e in transcript.of("error")] == ["bad_media", "bad_media"]
     stream = streamed(server, BOTH + b"\xff" * 160, query="channels=2&roles=customer,agent")
-    assert_same_document(told.told, stream.told)
+    assert_same_document(transcript.events, stream.events)
 
 
 def test_a_client_that_never_closes_is_left(

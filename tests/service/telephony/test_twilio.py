@@ -32,10 +32,10 @@ from tests.service.telephony.platforms import (
     interleaved,
     listed,
     media,
+    results_of,
     start,
     stop,
     streamed,
-    told_of,
     track,
     twilio_call,
     twilio_headers,
@@ -44,38 +44,38 @@ from tests.service.telephony.platforms import (
 
 
 def call(server: RunningServer, frames: list[Any], begin: str | None = None) -> Transcript:
-    told, _ = asyncio.run(twilio_call(server, frames, begin))
-    return told
+    transcript, _ = asyncio.run(twilio_call(server, frames, begin))
+    return transcript
 
 
 def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
-    told, code = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), stop()]))
+    transcript, code = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), stop()]))
     stream = streamed(server, interleaved(CUSTOMER, AGENT), query="channels=2&roles=customer,agent")
-    assert told.messages[0]["type"] == "session.created"
-    assert told.messages[0]["config"] == stream.messages[0]["config"]
-    assert_same_document(told.told, stream.told)
-    assert {m["role"] for m in told_of(told)} == {"customer", "agent"}
-    assert told.messages[-1]["usage"] == stream.messages[-1]["usage"]
-    assert told.messages[-1]["reason"] == "client_closed"
-    assert (told.close_code, code) == (1000, 1000)
+    assert transcript.messages[0]["type"] == "session.created"
+    assert transcript.messages[0]["config"] == stream.messages[0]["config"]
+    assert_same_document(transcript.events, stream.events)
+    assert {m["role"] for m in results_of(transcript)} == {"customer", "agent"}
+    assert transcript.messages[-1]["usage"] == stream.messages[-1]["usage"]
+    assert transcript.messages[-1]["reason"] == "client_closed"
+    assert (transcript.close_code, code) == (1000, 1000)
 
 
 def test_a_track_of_its_own_is_one_channel(server: RunningServer) -> None:
     for name, role, data in (("inbound", "customer", CUSTOMER), ("outbound", "agent", AGENT)):
-        told = call(server, [*track(name, data), stop()], start([name]))
+        transcript = call(server, [*track(name, data), stop()], start([name]))
         stream = streamed(server, data, query=f"roles={role}")
-        assert_same_document(told.told, stream.told)
-        assert {m["role"] for m in told_of(told)} == {role}
+        assert_same_document(transcript.events, stream.events)
+        assert {m["role"] for m in results_of(transcript)} == {role}
 
 
 def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
     begin = start(roles="caller,agent:off", smoothing="mean")
-    told = call(server, [*both(CUSTOMER, AGENT), stop()], begin)
+    transcript = call(server, [*both(CUSTOMER, AGENT), stop()], begin)
     other = call(server, [*both(CUSTOMER, bytes(len(AGENT))), stop()], begin)
-    assert {(m["channel"], m["role"]) for m in told_of(told)} == {(0, "caller")}
-    assert_same_document(told.told, other.told)
-    assert [s["role"] for s in told.messages[-1]["summary"]] == ["caller"]
-    assert told.messages[0]["config"]["smoothing"] == "mean"
+    assert {(m["channel"], m["role"]) for m in results_of(transcript)} == {(0, "caller")}
+    assert_same_document(transcript.events, other.events)
+    assert [s["role"] for s in transcript.messages[-1]["summary"]] == ["caller"]
+    assert transcript.messages[0]["config"]["smoothing"] == "mean"
 
 
 def test_the_list_of_sessions_names_the_call(server: RunningServer) -> None:
@@ -104,7 +104,7 @@ def test_chunks_that_overtake_each_other_are_put_in_order(server: RunningServer)
     for i in range(0, len(frames) - 8, 8):
         swapped[i : i + 8] = reversed(frames[i : i + 8])
     assert_same_document(
-        call(server, [*swapped, stop()]).told, call(server, [*frames, stop()]).told
+        call(server, [*swapped, stop()]).events, call(server, [*frames, stop()]).events
     )
 
 
@@ -117,16 +117,16 @@ def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
     hole = CUSTOMER[: 60 * 160] + b"\xff" * (50 * 160) + CUSTOMER[110 * 160 :]
     late = b"\xff" * (70 * 160) + AGENT[70 * 160 :]
     stream = streamed(server, interleaved(hole, late), query="channels=2&roles=customer,agent")
-    assert_same_document(call(server, [*frames, stop()]).told, stream.told)
+    assert_same_document(call(server, [*frames, stop()]).events, stream.events)
 
 
 def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
     n = 20 * RATE_HZ
     later = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
-    told = call(server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"]))
+    transcript = call(server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"]))
     stream = streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, query="roles=customer")
-    assert_same_document(told.told, stream.told)
+    assert_same_document(transcript.events, stream.events)
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert 19 <= missing_s <= 20
 
@@ -143,8 +143,8 @@ def agent_behind() -> list[str]:
 
 def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServer) -> None:
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
-    told = call(server, [*agent_behind(), stop()])
-    late, moved = told.of("error")
+    transcript = call(server, [*agent_behind(), stop()])
+    late, moved = transcript.of("error")
     for error in (late, moved):
         assert (error["code"], error["fatal"]) == ("bad_media", False)
     assert "outbound at 0 ms came too late" in late["message"]
@@ -154,12 +154,12 @@ def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServe
     agent = AGENT[n_late * 160 : -N_BEHIND * 160]
     agent = b"\xff" * (len(CUSTOMER) - len(agent)) + agent
     stream = streamed(server, interleaved(CUSTOMER, agent), query="channels=2&roles=customer,agent")
-    assert_same_document(told.told, stream.told)
-    assert any(m["role"] == "agent" and m["label"] for m in told_of(told))
+    assert_same_document(transcript.events, stream.events)
+    assert any(m["role"] == "agent" and m["label"] for m in results_of(transcript))
     late_s = n_late * 0.02
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert missing_s == pytest.approx(late_s / 2)
-    assert told.messages[-1]["usage"]["dropped_ms"] == pytest.approx(1000 * late_s)
+    assert transcript.messages[-1]["usage"]["dropped_ms"] == pytest.approx(1000 * late_s)
 
 
 def test_lateness_does_not_end_a_call(
@@ -169,32 +169,34 @@ def test_lateness_does_not_end_a_call(
     frames = both(CUSTOMER, AGENT)
     for i in range(200, 200 + 2 * (MAX_COMPLAINTS + 1), 2):
         frames.insert(i, media("outbound", 0, AGENT[:160]))
-    told = call(server, [*frames, stop()])
-    assert len(told.of("error")) > MAX_COMPLAINTS
-    assert told.messages[-1]["reason"] == "client_closed"
+    transcript = call(server, [*frames, stop()])
+    assert len(transcript.of("error")) > MAX_COMPLAINTS
+    assert transcript.messages[-1]["reason"] == "client_closed"
 
 
 def test_one_chunk_far_ahead_costs_only_itself(server: RunningServer) -> None:
     frames = track("inbound", CUSTOMER)
     for at in (150, 100, 50):
         frames.insert(at, media("inbound", 40_000 + at * 20, b"\x10" * 160))
-    told = call(server, [*frames, stop()], start(["inbound"]))
-    assert [e["code"] for e in told.of("error")] == ["bad_media"] * 3
-    assert "41000 ms" in told.of("error")[0]["message"]
-    assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=customer").told)
+    transcript = call(server, [*frames, stop()], start(["inbound"]))
+    assert [e["code"] for e in transcript.of("error")] == ["bad_media"] * 3
+    assert "41000 ms" in transcript.of("error")[0]["message"]
+    assert_same_document(
+        transcript.events, streamed(server, CUSTOMER, query="roles=customer").events
+    )
 
 
 def test_a_gap_is_confirmed_by_either_track_in_any_order(server: RunningServer) -> None:
     at = [24_020, 24_000, 24_040, *range(24_060, 28_000, 20)]
     later = [media("inbound", ms, CUSTOMER[(ms - 24_000) * 8 :][:160]) for ms in at]
     later.insert(1, media("outbound", 24_000, AGENT[:160]))
-    told = call(server, [*both(CUSTOMER, AGENT), *later, stop()])
-    assert not told.of("error")
+    transcript = call(server, [*both(CUSTOMER, AGENT), *later, stop()])
+    assert not transcript.of("error")
     gap = b"\xff" * (20 * RATE_HZ)
     agent = AGENT + gap + AGENT[:160] + b"\xff" * (len(CUSTOMER) - 160)
     whole = interleaved(CUSTOMER + gap + CUSTOMER, agent)
     stream = streamed(server, whole, query="channels=2&roles=customer,agent")
-    assert_same_document(told.told, stream.told)
+    assert_same_document(transcript.events, stream.events)
 
 
 def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
@@ -224,10 +226,12 @@ def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
 
     impatient = telephony_settings.model_copy(update={"idle_timeout_s": QUIET_S / 4})
     with RunningServer(impatient) as other:
-        told = asyncio.run(run(other))
-    assert told.messages[-1]["reason"] == "client_closed"
+        transcript = asyncio.run(run(other))
+    assert transcript.messages[-1]["reason"] == "client_closed"
     frames = CUSTOMER, '{"type": "flush"}', b"\xff" * (20 * RATE_HZ), CUSTOMER
-    assert_same_document(told.told, streamed(server, *frames, query="roles=customer").told)
+    assert_same_document(
+        transcript.events, streamed(server, *frames, query="roles=customer").events
+    )
 
 
 def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
@@ -241,9 +245,11 @@ def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> N
                 connection.transport.abort()
                 return await watching
 
-    told = asyncio.run(run())
-    assert told.messages[-1]["reason"] == "client_left"
-    assert_same_document(told.told, streamed(server, CUSTOMER, query="roles=customer").told)
+    transcript = asyncio.run(run())
+    assert transcript.messages[-1]["reason"] == "client_left"
+    assert_same_document(
+        transcript.events, streamed(server, CUSTOMER, query="roles=customer").events
+    )
 
 
 BAD_MEDIA = {
@@ -264,10 +270,10 @@ BAD_MEDIA = {
 def test_a_bad_message_costs_no_good_audio(server: RunningServer, bad: str | bytes) -> None:
     frames: list[Any] = both(CUSTOMER, AGENT)
     frames[100:100] = [bad, bad]
-    told = call(server, [*frames, stop()])
-    errors = told.of("error")
+    transcript = call(server, [*frames, stop()])
+    errors = transcript.of("error")
     assert [(e["code"], e["fatal"]) for e in errors] == [("bad_media", False)] * 2
-    assert_same_document(told.told, call(server, [*both(CUSTOMER, AGENT), stop()]).told)
+    assert_same_document(transcript.events, call(server, [*both(CUSTOMER, AGENT), stop()]).events)
 
 
 def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
@@ -280,9 +286,9 @@ def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
     ]
     frames = both(CUSTOMER, AGENT)
     frames[100:100] = others * 30
-    told = call(server, [*frames, stop(), stop()])
-    assert not told.of("error")
-    assert_same_document(told.told, call(server, [*both(CUSTOMER, AGENT), stop()]).told)
+    transcript = call(server, [*frames, stop(), stop()])
+    assert not transcript.of("error")
+    assert_same_document(transcript.events, call(server, [*both(CUSTOMER, AGENT), stop()]).events)
 
 
 @pytest.mark.parametrize(
@@ -301,21 +307,27 @@ def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
 def test_what_ends_a_call_comes_after_its_results(
     server: RunningServer, last: list[str], code: str, close_code: int
 ) -> None:
-    told, closed = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), *last]))
-    assert (told.of("error")[-1]["code"], told.messages[-1]["reason"]) == (code, code)
-    assert told.of("error")[-1]["fatal"]
+    transcript, closed = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), *last]))
+    assert (transcript.of("error")[-1]["code"], transcript.messages[-1]["reason"]) == (code, code)
+    assert transcript.of("error")[-1]["fatal"]
     assert closed == close_code
     assert_same_document(
-        [m for m in told.told if m["type"] != "warning"],
-        [m for m in call(server, [*both(CUSTOMER, AGENT), stop()]).told if m["type"] != "warning"],
+        [m for m in transcript.events if m["type"] != "warning"],
+        [
+            m
+            for m in call(server, [*both(CUSTOMER, AGENT), stop()]).events
+            if m["type"] != "warning"
+        ],
     )
 
 
 def test_a_frame_far_too_large_is_refused_unread(server: RunningServer) -> None:
     frames = [*both(CUSTOMER, AGENT), media("inbound", 0, b"\0" * 2**21)]
-    told, code = asyncio.run(twilio_call(server, frames))
+    transcript, code = asyncio.run(twilio_call(server, frames))
     assert code == 1009
-    assert told.of("error")[-1]["code"] == told.messages[-1]["reason"] == "frame_too_large"
+    assert (
+        transcript.of("error")[-1]["code"] == transcript.messages[-1]["reason"] == "frame_too_large"
+    )
 
 
 def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
@@ -399,17 +411,17 @@ def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
                 )
                 await until(lambda: heard() > 3.99)
                 server.begin_stop()
-                told = await watching
+                transcript = await watching
             await connection.wait_closed()
-            return told, connection.close_code
+            return transcript, connection.close_code
 
     with RunningServer(telephony_settings) as server:
         whole = streamed(server, CUSTOMER, query="roles=customer")
-        told, code = asyncio.run(run(server))
+        transcript, code = asyncio.run(run(server))
     assert code == 1012
-    assert told.messages[-1]["reason"] == "restarting"
-    assert told.of("session.draining")
-    assert_same_document(told.told, whole.told)
+    assert transcript.messages[-1]["reason"] == "restarting"
+    assert transcript.of("session.draining")
+    assert_same_document(transcript.events, whole.events)
 
 
 def test_one_call_too_many_is_refused_before_the_upgrade(telephony_settings: Settings) -> None:
