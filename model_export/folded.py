@@ -27,8 +27,10 @@ from model_export.glrf import (
     Fusion,
     GlobalLocalBlock,
     Glrf,
+    Pooling,
     SelfAttention,
     TemporalConvolution,
+    pooled,
 )
 from model_export.losses import OneVsRest
 from ser_core.errors import BadParameter
@@ -78,6 +80,7 @@ class _FoldedGlrf(nn.Module):
             else _Front(network.normalise, network.stem)
         )
         self.blocks = nn.ModuleList(_Block(block) for block in network.blocks)  # type: ignore[arg-type]
+        self.pooling: Pooling = network.pooling
         self.score = network.score
 
     def in_half(self) -> None:
@@ -92,7 +95,7 @@ class _FoldedGlrf(nn.Module):
             if index:
                 x = functional.max_pool2d(_frames_last(x), (1, 2))
             x = block(x)  # (B, T, C)
-        return self.score(x.mean(dim=1)).float()
+        return self.score(pooled(x, self.pooling, dim=1)).float()
 
 
 class _Levelled(nn.Module):

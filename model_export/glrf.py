@@ -17,6 +17,8 @@ from torch.nn import functional
 from model_export.frontend import Normalisation
 from ser_core.features import FeatureSpec
 
+Pooling = Literal["mean", "statistics"]
+
 _Positive = Annotated[int, Field(ge=1)]
 
 
@@ -30,6 +32,8 @@ class GlrfConfig:
     layer.
     `branches = "convolutions"` puts a convolution of kernel 3 and one of kernel 5 in the place of
     the global and the local branch; `fusion = "sum"` adds the branches instead of gating them.
+    `pooling = "statistics"` gives the FC layer each channel's deviation over frames beside its mean
+    (Snyder et al., 2017).
 
     Raises `ValueError` for heads that do not divide the channels and for an even kernel.
     """
@@ -40,6 +44,7 @@ class GlrfConfig:
     stem_channels: tuple[_Positive, ...] = (16, 32, 32)
     branches: Literal["global-local", "convolutions"] = "global-local"
     fusion: Literal["gates", "sum"] = "gates"
+    pooling: Pooling = "mean"
     channels: _Positive = 64
     n_blocks: _Positive = 3
     n_heads: _Positive = 4
@@ -160,6 +165,16 @@ class BandStem(nn.Module):
         return self.join(planes.flatten(1, 2))
 
 
+def pooled(x: Tensor, pooling: Pooling, dim: int) -> Tensor:
+    """Frames, along `dim` of `(B, C, T)` or `(B, T, C)`, as statistics `(B, C)` or `(B, 2 C)`."""
+    mean = x.mean(dim=dim)
+    if pooling == "mean":
+        return mean
+    # A channel that is the same in all frames would have no gradient at a deviation of zero.
+    deviation = (x.var(dim=dim, correction=0) + 1e-5).sqrt()
+    return torch.cat([mean, deviation], dim=1)
+
+
 class Glrf(nn.Module):
     """Segments of MFCC `(B, T, F)` to one-vs-rest logits `(B, n_labels)`."""
 
@@ -177,17 +192,19 @@ class Glrf(nn.Module):
                 nn.ReLU(),
             )
         self.blocks = nn.ModuleList(GlobalLocalBlock(config) for _ in range(config.n_blocks))
+        self.pooling: Pooling = config.pooling
         self.dropout = nn.Dropout(config.dropout)
-        self.score = nn.Linear(config.channels, n_labels)
+        n_statistics = 1 if config.pooling == "mean" else 2
+        self.score = nn.Linear(n_statistics * config.channels, n_labels)
 
     def embed(self, features: Tensor) -> Tensor:
-        """What the scores are taken from, `(B, C)`."""
+        """What the scores are taken from, `(B, C)`, or `(B, 2 C)` with the deviations."""
         x = self.stem(self.normalise(features))  # (B, C, T)
         for index, block in enumerate(self.blocks):
             if index:
                 x = functional.max_pool1d(x, 2)  # halves T between two blocks
             x = block(x)
-        return x.mean(dim=2)
+        return pooled(x, self.pooling, dim=2)
 
     def decide(self, embedded: Tensor) -> Tensor:
         """Logits `(B, n_labels)` from what `embed` gave."""

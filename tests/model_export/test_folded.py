@@ -56,8 +56,9 @@ def segments(features: FeatureSpec) -> np.ndarray:
         replace(POOLED, branches="convolutions"),
         replace(POOLED, fusion="sum"),
         replace(POOLED, stem="bands", stem_channels=(4, 8)),
+        replace(POOLED, pooling="statistics"),
     ],
-    ids=["frames of 10 ms", "frames of 40 ms", "convolutions", "sum", "bands"],
+    ids=["frames of 10 ms", "frames of 40 ms", "convolutions", "sum", "bands", "statistics"],
 )
 @pytest.mark.parametrize("features", [SMOOTHED, WHOLE], ids=["13 of 24", "16 of 16"])
 def test_a_folded_network_is_the_same_function(config, features):
@@ -68,8 +69,9 @@ def test_a_folded_network_is_the_same_function(config, features):
     np.testing.assert_allclose(scorer(folded(network))(x), expected, atol=PARITY, rtol=1e-5)
 
 
-def test_the_file_gives_the_same_logits_with_fewer_nodes(tmp_path):
-    network = trained(POOLED, SMOOTHED)
+@pytest.mark.parametrize("pooling", ["mean", "statistics"])
+def test_the_file_gives_the_same_logits_with_fewer_nodes(tmp_path, pooling):
+    network = trained(replace(POOLED, pooling=pooling), SMOOTHED)
     x = segments(SMOOTHED)
     spec = model_spec()
     n_nodes = {}

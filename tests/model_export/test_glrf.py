@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,27 @@ def test_a_stem_over_bands_hears_a_shift_along_them():
     shifted = picture.roll(2, dims=1)
     planes, moved = stem.planes(picture[:, None]), stem.planes(shifted[:, None])
     torch.testing.assert_close(moved[:, :, 2:10], planes[:, :, 1:9])
+
+
+def test_statistics_over_frames_are_their_mean_and_deviation():
+    torch.manual_seed(0)
+    config = replace(CONFIG, pooling="statistics")
+    network = Glrf(config, FEATURES, 5).eval()
+    last = []
+    network.blocks[-1].register_forward_hook(lambda _, __, out: last.append(out))
+    embedded = network.embed(segments())
+    (frames,) = last
+    torch.testing.assert_close(embedded[:, :8], frames.mean(dim=2))
+    torch.testing.assert_close(embedded[:, 8:], frames.std(dim=2, correction=0), atol=4e-3, rtol=0)
+    assert network.decide(embedded).shape == (1, 5)
+
+
+def test_a_channel_that_stays_the_same_has_a_gradient():
+    network = Glrf(replace(CONFIG, pooling="statistics"), FEATURES, 5).train()
+    network.blocks = torch.nn.ModuleList()  # they would tell the first frame from the others
+    network.stem = torch.nn.Conv1d(13, 8, 1)
+    network(torch.zeros(2, 198, 13)).sum().backward()
+    assert network.stem.bias.grad.isfinite().all()
 
 
 def test_max_pooling_halves_time_between_blocks(network):
