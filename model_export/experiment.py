@@ -13,6 +13,7 @@ from model_export.augment import AugmentConfig
 from model_export.glrf import GlrfConfig
 from model_export.losses import LossKind
 from model_export.mel import feature_spec
+from model_export.mixup import MixupConfig
 from model_export.network import NetworkConfig
 from ser_core.errors import BadParameter
 from ser_core.features import FeatureSpec
@@ -91,6 +92,7 @@ class Experiment:
     network: NetworkConfig = field(default_factory=GlrfConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mixup: MixupConfig = field(default_factory=MixupConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -102,6 +104,8 @@ class Experiment:
                 f"augment.mask_mels = {self.augment.mask_mels} is more than"
                 f" features.n_mels = {self.features.n_mels}"
             )
+        if self.mixup.probability and (self.network.kind, self.loss.kind) != ("glrf", "head-k"):
+            raise ValueError("mixup is for network.kind glrf with loss.kind head-k")
 
     def untrained_spec(self) -> ModelSpec:
         """What a model file of this experiment says before calibration: raw sigmoids."""

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,9 @@ from model_export.corpora import Recording, labels_by_corpus, sha256_of
 from model_export.dataset import Batch, TrainingSet
 from model_export.evaluation import report, score_recording
 from model_export.experiment import Experiment
+from model_export.glrf import Glrf
 from model_export.losses import head_k_pooling_loss, segment_cross_entropy
+from model_export.mixup import draw
 from model_export.network import build, scorer, served
 from model_export.teacher import Lesson
 from model_export.world import World
@@ -112,11 +115,16 @@ class _Pupil(nn.Module):
         self.network = network
         self.tell = nn.LazyLinear(n_embedding) if n_embedding else None
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.tell is None:
+    def forward(
+        self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        if not isinstance(self.network, Glrf):
             return self.network(features), None
-        embedded = self.network.embed(features)  # pyright: ignore[reportCallIssue]
-        return self.network.decide(embedded), self.tell(embedded)  # pyright: ignore[reportCallIssue]
+        embedded = (
+            self.network.embed(features) if mix is None else self.network.embed(features, mix)
+        )
+        told = None if self.tell is None else self.tell(embedded)
+        return self.network.decide(embedded), told
 
 
 def fit(
@@ -284,7 +292,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def _loss(forward: nn.Module, batch: Batch, task: Task) -> Tensor:
     config, distil, lesson = task.experiment.loss, task.experiment.distillation, task.lesson
-    logits, told = forward(batch.features)
+    mixture = draw(task.experiment.mixup, len(batch.labels), batch.features.device)
+    mix = None if mixture is None else partial(mixture.of_segments, n_segments=batch.n_segments)
+    logits, told = forward(batch.features, mix)
     if config.kind == "cross-entropy":
         loss = segment_cross_entropy(
             logits, batch.n_segments, batch.labels, label_smoothing=config.label_smoothing
@@ -305,14 +315,17 @@ def _loss(forward: nn.Module, batch: Batch, task: Task) -> Tensor:
                 else None
             ),
             posterior_share=distil.posterior,
+            mixture=mixture,
         )
     if told is None or lesson is None:
         return loss
     of_utterance = torch.arange(len(batch.labels), device=logits.device).repeat_interleave(
         batch.n_segments
     )
-    taught = lesson.embeddings[batch.drawn.cpu()].to(logits.device)[of_utterance]
-    return loss + distil.embedding * functional.mse_loss(told, taught)
+    taught = lesson.embeddings[batch.drawn.cpu()].to(logits.device)
+    if mixture is not None:
+        taught = mixture.of_utterances(taught)
+    return loss + distil.embedding * functional.mse_loss(told, taught[of_utterance])
 
 
 def _n_embedding(task: Task) -> int:

@@ -6,6 +6,7 @@ B is the number of segments, T frames, F MFCC, C channels. What the paper leaves
 it is decided; ADR 2 has the reasons.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -197,9 +198,15 @@ class Glrf(nn.Module):
         n_statistics = 1 if config.pooling == "mean" else 2
         self.score = nn.Linear(n_statistics * config.channels, n_labels)
 
-    def embed(self, features: Tensor) -> Tensor:
-        """What the scores are taken from, `(B, C)`, or `(B, 2 C)` with the deviations."""
-        x = self.stem(self.normalise(features))  # (B, C, T)
+    def embed(self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the scores are taken from, `(B, C)`, or `(B, 2 C)` with the deviations.
+
+        `mix` may change what the stem hears, `(B, F, T)` without level and standardised.
+        """
+        x = self.normalise(features)
+        if mix is not None:
+            x = mix(x)
+        x = self.stem(x)  # (B, C, T)
         for index, block in enumerate(self.blocks):
             if index:
                 x = functional.max_pool1d(x, 2)  # halves T between two blocks

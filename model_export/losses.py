@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_export.mixup import Mixture
+
 LossKind = Literal["head-k", "cross-entropy"]
 
 
@@ -32,6 +34,7 @@ def head_k_pooling_loss(
     label_smoothing: float = 0.0,
     posteriors: Tensor | None = None,
     posterior_share: float = 0.0,
+    mixture: Mixture | None = None,
 ) -> Tensor:
     """Mean over utterances of the head-k-pooling loss.
 
@@ -49,7 +52,9 @@ def head_k_pooling_loss(
 
     `label_smoothing` e (not in the paper) moves the decision-makers' targets 1 and 0 to 1 - e and
     e / (C - 1); what assistants are negatives of keeps the target 0. `posteriors` `(U, C)`, also
-    not in the paper, are a teacher's: `posterior_share` of the decision-makers' targets.
+    not in the paper, are a teacher's: `posterior_share` of the decision-makers' targets. Of a
+    `mixture` (neither in the paper) decision-makers have both utterances' targets, and assistants
+    are negatives of neither label.
     """
     n_utterances, n_classes = len(labels), logits.shape[1]
     n_longest = int(n_segments.max())
@@ -70,12 +75,14 @@ def head_k_pooling_loss(
     target = own.to(z.dtype) * (1 - label_smoothing - off) + off  # (U, C)
     if posteriors is not None:
         target = target.lerp(posteriors, posterior_share)
+    if mixture is not None:
+        target = mixture.of_utterances(target)
     bce = functional.binary_cross_entropy_with_logits(
         z, target[:, None].expand_as(z), reduction="none"
     )
     loss = (bce * is_head[:, :, None]).sum(dim=(1, 2)) / (n_heads * n_classes)
     if negative_sampling:
-        pool = ~own
+        pool = ~own if mixture is None else ~own & ~own[mixture.partner]
         if neutral is not None:
             pool[:, neutral] = False
         negative = functional.softplus(z) * (is_assistant[:, :, None] & pool[:, None])

@@ -56,7 +56,12 @@ n_masks = 0"""
 
 
 def write_config(
-    root: Path, *, epochs: int = 2, augmented: bool = True, learning_rate: float = 2e-3
+    root: Path,
+    *,
+    epochs: int = 2,
+    augmented: bool = True,
+    learning_rate: float = 2e-3,
+    mixup: float = 0.0,
 ) -> Path:
     config = root / "toy.toml"
     config.write_text(
@@ -71,6 +76,8 @@ n_blocks = 2
 n_heads = 2
 [augment]
 speeds = [1.0]{"" if augmented else _PLAIN}
+[mixup]
+probability = {mixup}
 [training]
 epochs = {epochs}
 batch_size = 8

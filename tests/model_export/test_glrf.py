@@ -100,6 +100,12 @@ def test_a_channel_that_stays_the_same_has_a_gradient():
     assert network.stem.bias.grad.isfinite().all()
 
 
+def test_what_the_stem_hears_may_be_mixed(network):
+    x = torch.randn(2, 198, 13) * 20
+    embedded = network.embed(x)
+    torch.testing.assert_close(network.embed(x, lambda bands: bands.flip(0)), embedded.flip(0))
+
+
 def test_max_pooling_halves_time_between_blocks(network):
     n_frames = []
     for block in network.blocks:

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from model_export.losses import head_k_pooling_loss, n_decision_makers
+from model_export.mixup import Mixture
 from ser_core.labels import LABELS
 
 NEUTRAL = LABELS.index("neutral")
@@ -165,3 +166,50 @@ def test_label_smoothing_moves_the_decision_makers_targets_only():
     head = functional.binary_cross_entropy_with_logits(logits[0], target)
     assistant = 3 * math.log(1 + math.e) / 5  # angry, sad, fear
     assert smoothed.item() == pytest.approx(head.item() + assistant, rel=1e-6)
+
+
+class TestOfAMixture:
+    def loss(self, logits, n_segments, labels, share, **options):
+        n_utterances = len(labels)
+        mixture = Mixture(
+            torch.arange(n_utterances).roll(1),
+            torch.full((n_utterances,), share, dtype=torch.float64),
+        )
+        return head_k_pooling_loss(
+            logits, n_segments, labels, neutral=NEUTRAL, mixture=mixture, **options
+        )
+
+    def test_with_a_share_of_one_decision_makers_are_as_without(self):
+        of = batch([4, 2, 3])
+        options = {"negative_sampling": False, "label_smoothing": 0.1}
+        expected = head_k_pooling_loss(*of, neutral=NEUTRAL, **options)
+        torch.testing.assert_close(self.loss(*of, 1.0, **options), expected)
+
+    def test_decision_makers_have_both_targets_by_their_shares(self):
+        logits, n_segments, _ = batch([2, 2])
+        labels = torch.tensor([HAPPY, NEUTRAL])
+        target = torch.zeros(2, len(LABELS), dtype=torch.float64)
+        target[0, HAPPY] = target[1, NEUTRAL] = 0.7
+        target[0, NEUTRAL] = target[1, HAPPY] = 0.3
+        expected = functional.binary_cross_entropy_with_logits(
+            logits, target.repeat_interleave(2, dim=0)
+        )
+        torch.testing.assert_close(self.loss(logits, n_segments, labels, 0.7, k=100), expected)
+
+    def test_a_teacher_s_posteriors_are_mixed_too(self):
+        of = batch([1, 1])
+        posteriors = torch.eye(len(LABELS), dtype=torch.float64)[:2]
+        taught = {"posteriors": posteriors, "posterior_share": 1.0}
+        expected = functional.binary_cross_entropy_with_logits(
+            of[0], 0.6 * posteriors + 0.4 * posteriors.roll(1, 0)
+        )
+        torch.testing.assert_close(self.loss(*of, 0.6, **taught), expected)
+
+    def test_assistants_are_negatives_of_neither_label(self):
+        logits, n_segments, _ = batch([10, 10])
+        labels = torch.tensor([HAPPY, LABELS.index("sad")])
+        logits.requires_grad_()
+        self.loss(logits, n_segments, labels, 0.6, k=10).backward()
+        assistants = logits.grad.abs().view(2, 10, -1).topk(10, dim=1).values[:, 1:]
+        negatives = {LABELS[i] for i in range(len(LABELS)) if (assistants[:, :, i] > 0).all()}
+        assert negatives == {"angry", "fear"}

@@ -26,7 +26,9 @@ class Stop(Exception):
     pass
 
 
-def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path, inputs):
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path, inputs, mixup):
+    inputs["config"] = write_config(tmp_path, mixup=mixup)
     seen = []
     whole = torch.load(train(**inputs, out=tmp_path / "whole", on_epoch=seen.append))
     assert [progress.epoch for progress in seen] == [1, 2]
