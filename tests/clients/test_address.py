@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 
 from glrf_client import Unreachable, connect, models
@@ -69,7 +67,7 @@ def test_no_address(url: str) -> None:
         f"http://user:word@{'x' * 64}:3128",
     ],
 )
-def test_a_proxy_that_cannot_be_used(
+async def test_a_proxy_that_cannot_be_used(
     scheme: str, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -82,7 +80,7 @@ def test_a_proxy_that_cannot_be_used(
 
     for call in (open_stream(), models(url)):
         with pytest.raises(Unreachable) as error:
-            asyncio.run(call)
+            await call
         assert "word" not in str(error.value)
 
 

@@ -43,69 +43,59 @@ class JobServer:
             await writer.drain()
 
 
-def submit(server: JobServer) -> Job:
-    async def run() -> Job:
-        async with server.running() as url:
-            return await submit_job(url, b"audio", backoff=FAST)
-
-    return asyncio.run(run())
+async def submit(server: JobServer) -> Job:
+    async with server.running() as url:
+        return await submit_job(url, b"audio", backoff=FAST)
 
 
-def test_the_key_may_come_as_a_header() -> None:
+async def test_the_key_may_come_as_a_header() -> None:
     server = JobServer()
-
-    async def run() -> None:
-        async with server.running() as url:
-            headers = {"idempotency-key": "mine"}
-            await submit_job(url, b"audio", headers=headers)
-            await submit_job(url, b"audio", headers=headers, idempotency_key="other")
-
-    asyncio.run(run())
+    async with server.running() as url:
+        headers = {"idempotency-key": "mine"}
+        await submit_job(url, b"audio", headers=headers)
+        await submit_job(url, b"audio", headers=headers, idempotency_key="other")
     assert server.keys == {"mine", "other"}
 
 
-def wait(server: JobServer, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
-    async def run() -> Job:
-        async with server.running() as url:
-            return await wait_for_job(url, "1", poll_s=poll_s, timeout_s=timeout_s)
-
-    return asyncio.run(run())
+async def wait(server: JobServer, poll_s: float = 0.01, timeout_s: float = 10.0) -> Job:
+    async with server.running() as url:
+        return await wait_for_job(url, "1", poll_s=poll_s, timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("call", [submit, wait])
-def test_a_proxy_before_a_server_that_is_away(call) -> None:
+async def test_a_proxy_before_a_server_that_is_away(call) -> None:
     """It says neither when to try again nor why."""
     server = JobServer(refusals=[(502, ""), (503, ""), (504, "")])
-    assert call(server).is_finished
+    assert (await call(server)).is_finished
     assert len(server.asked_at_s) == 4
     assert len(server.keys) == 1
 
 
 @pytest.mark.parametrize("call", [submit, wait])
-def test_a_refusal_that_does_not_pass(call) -> None:
+async def test_a_refusal_that_does_not_pass(call) -> None:
     server = JobServer(refusals=[(404, "")])
     with pytest.raises(Refused, match="404"):
-        call(server)
+        await call(server)
     assert len(server.asked_at_s) == 1
 
 
 @pytest.mark.parametrize("call", [submit, wait])
-def test_the_server_says_when(call) -> None:
+async def test_the_server_says_when(call) -> None:
     server = JobServer(refusals=[(429, "0.3"), (507, "0.3")])
-    assert call(server).is_finished
+    assert (await call(server)).is_finished
     first_s, second_s, third_s = server.asked_at_s
     assert second_s - first_s >= 0.3
     assert third_s - second_s >= 0.3
 
 
-def test_polls_are_not_nearer_than_asked() -> None:
+async def test_polls_are_not_nearer_than_asked() -> None:
     server = JobServer(refusals=[(503, "0.1")])
-    assert wait(server, poll_s=0.3).is_finished
+    assert (await wait(server, poll_s=0.3)).is_finished
     assert server.asked_at_s[1] - server.asked_at_s[0] >= 0.3
 
 
-def test_waiting_has_an_end() -> None:
+async def test_waiting_has_an_end() -> None:
     server = JobServer(refusals=[(429, "60")])
     with pytest.raises(TimeoutError):
-        wait(server, timeout_s=0.3)
+        await wait(server, timeout_s=0.3)
     assert len(server.asked_at_s) == 1

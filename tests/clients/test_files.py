@@ -68,13 +68,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("is_path", [True, False])
-def test_a_file_by_path_and_by_bytes(server: Server, tmp_path: Path, is_path: bool) -> None:
+async def test_a_file_by_path_and_by_bytes(server: Server, tmp_path: Path, is_path: bool) -> None:
     audio = bytes(range(256)) * 600
     path = tmp_path / "speech.wav"
     path.write_bytes(audio)
     server.answer = (200, (CONTRACT / "rest.files.json").read_bytes())
-    result = asyncio.run(
-        analyze_file(server.url, path if is_path else audio, roles=["customer", "agent:off"])
+    result = await analyze_file(
+        server.url, path if is_path else audio, roles=["customer", "agent:off"]
     )
     assert result.channels[0].utterances[0].label == "angry"
     (turn,) = result.channels[0].turning_points
@@ -88,7 +88,7 @@ def test_a_file_by_path_and_by_bytes(server: Server, tmp_path: Path, is_path: bo
     assert server.request_line.startswith("POST /v1/files?roles=customer%2Cagent%3Aoff ")
 
 
-def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(
+async def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recording that is still being written, for example."""
@@ -99,11 +99,11 @@ def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(
     monkeypatch.setattr(Path, "stat", lambda *_, **__: seen)
     with path.open("ab") as file:
         file.write(b"b" * 5000)
-    asyncio.run(analyze_file(server.url, path))
+    await analyze_file(server.url, path)
     assert server.body == b"a" * 100_000
 
 
-def test_a_file_that_shrinks_while_it_is_sent(
+async def test_a_file_that_shrinks_while_it_is_sent(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "call.wav"
@@ -112,49 +112,49 @@ def test_a_file_that_shrinks_while_it_is_sent(
     path.write_bytes(b"a" * 500)
     monkeypatch.setattr(Path, "stat", lambda *_, **__: seen)
     with pytest.raises(OSError, match="became shorter"):
-        asyncio.run(analyze_file(server.url, path))
+        await analyze_file(server.url, path)
 
 
-def test_models(server: Server) -> None:
+async def test_models(server: Server) -> None:
     server.answer = (200, (CONTRACT / "rest.models.json").read_bytes())
-    assert [model.name for model in asyncio.run(models(server.url))] == ["glrf"]
+    assert [model.name for model in await models(server.url)] == ["glrf"]
     assert server.request_line.startswith("GET /v1/models ")
 
 
 @pytest.mark.parametrize("call", [job, wait_for_job, job_result, cancel_job])
 @pytest.mark.parametrize("job_id", ["", ".", "..", "../../livez", "a/result"])
-def test_the_id_of_a_job_leads_nowhere_else(
+async def test_the_id_of_a_job_leads_nowhere_else(
     server: Server, call: Callable[..., Coroutine[Any, Any, object]], job_id: str
 ) -> None:
     with pytest.raises(ClientError, match="is no job's id"):
-        asyncio.run(call(server.url, job_id))
+        await call(server.url, job_id)
     assert server.request_line == ""
 
 
-def test_the_id_of_a_job_is_quoted(server: Server) -> None:
+async def test_the_id_of_a_job_is_quoted(server: Server) -> None:
     server.answer = (404, b"")
     with pytest.raises(Refused, match="404"):
-        asyncio.run(job(server.url, "a?b#c%2e d"))
+        await job(server.url, "a?b#c%2e d")
     assert server.request_line.startswith("GET /v1/jobs/a%3Fb%23c%252e%20d ")
 
 
-def test_a_refusal(server: Server) -> None:
+async def test_a_refusal(server: Server) -> None:
     server.answer = (422, (CONTRACT / "rest.problem.json").read_bytes())
     with pytest.raises(Refused, match="422") as refused:
-        asyncio.run(analyze_file(server.url, b"x"))
+        await analyze_file(server.url, b"x")
     assert refused.value.code == "bad_parameter"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"models": 1}'])
-def test_an_answer_that_is_none(server: Server, body: bytes) -> None:
+async def test_an_answer_that_is_none(server: Server, body: bytes) -> None:
     server.answer = (200, body)
     with pytest.raises(BadServerMessage):
-        asyncio.run(models(server.url))
+        await models(server.url)
     with pytest.raises(BadServerMessage):
-        asyncio.run(analyze_file(server.url, b"x"))
+        await analyze_file(server.url, b"x")
 
 
-def test_an_answer_that_takes_for_ever() -> None:
+async def test_an_answer_that_takes_for_ever() -> None:
     """Its bytes come, each well within the time that all of them have."""
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,34 +175,32 @@ def test_an_answer_that_takes_for_ever() -> None:
             with pytest.raises(Unreachable, match=r"within 0\.5 s"):
                 await call(url, *arguments, timeout_s=0.5)
 
-    asyncio.run(ask(models))
-    asyncio.run(ask(analyze_file, b"x" * 200_000))
+    await ask(models)
+    await ask(analyze_file, b"x" * 200_000)
 
 
-def test_the_sending_may_take_longer_than_the_answer(server: Server) -> None:
+async def test_the_sending_may_take_longer_than_the_answer(server: Server) -> None:
     async def slow() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield b"x"
             await asyncio.sleep(0.4)
 
     headers = {"Content-Length": "4"}
-    asyncio.run(
-        request(
-            "POST",
-            f"http://127.0.0.1:{server.server_port}",
-            timeout_s=1.3,
-            headers=headers,
-            content=slow(),
-        )
+    await request(
+        "POST",
+        f"http://127.0.0.1:{server.server_port}",
+        timeout_s=1.3,
+        headers=headers,
+        content=slow(),
     )
     assert server.body == b"xxxx"
 
 
-def test_no_server() -> None:
+async def test_no_server() -> None:
     with pytest.raises(Unreachable):
-        asyncio.run(models("ws://127.0.0.1:1"))
+        await models("ws://127.0.0.1:1")
 
 
-def test_a_file_that_is_not_there() -> None:
+async def test_a_file_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
-        asyncio.run(analyze_file("ws://127.0.0.1:1", "no-such-file.wav"))
+        await analyze_file("ws://127.0.0.1:1", "no-such-file.wav")

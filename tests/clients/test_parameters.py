@@ -1,6 +1,5 @@
 """What becomes of the key and of the caller's headers, before anything is sent."""
 
-import asyncio
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -44,11 +43,11 @@ CALLS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         {"headers": {"X Key": "the-secret"}},
     ],
 )
-def test_a_secret_that_cannot_be_sent_is_in_no_message(
+async def test_a_secret_that_cannot_be_sent_is_in_no_message(
     call: Callable[..., Coroutine[Any, Any, Any]], options: dict[str, Any]
 ) -> None:
     with pytest.raises(ClientError, match="cannot be sent") as error:
-        asyncio.run(call(**options))
+        await call(**options)
     shown = "".join(traceback.format_exception_only(error.value))
     assert "secret" not in shown
     assert error.value.__cause__ is None

@@ -52,7 +52,7 @@ class SlowServer(ResumingServer):
         return await super()._admit(connection, request)
 
 
-def test_a_reader_that_gives_up_now_and_then_does_not_end_the_tries(
+async def test_a_reader_that_gives_up_now_and_then_does_not_end_the_tries(
     unbroken: Timeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the wait, however often it gives up, nor the connection that is being made."""
@@ -61,31 +61,28 @@ def test_a_reader_that_gives_up_now_and_then_does_not_end_the_tries(
         breaks=[(20, abort), (1, abort)], refusals=[(503, {"Retry-After": "0.2"})] * 2
     )
 
-    async def run() -> list[Event]:
-        events: list[Event] = []
-        async with server.running() as url, asyncio.timeout(10), connect(
-            url, sample_rate=RATE_HZ, backoff=FAST
-        ) as session:  # fmt: skip
-            sender = asyncio.create_task(send(session))
-            while not events or not isinstance(events[-1], SessionClosed):
-                with contextlib.suppress(TimeoutError):
-                    events.append(await asyncio.wait_for(anext(session), 0.02))
-            await sender
-        return events
-
     async def send(session: Session) -> None:
         for chunk in chunks():
             await (session.flush() if isinstance(chunk, Flush) else session.send(chunk))
         await session.close()
 
     began_s = time.monotonic()
-    assert timeline_of(asyncio.run(run())) == unbroken
+    events: list[Event] = []
+    async with server.running() as url, asyncio.timeout(10), connect(
+        url, sample_rate=RATE_HZ, backoff=FAST
+    ) as session:  # fmt: skip
+        sender = asyncio.create_task(send(session))
+        while not events or not isinstance(events[-1], SessionClosed):
+            with contextlib.suppress(TimeoutError):
+                events.append(await asyncio.wait_for(anext(session), 0.02))
+        await sender
+    assert timeline_of(events) == unbroken
     assert time.monotonic() - began_s > 2 * 0.2 + 4 * 0.15
     assert server.n_asked == 1 + 2 + 2
 
 
 @pytest.mark.parametrize("n_asked", [1, 2], ids=["waiting", "connecting"])
-def test_leaving_while_a_lost_stream_comes_back(n_asked: int) -> None:
+async def test_leaving_while_a_lost_stream_comes_back(n_asked: int) -> None:
     """Its reader ends, and no connection is left or made."""
     server = SlowServer(breaks=[(1, abort)])
     slow = Backoff(first_s=1000, longest_s=1000, give_up_after_s=1e6)
@@ -95,91 +92,79 @@ def test_leaving_while_a_lost_stream_comes_back(n_asked: int) -> None:
         if connection.state == "waiting":
             is_waiting.set()
 
-    async def run() -> None:
-        async with server.running() as url, asyncio.timeout(20):
-            async with connect(
-                url,
-                sample_rate=RATE_HZ,
-                backoff=FAST if n_asked == 2 else slow,
-                on_connection=watch,
-            ) as session:
-                await session.send(AUDIO)
-                assert isinstance(await anext(session), SessionCreated)
-                reading = asyncio.ensure_future(anext(session))
-                await (server.is_asked_again if n_asked == 2 else is_waiting).wait()
-            with pytest.raises(StreamClosed, match="the session was left"):
-                await asyncio.wait_for(reading, 1)
-            await asyncio.sleep(0.4)
-            assert server.n_open == 0
-            assert server.n_asked == n_asked
-
-    asyncio.run(run())
-
-
-def test_what_could_not_be_mended_is_told_to_the_next_reader() -> None:
-    async def run() -> None:
-        server = SlowServer(breaks=[(1, abort)], refusals=[(401, {})])
-        async with server.running() as url, asyncio.timeout(20), connect(
-            url, sample_rate=RATE_HZ, backoff=FAST
-        ) as session:  # fmt: skip
+    async with server.running() as url, asyncio.timeout(20):
+        async with connect(
+            url,
+            sample_rate=RATE_HZ,
+            backoff=FAST if n_asked == 2 else slow,
+            on_connection=watch,
+        ) as session:
             await session.send(AUDIO)
+            assert isinstance(await anext(session), SessionCreated)
+            reading = asyncio.ensure_future(anext(session))
+            await (server.is_asked_again if n_asked == 2 else is_waiting).wait()
+        with pytest.raises(StreamClosed, match="the session was left"):
+            await asyncio.wait_for(reading, 1)
+        await asyncio.sleep(0.4)
+        assert server.n_open == 0
+        assert server.n_asked == n_asked
+
+
+async def test_what_could_not_be_mended_is_told_to_the_next_reader() -> None:
+    server = SlowServer(breaks=[(1, abort)], refusals=[(401, {})])
+    async with server.running() as url, asyncio.timeout(20), connect(
+        url, sample_rate=RATE_HZ, backoff=FAST
+    ) as session:  # fmt: skip
+        await session.send(AUDIO)
+        await anext(session)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(session), 0.1)
+        await asyncio.sleep(0.3)
+        with pytest.raises(StreamRefused, match="401"):
             await anext(session)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(session), 0.1)
-            await asyncio.sleep(0.3)
-            with pytest.raises(StreamRefused, match="401"):
-                await anext(session)
-            with pytest.raises(StopAsyncIteration):
-                await anext(session)
-
-    asyncio.run(run())
+        with pytest.raises(StopAsyncIteration):
+            await anext(session)
 
 
-def test_what_a_display_raises_ends_the_stream() -> None:
+async def test_what_a_display_raises_ends_the_stream() -> None:
     def fail(state: ConnectionState) -> None:
         if state.state == "waiting":
             raise RuntimeError("no display")
 
-    async def run() -> None:
-        server = ResumingServer(breaks=[(1, abort)])
-        async with server.running() as url, asyncio.timeout(20), connect(
-            url, sample_rate=RATE_HZ, on_connection=fail
-        ) as session:  # fmt: skip
-            await session.send(AUDIO)
+    server = ResumingServer(breaks=[(1, abort)])
+    async with server.running() as url, asyncio.timeout(20), connect(
+        url, sample_rate=RATE_HZ, on_connection=fail
+    ) as session:  # fmt: skip
+        await session.send(AUDIO)
+        await anext(session)
+        with pytest.raises(RuntimeError, match="no display"):
             await anext(session)
-            with pytest.raises(RuntimeError, match="no display"):
-                await anext(session)
-            with pytest.raises(StopAsyncIteration):
-                await anext(session)
-
-    asyncio.run(run())
+        with pytest.raises(StopAsyncIteration):
+            await anext(session)
 
 
-def test_it_is_told_when_nobody_reads(
+async def test_it_is_told_when_nobody_reads(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("glrf_client.session._UNREAD_S", 0.1)
-
-    async def run() -> None:
-        async with server(Echo()) as url, connect(url, max_buffer_bytes=1 << 20) as session:
-            sending = asyncio.create_task(send(session))
-            await asyncio.sleep(0.4)
-            assert not sending.done()
-            await collect(aiter(session))
-            await sending
 
     async def send(session: Session) -> None:
         for _ in range(80):
             await session.send(bytes(32_000))
         await session.close()
 
-    asyncio.run(run())
+    async with server(Echo()) as url, connect(url, max_buffer_bytes=1 << 20) as session:
+        sending = asyncio.create_task(send(session))
+        await asyncio.sleep(0.4)
+        assert not sending.done()
+        await collect(aiter(session))
+        await sending
     assert [record.getMessage() for record in caplog.records if record.name == "glrf_client"] == [
         "the buffer is full and nobody reads the events: read while sending"
     ]
 
 
-def test_who_reads_slowly_reads(
+async def test_who_reads_slowly_reads(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Results of much audio come at once, and no checkpoint among them."""
@@ -209,17 +194,14 @@ def test_who_reads_slowly_reads(
         await session.send(b"ab")
         await session.close()
 
-    async def run() -> None:
-        async with server(late) as url, connect(
-            url, sample_rate=8000, max_buffer_bytes=n_bytes
-        ) as session:  # fmt: skip
-            await anext(session)
-            await anext(session)  # behind the checkpoint
-            sending = asyncio.create_task(send(session))
-            async for _ in session:
-                await asyncio.sleep(0.02)
-            await sending
-
-    asyncio.run(run())
+    async with server(late) as url, connect(
+        url, sample_rate=8000, max_buffer_bytes=n_bytes
+    ) as session:  # fmt: skip
+        await anext(session)
+        await anext(session)  # behind the checkpoint
+        sending = asyncio.create_task(send(session))
+        async for _ in session:
+            await asyncio.sleep(0.02)
+        await sending
     assert was_full
     assert [record for record in caplog.records if record.name == "glrf_client"] == []

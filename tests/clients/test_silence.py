@@ -24,12 +24,12 @@ def is_looked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     ("n_messages", "ending"),
     [(0, hush), (1, hush), (20, hush), (61, hush), (1, drain_for_ever), (20, drain_for_ever)],
 )
-def test_the_timeline_goes_on(n_messages: int, ending: Break, unbroken: Timeline) -> None:
+async def test_the_timeline_goes_on(n_messages: int, ending: Break, unbroken: Timeline) -> None:
     """Never greeted; greeted only; silent in the middle and before `session.closed`; ending."""
     server = ResumingServer(breaks=[(n_messages, ending)])
     states: list[ConnectionState] = []
     stall_s = 0.3 if ending is hush else 60.0
-    assert timeline_of(play(server, stall_s=stall_s, on_connection=states.append)) == unbroken
+    assert timeline_of(await play(server, stall_s=stall_s, on_connection=states.append)) == unbroken
     assert len(server.queries) == 2
     [lost] = [state.cause for state in states if state.state == "waiting"]
     assert isinstance(lost, StreamClosed)
@@ -37,13 +37,13 @@ def test_the_timeline_goes_on(n_messages: int, ending: Break, unbroken: Timeline
 
 
 @pytest.mark.parametrize("n_messages", [0, 1, 20])
-def test_servers_that_are_always_silent_are_given_up(n_messages: int) -> None:
+async def test_servers_that_are_always_silent_are_given_up(n_messages: int) -> None:
     """Each may greet, and renew a checkpoint, and no outage is longer than what was allowed."""
     breaks: list[tuple[int, Break]] = [(min(n_messages, 1), hush)] * 1000
     server = ResumingServer(breaks=[(n_messages, hush), *breaks])
     backoff = Backoff(first_s=0.001, longest_s=0.01, give_up_after_s=0.5)
     with pytest.raises(StreamClosed, match=r"owed an answer for 0\.1 s"):
-        play(server, stall_s=0.1, backoff=backoff)
+        await play(server, stall_s=0.1, backoff=backoff)
     assert 2 <= len(server.queries) < 20
 
 
@@ -61,35 +61,27 @@ async def segments(session: Session, within_s: float) -> list[int]:
     return indices
 
 
-def test_a_muted_stream_is_owed_nothing() -> None:
+async def test_a_muted_stream_is_owed_nothing() -> None:
     server = ResumingServer()
-
-    async def run() -> list[list[int]]:
-        async with server.running() as url, connect(
-            url, sample_rate=RATE_HZ, stall_s=0.05, backoff=FAST
-        ) as session:  # fmt: skip
-            told = []
-            for _ in range(3):
-                await session.send(A_SECOND)
-                told.append(await segments(session, 0.5))
-            return told
-
-    assert [len(indices) for indices in asyncio.run(run())] == [2, 3, 2]
+    async with server.running() as url, connect(
+        url, sample_rate=RATE_HZ, stall_s=0.05, backoff=FAST
+    ) as session:  # fmt: skip
+        told = []
+        for _ in range(3):
+            await session.send(A_SECOND)
+            told.append(await segments(session, 0.5))
+        assert [len(indices) for indices in told] == [2, 3, 2]
     assert len(server.queries) == 1
 
 
-def test_what_is_sent_by_hand_and_not_answered_is_sent_elsewhere() -> None:
+async def test_what_is_sent_by_hand_and_not_answered_is_sent_elsewhere() -> None:
     """Without `close`: audio alone is owed results."""
     server = ResumingServer(breaks=[(1, hush)])
-
-    async def run() -> list[int]:
-        async with server.running() as url, connect(
-            url, sample_rate=RATE_HZ, stall_s=0.1, backoff=FAST
-        ) as session:  # fmt: skip
-            await session.send(A_SECOND * 6)
-            return await segments(session, 1.0)
-
-    assert asyncio.run(run()) == list(range(15))
+    async with server.running() as url, connect(
+        url, sample_rate=RATE_HZ, stall_s=0.1, backoff=FAST
+    ) as session:  # fmt: skip
+        await session.send(A_SECOND * 6)
+        assert await segments(session, 1.0) == list(range(15))
     assert len(server.queries) == 2
 
 

@@ -53,34 +53,30 @@ def is_unbroken(states: list[ConnectionState]) -> bool:
     return [state.state for state in states] == ["live", "closed"]
 
 
-def test_results_keep_a_slow_line(
+async def test_results_keep_a_slow_line(
     unbroken: Timeline, states: list[ConnectionState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its buffers take the whole stream at once, and 4 s to empty."""
     monkeypatch.setattr("glrf_client.flight._PING_S", 0.1)
     monkeypatch.setattr("glrf_client.flight._QUIET_S", 1.5)
-
-    async def run() -> list[Event]:
-        async with (
-            ResumingServer().running() as url,
-            slow_line(url, len(AUDIO) / 4) as slow,
-            asyncio.timeout(60),
-        ):
-            events = stream(
-                slow,
-                list(chunks()),
-                sample_rate=RATE_HZ,
-                backoff=FAST,
-                stall_s=1.5,
-                on_connection=states.append,
-            )
-            return [event async for event in events]
-
-    assert timeline_of(asyncio.run(run())) == unbroken
+    async with (
+        ResumingServer().running() as url,
+        slow_line(url, len(AUDIO) / 4) as slow,
+        asyncio.timeout(60),
+    ):
+        events = stream(
+            slow,
+            list(chunks()),
+            sample_rate=RATE_HZ,
+            backoff=FAST,
+            stall_s=1.5,
+            on_connection=states.append,
+        )
+        assert timeline_of([event async for event in events]) == unbroken
     assert is_unbroken(states)
 
 
-def test_results_are_owed_once_the_audio_has_arrived(
+async def test_results_are_owed_once_the_audio_has_arrived(
     states: list[ConnectionState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is heard for the first time at its end: pongs alone come meanwhile."""
@@ -94,28 +90,25 @@ def test_results_are_owed_once_the_audio_has_arrived(
                 await connection.send(CLOSED)
                 return
 
-    async def run() -> list[Event]:
-        async with (
-            server(silent) as url,
-            slow_line(url, len(audio) / 3) as slow,
-            asyncio.timeout(60),
-        ):
-            events = stream(
-                slow,
-                [audio],
-                sample_rate=RATE_HZ,
-                backoff=FAST,
-                stall_s=1.0,
-                on_connection=states.append,
-            )
-            return [event async for event in events]
-
-    assert isinstance(asyncio.run(run())[-1], SessionClosed)
+    async with (
+        server(silent) as url,
+        slow_line(url, len(audio) / 3) as slow,
+        asyncio.timeout(60),
+    ):
+        events = stream(
+            slow,
+            [audio],
+            sample_rate=RATE_HZ,
+            backoff=FAST,
+            stall_s=1.0,
+            on_connection=states.append,
+        )
+        assert isinstance([event async for event in events][-1], SessionClosed)
     assert is_unbroken(states)
 
 
 @pytest.mark.parametrize("n_before", [0, 60])
-def test_a_dead_line_is_left(
+async def test_a_dead_line_is_left(
     n_before: int, unbroken: Timeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nothing is sent, and while audio is; nobody waits for a result that is owed."""
@@ -123,29 +116,25 @@ def test_a_dead_line_is_left(
     monkeypatch.setattr("glrf_client.flight._QUIET_S", 0.5)
     monkeypatch.setattr("glrf_client.session._WATCH_S", 0.01)
     scripted = ResumingServer()
-
-    async def run() -> list[Event]:
-        async with (
-            scripted.running() as url,
-            Proxy(lambda: [int(url.rpartition(":")[2])]) as proxy,
-            connect(
-                proxy.url, sample_rate=RATE_HZ, backoff=FAST, stall_s=1000.0
-            ) as session,
-            asyncio.timeout(30),
-        ):  # fmt: skip
-            events: list[Event] = [await anext(session)]
-            audio = list(chunks())
-            for chunk in audio[:n_before]:
-                await (session.send(chunk) if isinstance(chunk, bytes) else session.flush())
-            for line in proxy.lines:
-                line.suffer("black_hole")
-            while len(scripted.queries) < 2:
-                with contextlib.suppress(TimeoutError):
-                    events.append(await asyncio.wait_for(anext(session), 0.1))
-            for chunk in audio[n_before:]:
-                await (session.send(chunk) if isinstance(chunk, bytes) else session.flush())
-            await session.close()
-            return events + [event async for event in session]
-
-    assert timeline_of(asyncio.run(run())) == unbroken
+    async with (
+        scripted.running() as url,
+        Proxy(lambda: [int(url.rpartition(":")[2])]) as proxy,
+        connect(
+            proxy.url, sample_rate=RATE_HZ, backoff=FAST, stall_s=1000.0
+        ) as session,
+        asyncio.timeout(30),
+    ):  # fmt: skip
+        events: list[Event] = [await anext(session)]
+        audio = list(chunks())
+        for chunk in audio[:n_before]:
+            await (session.send(chunk) if isinstance(chunk, bytes) else session.flush())
+        for line in proxy.lines:
+            line.suffer("black_hole")
+        while len(scripted.queries) < 2:
+            with contextlib.suppress(TimeoutError):
+                events.append(await asyncio.wait_for(anext(session), 0.1))
+        for chunk in audio[n_before:]:
+            await (session.send(chunk) if isinstance(chunk, bytes) else session.flush())
+        await session.close()
+        assert timeline_of(events + [event async for event in session]) == unbroken
     assert len(scripted.queries) == 2

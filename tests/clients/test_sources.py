@@ -26,15 +26,13 @@ from glrf_client.sources import Chunk, Chunks, drawn
 from tests.synthetic import voice
 
 
-def collect(chunks: Chunks) -> list[Chunk]:
-    async def run() -> list[Chunk]:
+async def collect(chunks: Chunks) -> list[Chunk]:
+    async with asyncio.timeout(10):
         return [chunk async for chunk in drawn(chunks)]
 
-    return asyncio.run(asyncio.wait_for(run(), 10))
 
-
-def audio_of(source: Source) -> bytes:
-    return b"".join(chunk for chunk in collect(source.chunks) if isinstance(chunk, bytes))
+async def audio_of(source: Source) -> bytes:
+    return b"".join(chunk for chunk in await collect(source.chunks) if isinstance(chunk, bytes))
 
 
 async def as_async(chunks: list[bytes]) -> AsyncIterator[bytes]:
@@ -43,43 +41,42 @@ async def as_async(chunks: list[bytes]) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("kind", [list, iter, as_async])
-def test_every_kind_of_chunks(kind: Callable[[list[bytes]], Chunks]) -> None:
-    assert collect(kind([b"ab", b"cd", b"ef"])) == [b"ab", b"cd", b"ef"]
+async def test_every_kind_of_chunks(kind: Callable[[list[bytes]], Chunks]) -> None:
+    assert await collect(kind([b"ab", b"cd", b"ef"])) == [b"ab", b"cd", b"ef"]
 
 
-def test_a_plain_iterator_that_waits_does_not_block_the_loop() -> None:
+async def test_a_plain_iterator_that_waits_does_not_block_the_loop() -> None:
     go_on = threading.Event()
 
     def waiting() -> Iterator[bytes]:
         assert go_on.wait(10)
         yield b"ab"
 
-    async def run() -> list[Chunk]:
+    async with asyncio.timeout(10):
         asyncio.get_running_loop().call_later(0.01, go_on.set)
-        return [chunk async for chunk in drawn(waiting())]
-
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == [b"ab"]
+        assert [chunk async for chunk in drawn(waiting())] == [b"ab"]
 
 
-def test_a_plain_iterators_error_is_raised() -> None:
+async def test_a_plain_iterators_error_is_raised() -> None:
     def failing() -> Iterator[bytes]:
         yield b"ab"
         raise OSError("the socket is gone")
 
     with pytest.raises(OSError, match="the socket is gone"):
-        collect(failing())
+        await collect(failing())
 
 
-def test_a_plain_iterator_may_end_the_program() -> None:
+async def test_a_plain_iterator_may_end_the_program() -> None:
     def leaving() -> Iterator[bytes]:
         yield b"ab"
         sys.exit(3)
 
     with pytest.raises(SystemExit, match="3"):
-        collect(leaving())
+        await collect(leaving())
 
 
 def test_an_iterator_that_waits_for_ever_is_left_behind() -> None:
+    """By the end of the event loop too."""
     never = threading.Event()
 
     def waiting() -> Iterator[bytes]:
@@ -97,14 +94,16 @@ def test_an_iterator_that_waits_for_ever_is_left_behind() -> None:
 
 
 @pytest.mark.parametrize(("rate_hz", "n_channels"), [(16_000, 1), (44_100, 2)])
-def test_a_file_is_sent_as_it_was_decoded(tmp_path: Path, rate_hz: int, n_channels: int) -> None:
+async def test_a_file_is_sent_as_it_was_decoded(
+    tmp_path: Path, rate_hz: int, n_channels: int
+) -> None:
     samples = np.stack([voice(rate_hz, rate_hz, seed=n) for n in range(n_channels)], axis=1)
     path = tmp_path / "call.flac"
     soundfile.write(path, samples, rate_hz)
     source = file_source(path)
     assert source.format == AudioFormat("pcm_f32le", rate_hz, n_channels)
     expected = soundfile.read(path, dtype="float32")[0].astype("<f4").tobytes()
-    assert audio_of(source) == expected
+    assert await audio_of(source) == expected
 
 
 def test_what_is_no_audio_file(tmp_path: Path) -> None:
@@ -117,13 +116,13 @@ def test_what_is_no_audio_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_bytes", [0, 3, 6400, 6401, 12_800])
-def test_a_reader_is_read_to_its_end(n_bytes: int) -> None:
+async def test_a_reader_is_read_to_its_end(n_bytes: int) -> None:
     data = bytes(n % 251 for n in range(n_bytes))
-    assert audio_of(reader_source(io.BytesIO(data), AudioFormat(channels=2))) == data
+    assert await audio_of(reader_source(io.BytesIO(data), AudioFormat(channels=2))) == data
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_real_time_waits_until_each_chunk_is_spoken(
+async def test_real_time_waits_until_each_chunk_is_spoken(
     kind: type[bytes] | type[bytearray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited_s: list[float] = []
@@ -135,32 +134,27 @@ def test_real_time_waits_until_each_chunk_is_spoken(
 
     monkeypatch.setattr("glrf_client.sources.asyncio.sleep", sleep)
     chunks: Iterator[Chunk] = iter([kind(3200), FLUSH, kind(3200), kind(3200)])
-
-    async def run() -> None:
-        source = Source(AudioFormat(), chunks).paced(clock=lambda: now_s[0])
-        async for chunk in drawn(source.chunks):
-            if chunk is not FLUSH:
-                now_s[0] += 0.03  # sending takes time, which is made up for
-
-    asyncio.run(run())
+    source = Source(AudioFormat(), chunks).paced(clock=lambda: now_s[0])
+    async for chunk in drawn(source.chunks):
+        if chunk is not FLUSH:
+            now_s[0] += 0.03  # sending takes time, which is made up for
     assert waited_s == pytest.approx([0.1, 0.07, 0.07])
 
 
-def test_until_ends_the_audio_also_while_it_waits() -> None:
+async def test_until_ends_the_audio_also_while_it_waits() -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b"ab"
         await asyncio.Event().wait()
 
-    async def run() -> list[Chunk]:
+    async with asyncio.timeout(10):
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(0.02, stop.set)
         source = Source(AudioFormat(), endless()).until(stop)
-        return [chunk async for chunk in drawn(source.chunks)]
-
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == [b"ab"]
+        assert [chunk async for chunk in drawn(source.chunks)] == [b"ab"]
 
 
-def test_until_ends_a_source_that_waits_when_it_is_cancelled() -> None:
+async def test_until_ends_a_source_that_waits_when_it_is_cancelled() -> None:
+    tasks_before = asyncio.all_tasks()
     is_waiting, is_closed = asyncio.Event(), asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -176,24 +170,18 @@ def test_until_ends_a_source_that_waits_when_it_is_cancelled() -> None:
             async for _ in chunks:
                 pass
 
-    async def run() -> None:
-        drawing = asyncio.create_task(draw(Source(AudioFormat(), endless()).until(asyncio.Event())))
-        await is_waiting.wait()
-        drawing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await drawing
-        assert is_closed.is_set()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+    drawing = asyncio.create_task(draw(Source(AudioFormat(), endless()).until(asyncio.Event())))
+    await is_waiting.wait()
+    drawing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await drawing
+    assert is_closed.is_set()
+    assert asyncio.all_tasks() == tasks_before
 
 
-def test_until_passes_on_what_ends_by_itself() -> None:
-    async def run() -> list[Chunk]:
-        source = Source(AudioFormat(), [b"ab", FLUSH]).until(asyncio.Event())
-        return [chunk async for chunk in drawn(source.chunks)]
-
-    assert asyncio.run(run()) == [b"ab", FLUSH]
+async def test_until_passes_on_what_ends_by_itself() -> None:
+    source = Source(AudioFormat(), [b"ab", FLUSH]).until(asyncio.Event())
+    assert [chunk async for chunk in drawn(source.chunks)] == [b"ab", FLUSH]
 
 
 def fake_sounddevice(monkeypatch: pytest.MonkeyPatch, device: object) -> None:
@@ -245,7 +233,7 @@ def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("n_chunks", [0, 3, 60])
-def test_a_microphone_that_is_unplugged_ends_the_audio(
+async def test_a_microphone_that_is_unplugged_ends_the_audio(
     n_chunks: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Unplugged(Microphone):
@@ -254,28 +242,28 @@ def test_a_microphone_that_is_unplugged_ends_the_audio(
     Unplugged.n_chunks = n_chunks
     fake_sounddevice(monkeypatch, Unplugged)
     kept = range(max(0, n_chunks - 49), n_chunks)  # the end takes a place
-    assert collect(microphone(8_000, 2).chunks) == [bytes([n]) * 2 for n in kept]
+    assert await collect(microphone(8_000, 2).chunks) == [bytes([n]) * 2 for n in kept]
     assert Unplugged.is_closed
     assert "the microphone is gone" in caplog.text
 
 
-def test_a_microphone_that_does_not_start_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_microphone_that_does_not_start_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(Microphone):
         failure = OSError("device busy")
 
     fake_sounddevice(monkeypatch, Busy)
     with pytest.raises(SourceUnavailable, match="no microphone can be opened: device busy"):
-        collect(microphone(8_000, 2).chunks)
+        await collect(microphone(8_000, 2).chunks)
     assert Busy.is_closed
 
 
-def test_a_microphone_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_microphone_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise OSError("no device")
 
     fake_sounddevice(monkeypatch, refuse)
     with pytest.raises(SourceUnavailable, match="no microphone can be opened: no device"):
-        collect(microphone().chunks)
+        await collect(microphone().chunks)
 
 
 @pytest.mark.parametrize(

@@ -45,21 +45,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-def run(url: str, chunks: list[bytes | Flush], **parameters) -> list[Event]:
-    async def collect() -> list[Event]:
-        return [event async for event in stream(url, chunks, **parameters)]
-
-    return asyncio.run(collect())
+async def run(url: str, chunks: list[bytes | Flush], **parameters) -> list[Event]:
+    return [event async for event in stream(url, chunks, **parameters)]
 
 
-def test_file_and_stream_agree(url: str, tmp_path: Path) -> None:
+async def test_file_and_stream_agree(url: str, tmp_path: Path) -> None:
     samples = np.stack([voice(32_000), voice(32_000, seed=1)], axis=1)
     path = tmp_path / "call.wav"
     soundfile.write(path, samples, 8_000, subtype="FLOAT")
     data = samples.astype("<f4").tobytes()
     chunks: list[bytes | Flush] = [data[at : at + 1600] for at in range(0, len(data), 1600)]
-    events = run(url, chunks, encoding="pcm_f32le", sample_rate=8_000, channels=2, roles=["a", "b"])
-    result = asyncio.run(analyze_file(url, path, roles=["a", "b"]))
+    events = await run(
+        url, chunks, encoding="pcm_f32le", sample_rate=8_000, channels=2, roles=["a", "b"]
+    )
+    result = await analyze_file(url, path, roles=["a", "b"])
     for channel in result.channels:
         streamed = [
             event.scores
@@ -74,43 +73,41 @@ def test_file_and_stream_agree(url: str, tmp_path: Path) -> None:
     assert [summary.role for summary in closed.summary] == ["a", "b"]
 
 
-def test_half_a_sample_at_the_end_is_told(url: str) -> None:
-    events = run(url, [bytes(64_001)])
+async def test_half_a_sample_at_the_end_is_told(url: str) -> None:
+    events = await run(url, [bytes(64_001)])
     assert [event.code for event in events if isinstance(event, ErrorFrame)] == ["odd_frame"]
     assert isinstance(events[-1], SessionClosed)
     assert events[-1].usage.audio_ms == 2_000
 
 
-def test_a_flush_ends_an_utterance(url: str) -> None:
+async def test_a_flush_ends_an_utterance(url: str) -> None:
     pcm = (voice(48_000) * 32_767).astype("<i2").tobytes()
-    events = run(url, [pcm[:64_000], FLUSH, pcm[64_000:]], start_offset_ms=10_000)
+    events = await run(url, [pcm[:64_000], FLUSH, pcm[64_000:]], start_offset_ms=10_000)
     spans = [(event.start_ms, event.end_ms) for event in events if isinstance(event, Utterance)]
     assert spans == [(10_000, 12_000), (12_000, 13_000)]
 
 
-def test_a_stream_in_any_chunking_is_heard_whole(url: str) -> None:
-    events = run(url, [b"\0", bytes(64_000), b"\0\0\0"])
+async def test_a_stream_in_any_chunking_is_heard_whole(url: str) -> None:
+    events = await run(url, [b"\0", bytes(64_000), b"\0\0\0"])
     assert not [event for event in events if isinstance(event, ErrorFrame)]
     closed = events[-1]
     assert isinstance(closed, SessionClosed)
     assert (closed.usage.audio_ms, closed.usage.dropped_ms) == (2_000, 0)
 
 
-def test_an_update_that_is_refused_is_an_event(url: str) -> None:
-    async def talk() -> list[Event]:
-        async with connect(url) as session:
-            await session.update(smoothing="mean")
-            await session.update(thresholds={"angry": 2.0})
-            await session.close()
-            return [event async for event in session]
+async def test_an_update_that_is_refused_is_an_event(url: str) -> None:
+    async with connect(url) as session:
+        await session.update(smoothing="mean")
+        await session.update(thresholds={"angry": 2.0})
+        await session.close()
+        (error,) = [event async for event in session if isinstance(event, ErrorFrame)]
 
-    (error,) = [event for event in asyncio.run(talk()) if isinstance(event, ErrorFrame)]
     assert (error.code, error.fatal) == ("bad_parameter", False)
 
 
-def test_a_file_in_a_stream_is_fatal(url: str) -> None:
+async def test_a_file_in_a_stream_is_fatal(url: str) -> None:
     with pytest.raises(StreamError, match="/v1/files") as fatal:
-        run(url, [b"RIFF" + bytes(100)] * 3)
+        await run(url, [b"RIFF" + bytes(100)] * 3)
     assert fatal.value.code == "container_in_stream"
     assert not fatal.value.retryable
 
@@ -118,34 +115,31 @@ def test_a_file_in_a_stream_is_fatal(url: str) -> None:
 @pytest.mark.parametrize(
     "parameters", [{"encoding": "gsm"}, {"sample_rate": 1}, {"endpointing": "magic"}]
 )
-def test_a_parameter_that_is_refused(url: str, parameters: dict[str, object]) -> None:
+async def test_a_parameter_that_is_refused(url: str, parameters: dict[str, object]) -> None:
     with pytest.raises(StreamRefused) as refused:
-        run(url, [], **parameters)
+        await run(url, [], **parameters)
     assert refused.value.status == 400
     assert next(iter(parameters)) in str(refused.value)
 
 
-def test_a_body_that_is_no_audio(url: str) -> None:
+async def test_a_body_that_is_no_audio(url: str) -> None:
     with pytest.raises(Refused) as refused:
-        asyncio.run(analyze_file(url, b"these are only words"))
+        await analyze_file(url, b"these are only words")
     assert refused.value.status in (415, 422)
     assert refused.value.code == "unsupported_container"
 
 
-def test_models(url: str) -> None:
-    assert [model.name for model in asyncio.run(models(url))] == ["tiny"]
+async def test_models(url: str) -> None:
+    assert [model.name for model in await models(url)] == ["tiny"]
 
 
-def test_leaving_early_leaves_the_server_well(url: str) -> None:
-    async def leave() -> None:
-        async with connect(url) as session:
-            await session.send(bytes(32_000))
-
-    asyncio.run(leave())
-    assert isinstance(run(url, [bytes(6_400)])[-1], SessionClosed)
+async def test_leaving_early_leaves_the_server_well(url: str) -> None:
+    async with connect(url) as session:
+        await session.send(bytes(32_000))
+    assert isinstance((await run(url, [bytes(6_400)]))[-1], SessionClosed)
 
 
-def test_opus_packets_over_lines_that_break(url: str) -> None:
+async def test_opus_packets_over_lines_that_break(url: str) -> None:
     """With a flush, stereo, and a packet that is none: one timeline, as over one line."""
     samples = np.stack([voice(48_000 * 8, 48_000), voice(48_000 * 8, 48_000, seed=1)], axis=1)
     packets: list[bytes | Flush] = [*opus_packets(samples, packet_ms=60, application="voip")]
@@ -176,7 +170,7 @@ def test_opus_packets_over_lines_that_break(url: str) -> None:
             for line in list(proxy.lines):
                 line.reset()
 
-    async def run() -> None:
+    async with asyncio.timeout(60):
         audio = Source(AudioFormat("opus", 48_000, 2), packets)
         unbroken = await results(url, audio)
         assert states == ["live", "closed"]
@@ -187,8 +181,6 @@ def test_opus_packets_over_lines_that_break(url: str) -> None:
             cutter.cancel()
         assert states.count("waiting") >= 3
         assert broken == unbroken
-
-    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +194,7 @@ def strict_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("encoding", ["pcm_s16le", "opus"])
-def test_audio_that_is_there_at_once_is_sent_as_fast_as_the_server_allows(
+async def test_audio_that_is_there_at_once_is_sent_as_fast_as_the_server_allows(
     strict_url: str, encoding: str
 ) -> None:
     samples = voice(16_000 * 60)
@@ -212,7 +204,7 @@ def test_audio_that_is_there_at_once_is_sent_as_fast_as_the_server_allows(
         else [np.round(samples * 32767).astype("<i2").tobytes()]
     )
     states: list[ConnectionState] = []
-    events = run(strict_url, audio, encoding=encoding, on_connection=states.append)
+    events = await run(strict_url, audio, encoding=encoding, on_connection=states.append)
     assert [state.state for state in states] == ["live", "closed"]
     closed = events[-1]
     assert isinstance(closed, SessionClosed)
