@@ -323,26 +323,22 @@ OPTIONS = "encoding=mulaw&sample_rate=8000"
 Act = Callable[[AudioHookClient], Awaitable[None]]
 
 
-def audiohook_call(server: RunningServer, act: Act, **opened: Any) -> Transcript:
+async def audiohook_call(server: RunningServer, act: Act, **opened: Any) -> Transcript:
     """Opens, acts, closes; what was told to who watched."""
-
-    async def run() -> Transcript:
-        async with audiohook(server) as client:
-            await client.open(**opened)
-            await client.receive("opened")
-            async with watched(server) as watching:
-                await act(client)
-                await client.close()
-                await client.connection.close()
-                told = await watching
-            assert client.connection.close_code == 1000
-            return told
-
-    return asyncio.run(run())
+    async with audiohook(server) as client:
+        await client.open(**opened)
+        await client.receive("opened")
+        async with watched(server) as watching:
+            await act(client)
+            await client.close()
+            await client.connection.close()
+            told = await watching
+        assert client.connection.close_code == 1000
+        return told
 
 
-def streamed(server: RunningServer, *frames: bytes | str, query: str) -> Transcript:
-    return asyncio.run(converse(f"{server.stream_url}?{OPTIONS}&{query}", frames))
+async def streamed(server: RunningServer, *frames: bytes | str, query: str) -> Transcript:
+    return await converse(f"{server.stream_url}?{OPTIONS}&{query}", frames)
 
 
 async def speak(client: AudioHookClient) -> None:

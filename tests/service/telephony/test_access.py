@@ -31,25 +31,21 @@ SESSION = "30b0e395-84d3-4570-ac13-9a62d8f514c0"
 SECRETS = {"twilio_auth_token": SecretStr(AUTH_TOKEN), "audiohook_secret": SecretStr(SECRET)}
 
 
-def refusal(server: RunningServer, path: str, headers: dict[str, str]) -> tuple[int, Any]:
+async def refusal(server: RunningServer, path: str, headers: dict[str, str]) -> tuple[int, Any]:
     """The HTTP answer to a handshake."""
-
-    async def run() -> tuple[int, Any]:
-        with pytest.raises(InvalidStatus) as caught:
-            await connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=headers)
-        response = caught.value.response
-        return response.status_code, json.loads(response.body)
-
-    return asyncio.run(run())
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=headers)
+    response = caught.value.response
+    return response.status_code, json.loads(response.body)
 
 
-def test_an_endpoint_without_a_secret_is_closed(settings: Settings) -> None:
+async def test_an_endpoint_without_a_secret_is_closed(settings: Settings) -> None:
     with RunningServer(settings) as server:
         for path, name in (
             ("/v1/twilio", "GLRF_TWILIO_AUTH_TOKEN"),
             ("/v1/audiohook", "GLRF_AUDIOHOOK_SECRET"),
         ):
-            status, problem = refusal(server, path, {})
+            status, problem = await refusal(server, path, {})
             assert (status, problem["code"]) == (403, "telephony_closed")
             assert name in problem["remedy"]
 
@@ -57,29 +53,33 @@ def test_an_endpoint_without_a_secret_is_closed(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"x-twilio-signature": "x"}, {"authorization": "Bearer x"}]
 )
-def test_twilio_without_a_good_signature(server: RunningServer, headers: dict[str, str]) -> None:
-    status, problem = refusal(server, "/v1/twilio", headers)
+async def test_twilio_without_a_good_signature(
+    server: RunningServer, headers: dict[str, str]
+) -> None:
+    status, problem = await refusal(server, "/v1/twilio", headers)
     assert (status, problem["code"]) == (401, "bad_signature")
 
 
-def test_another_address_is_another_signature(server: RunningServer) -> None:
+async def test_another_address_is_another_signature(server: RunningServer) -> None:
     signature = twilio_signature(f"wss://127.0.0.1:{server.port}/v1/twilio")
-    status, _ = refusal(server, "/v1/twilio?roles=a,b", {"x-twilio-signature": signature})
+    status, _ = await refusal(server, "/v1/twilio?roles=a,b", {"x-twilio-signature": signature})
     assert status == 401
 
 
-def test_a_bad_option_in_the_address_is_refused_before_the_upgrade(server: RunningServer) -> None:
+async def test_a_bad_option_in_the_address_is_refused_before_the_upgrade(
+    server: RunningServer,
+) -> None:
     url = f"wss://127.0.0.1:{server.port}/v1/twilio?role=a"
     headers = {"x-twilio-signature": twilio_signature(url)}
-    status, problem = refusal(server, "/v1/twilio?role=a", headers)
+    status, problem = await refusal(server, "/v1/twilio?role=a", headers)
     assert (status, problem["code"]) == (400, "bad_parameter")
     target = "/v1/audiohook?role=a"
     headers = audiohook_headers(f"127.0.0.1:{server.port}", SESSION, target=target)
-    status, problem = refusal(server, target, headers)
+    status, problem = await refusal(server, target, headers)
     assert (status, problem["code"]) == (400, "bad_parameter")
 
 
-def test_audiohook_without_a_good_signature(server: RunningServer) -> None:
+async def test_audiohook_without_a_good_signature(server: RunningServer) -> None:
     host = f"127.0.0.1:{server.port}"
     for headers in (
         {},
@@ -88,40 +88,36 @@ def test_audiohook_without_a_good_signature(server: RunningServer) -> None:
         audiohook_headers(host, SESSION, created=1_600_000_000),
         audiohook_headers(host, SESSION) | {"audiohook-session-id": "another"},
     ):
-        status, problem = refusal(server, "/v1/audiohook", headers)
+        status, problem = await refusal(server, "/v1/audiohook", headers)
         assert (status, problem["code"]) == (401, "bad_signature")
         assert SECRET not in json.dumps(problem)
 
 
-def test_a_page_of_another_origin_may_not_call(server: RunningServer) -> None:
+async def test_a_page_of_another_origin_may_not_call(server: RunningServer) -> None:
     headers = twilio_headers(server) | {"origin": "https://evil.example"}
-    status, problem = refusal(server, "/v1/twilio", headers)
+    status, problem = await refusal(server, "/v1/twilio", headers)
     assert (status, problem["code"]) == (403, "origin_not_allowed")
 
 
-def test_a_signed_request_is_good_once(server: RunningServer) -> None:
+async def test_a_signed_request_is_good_once(server: RunningServer) -> None:
     host = f"127.0.0.1:{server.port}"
     headers = audiohook_headers(host, SESSION)
-
-    async def run() -> None:
-        async with connect(f"ws://{host}/v1/audiohook", additional_headers=headers):
-            pass
-
-    asyncio.run(run())
-    status, problem = refusal(server, "/v1/audiohook", headers)
+    async with connect(f"ws://{host}/v1/audiohook", additional_headers=headers):
+        pass
+    status, problem = await refusal(server, "/v1/audiohook", headers)
     assert (status, problem["code"]) == (401, "bad_signature")
     assert "used before" in problem["detail"]
 
 
-def test_where_there_are_keys_a_signature_alone_is_not_enough(settings: Settings) -> None:
+async def test_where_there_are_keys_a_signature_alone_is_not_enough(settings: Settings) -> None:
     keys = SecretStr(f"alice:{hashed('glrf_alice')}")
     changed = {"api_keys": keys, "twilio_key": "bob", **SECRETS}
     with RunningServer(settings.model_copy(update=changed)) as server:
-        status, problem = refusal(server, "/v1/twilio", twilio_headers(server))
+        status, problem = await refusal(server, "/v1/twilio", twilio_headers(server))
         assert (status, problem["code"]) == (403, "telephony_closed")
         assert "GLRF_TWILIO_KEY" in problem["remedy"]
         headers = audiohook_headers(f"127.0.0.1:{server.port}", SESSION)
-        status, problem = refusal(server, "/v1/audiohook", headers)
+        status, problem = await refusal(server, "/v1/audiohook", headers)
         assert (status, problem["code"]) == (401, "unauthenticated")
 
 
@@ -145,13 +141,13 @@ def test_calls_of_twilio_that_no_key_stands_for_are_told_at_the_start(
     assert "GLRF_TWILIO_KEY=alcie names no API key" in caplog.text
 
 
-def test_a_call_ends_when_its_key_is_revoked(settings: Settings, tmp_path: Path) -> None:
+async def test_a_call_ends_when_its_key_is_revoked(settings: Settings, tmp_path: Path) -> None:
     key, kept = new_key("telephony")
     path = tmp_path / "keys.json"
     write_keys(path, [kept])
     changed = {"api_keys_file": path, "twilio_key": "telephony", **SECRETS}
 
-    async def run(server: RunningServer) -> tuple[Any, int | None]:
+    with RunningServer(settings.model_copy(update=changed)) as server:
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
         async with (
             asyncio.timeout(TIMEOUT_S),
@@ -166,10 +162,7 @@ def test_a_call_ends_when_its_key_is_revoked(settings: Settings, tmp_path: Path)
             disconnect = await client.receive("disconnect")
             await client.close("disconnect")
             await call.wait_closed()
-            return disconnect["parameters"]["reason"], call.close_code
-
-    with RunningServer(settings.model_copy(update=changed)) as server:
-        assert asyncio.run(run(server)) == ("unauthorized", 4401)
+    assert (disconnect["parameters"]["reason"], call.close_code) == ("unauthorized", 4401)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """AudioHook clients that break the protocol: each is told why, and costs nobody else anything."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from service.telephony.audiohook_line import samples
 from tests.service.running import (
     RunningServer,
-    Transcript,
     assert_same_document,
     good_session_beside,
 )
@@ -30,19 +28,17 @@ from tests.service.telephony.platforms import (
 )
 
 
-def refused(server: RunningServer, act: Act, **signed: Any) -> tuple[dict[str, Any], int | None]:
+async def refused(
+    server: RunningServer, act: Act, **signed: Any
+) -> tuple[dict[str, Any], int | None]:
     """The `disconnect` that an act ends in, after which the client closes as it should."""
-
-    async def run() -> tuple[dict[str, Any], int | None]:
-        async with audiohook(server, **signed) as client:
-            await act(client)
-            disconnect = await client.receive("disconnect")
-            await client.close("disconnect")
-            await client.connection.close()
-            await listed(server, 0)
-            return disconnect["parameters"], client.connection.close_code
-
-    return asyncio.run(run())
+    async with audiohook(server, **signed) as client:
+        await act(client)
+        disconnect = await client.receive("disconnect")
+        await client.close("disconnect")
+        await client.connection.close()
+        await listed(server, 0)
+        return disconnect["parameters"], client.connection.close_code
 
 
 @pytest.mark.parametrize(
@@ -61,24 +57,25 @@ def refused(server: RunningServer, act: Act, **signed: Any) -> tuple[dict[str, A
         ({"customConfig": {"model": "nobody"}}, "error", "bad_parameter"),
     ],
 )
-def test_what_cannot_be_opened_is_disconnected_with_the_cause(
+async def test_what_cannot_be_opened_is_disconnected_with_the_cause(
     server: RunningServer, changes: dict[str, Any], reason: str, named: str
 ) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.open(**changes)
 
-    parameters, _ = refused(server, act)
+    parameters, _ = await refused(server, act)
     assert parameters["reason"] == reason
     assert named in parameters["info"]
 
 
-def test_a_probe_tells_what_is_wrong_with_the_settings(server: RunningServer) -> None:
+async def test_a_probe_tells_what_is_wrong_with_the_settings(server: RunningServer) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.open(
             conversationId=NULL_ID, participant={"id": NULL_ID}, customConfig={"rules": "angry"}
         )
 
-    assert "bad_parameter" in refused(server, act)[0]["info"]
+    parameters, _ = await refused(server, act)
+    assert "bad_parameter" in parameters["info"]
 
 
 async def _audio(client: AudioHookClient) -> None:
@@ -97,8 +94,9 @@ async def _nonsense(client: AudioHookClient) -> None:
     ("act", "named"),
     [(_audio, "audio came before open"), (_ping, "'ping' came before open"), (_nonsense, "JSON")],
 )
-def test_open_comes_first(server: RunningServer, act: Act, named: str) -> None:
-    assert named in refused(server, act)[0]["info"]
+async def test_open_comes_first(server: RunningServer, act: Act, named: str) -> None:
+    parameters, _ = await refused(server, act)
+    assert named in parameters["info"]
 
 
 def _wrong(**fields: Any) -> Act:
@@ -135,29 +133,26 @@ def _wrong(**fields: Any) -> Act:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_breaks_the_order_comes_after_its_results(
+async def test_what_breaks_the_order_comes_after_its_results(
     server: RunningServer, act: Act, named: str
 ) -> None:
-    async def run() -> tuple[Transcript, str]:
-        async with audiohook(server) as client:
-            await client.open()
-            await client.receive("opened")
-            async with watched(server) as watching:
-                await client.audio(BOTH)
-                await act(client)
-                disconnect = await client.receive("disconnect")
-                await client.close("disconnect")
-                await client.connection.close()
-                transcript = await watching
-            return transcript, disconnect["parameters"]["info"]
-
-    transcript, info = asyncio.run(run())
-    assert named in info
+    async with audiohook(server) as client:
+        await client.open()
+        await client.receive("opened")
+        async with watched(server) as watching:
+            await client.audio(BOTH)
+            await act(client)
+            disconnect = await client.receive("disconnect")
+            await client.close("disconnect")
+            await client.connection.close()
+            transcript = await watching
+    assert named in disconnect["parameters"]["info"]
     assert transcript.messages[-1]["reason"] == "bad_message"
-    assert_same_document(transcript.events, audiohook_call(server, speak).events)
+    whole = await audiohook_call(server, speak)
+    assert_same_document(transcript.events, whole.events)
 
 
-def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
+async def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
     async def act(client: AudioHookClient) -> None:
         await client.audio(BOTH)
         await client.connection.send(bytes(161))
@@ -165,25 +160,21 @@ def test_bad_audio_and_gaps_cost_only_themselves(server: RunningServer) -> None:
         await client.send("open")
         await client.connection.send(b"")
 
-    transcript = audiohook_call(server, act)
+    transcript = await audiohook_call(server, act)
     assert [e["code"] for e in transcript.of("error")] == ["bad_media", "bad_media"]
-    stream = streamed(server, BOTH + b"\xff" * 160, query="channels=2&roles=customer,agent")
+    stream = await streamed(server, BOTH + b"\xff" * 160, query="channels=2&roles=customer,agent")
     assert_same_document(transcript.events, stream.events)
 
 
-def test_a_client_that_never_closes_is_left(
+async def test_a_client_that_never_closes_is_left(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.telephony.audiohook.CLOSING_S", 0.3)
-
-    async def run() -> int | None:
-        async with audiohook(server) as client:
-            await client.send("ping")
-            await client.receive("disconnect")
-            await client.connection.wait_closed()
-            return client.connection.close_code
-
-    assert asyncio.run(run()) == 4400
+    async with audiohook(server) as client:
+        await client.send("ping")
+        await client.receive("disconnect")
+        await client.connection.wait_closed()
+    assert client.connection.close_code == 4400
 
 
 @pytest.mark.parametrize(
@@ -210,7 +201,7 @@ def test_what_is_no_duration(text: str) -> None:
         samples(text)
 
 
-def test_an_opening_is_not_waited_for_for_ever(
+async def test_an_opening_is_not_waited_for_for_ever(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.telephony.audiohook.OPENING_S", 0.2)
@@ -222,24 +213,18 @@ def test_an_opening_is_not_waited_for_for_ever(
         await client.open(conversationId=NULL_ID, participant={"id": NULL_ID})
         await client.receive("opened")
 
-    async def run(act: Act) -> str:
+    for act in (nothing, probe):
         async with audiohook(server) as client:
             await act(client)
             message = json.loads(await client.connection.recv())
-            return message["parameters"]["info"]
-
-    for act in (nothing, probe):
-        assert "408 idle" in asyncio.run(run(act))
+        assert "408 idle" in message["parameters"]["info"]
 
 
-def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
-    async def run() -> None:
-        async with good_session_beside(server.stream_url), audiohook(server) as client:
-            await client.open()
-            await client.receive("opened")
-            await client.audio(BOTH)
-            await _nonsense(client)
-            await client.receive("disconnect")
-            await client.close("disconnect")
-
-    asyncio.run(run())
+async def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
+    async with good_session_beside(server.stream_url), audiohook(server) as client:
+        await client.open()
+        await client.receive("opened")
+        await client.audio(BOTH)
+        await _nonsense(client)
+        await client.receive("disconnect")
+        await client.close("disconnect")

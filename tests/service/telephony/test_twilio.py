@@ -43,14 +43,16 @@ from tests.service.telephony.platforms import (
 )
 
 
-def call(server: RunningServer, frames: list[Any], begin: str | None = None) -> Transcript:
-    transcript, _ = asyncio.run(twilio_call(server, frames, begin))
+async def call(server: RunningServer, frames: list[Any], begin: str | None = None) -> Transcript:
+    transcript, _ = await twilio_call(server, frames, begin)
     return transcript
 
 
-def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
-    transcript, code = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), stop()]))
-    stream = streamed(server, interleaved(CUSTOMER, AGENT), query="channels=2&roles=customer,agent")
+async def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -> None:
+    transcript, code = await twilio_call(server, [*both(CUSTOMER, AGENT), stop()])
+    stream = await streamed(
+        server, interleaved(CUSTOMER, AGENT), query="channels=2&roles=customer,agent"
+    )
     assert transcript.messages[0]["type"] == "session.created"
     assert transcript.messages[0]["config"] == stream.messages[0]["config"]
     assert_same_document(transcript.events, stream.events)
@@ -60,36 +62,33 @@ def test_a_call_is_told_as_the_same_audio_over_a_stream(server: RunningServer) -
     assert (transcript.close_code, code) == (1000, 1000)
 
 
-def test_a_track_of_its_own_is_one_channel(server: RunningServer) -> None:
+async def test_a_track_of_its_own_is_one_channel(server: RunningServer) -> None:
     for name, role, data in (("inbound", "customer", CUSTOMER), ("outbound", "agent", AGENT)):
-        transcript = call(server, [*track(name, data), stop()], start([name]))
-        stream = streamed(server, data, query=f"roles={role}")
+        transcript = await call(server, [*track(name, data), stop()], start([name]))
+        stream = await streamed(server, data, query=f"roles={role}")
         assert_same_document(transcript.events, stream.events)
         assert {m["role"] for m in results_of(transcript)} == {role}
 
 
-def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
+async def test_an_agent_who_is_off_is_never_scored(server: RunningServer) -> None:
     begin = start(roles="caller,agent:off", smoothing="mean")
-    transcript = call(server, [*both(CUSTOMER, AGENT), stop()], begin)
-    other = call(server, [*both(CUSTOMER, bytes(len(AGENT))), stop()], begin)
+    transcript = await call(server, [*both(CUSTOMER, AGENT), stop()], begin)
+    other = await call(server, [*both(CUSTOMER, bytes(len(AGENT))), stop()], begin)
     assert {(m["channel"], m["role"]) for m in results_of(transcript)} == {(0, "caller")}
     assert_same_document(transcript.events, other.events)
     assert [s["role"] for s in transcript.messages[-1]["summary"]] == ["caller"]
     assert transcript.messages[0]["config"]["smoothing"] == "mean"
 
 
-def test_the_list_of_sessions_names_the_call(server: RunningServer) -> None:
-    async def run() -> list[dict[str, Any]]:
-        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
-        async with connect(url, additional_headers=twilio_headers(server)) as connection:
-            await connection.send(start(["inbound"]))
-            sessions = await listed(server)
-            await connection.send(stop())
-            await connection.wait_closed()
-        await listed(server, 0)
-        return sessions
+async def test_the_list_of_sessions_names_the_call(server: RunningServer) -> None:
+    url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+    async with connect(url, additional_headers=twilio_headers(server)) as connection:
+        await connection.send(start(["inbound"]))
+        (session,) = await listed(server)
+        await connection.send(stop())
+        await connection.wait_closed()
+    await listed(server, 0)
 
-    (session,) = asyncio.run(run())
     assert session["front_end"] == "twilio"
     assert session["external"] == {"call_sid": CALL_SID, "stream_sid": STREAM_SID}
     assert session["roles"] == [{"channel": 0, "role": "customer", "scored": True}]
@@ -98,17 +97,17 @@ def test_the_list_of_sessions_names_the_call(server: RunningServer) -> None:
     assert server.metric("glrf_audio_seconds_total", source="twilio") > 0
 
 
-def test_chunks_that_overtake_each_other_are_put_in_order(server: RunningServer) -> None:
+async def test_chunks_that_overtake_each_other_are_put_in_order(server: RunningServer) -> None:
     frames = both(CUSTOMER, AGENT)
     swapped = [*frames]
     for i in range(0, len(frames) - 8, 8):
         swapped[i : i + 8] = reversed(frames[i : i + 8])
-    assert_same_document(
-        call(server, [*swapped, stop()]).events, call(server, [*frames, stop()]).events
-    )
+    transcript = await call(server, [*swapped, stop()])
+    in_order = await call(server, [*frames, stop()])
+    assert_same_document(transcript.events, in_order.events)
 
 
-def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
+async def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
     server: RunningServer,
 ) -> None:
     inbound, outbound = track("inbound", CUSTOMER), track("outbound", AGENT)
@@ -116,16 +115,21 @@ def test_what_is_lost_is_silence_and_both_tracks_stay_on_one_timeline(
     frames = sorted(inbound + outbound, key=lambda m: int(json.loads(m)["media"]["timestamp"]))
     hole = CUSTOMER[: 60 * 160] + b"\xff" * (50 * 160) + CUSTOMER[110 * 160 :]
     late = b"\xff" * (70 * 160) + AGENT[70 * 160 :]
-    stream = streamed(server, interleaved(hole, late), query="channels=2&roles=customer,agent")
-    assert_same_document(call(server, [*frames, stop()]).events, stream.events)
+    stream = await streamed(
+        server, interleaved(hole, late), query="channels=2&roles=customer,agent"
+    )
+    transcript = await call(server, [*frames, stop()])
+    assert_same_document(transcript.events, stream.events)
 
 
-def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
+async def test_a_gap_on_both_tracks_goes_by_as_silence(server: RunningServer) -> None:
     n = 20 * RATE_HZ
     later = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
-    transcript = call(server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"]))
-    stream = streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, query="roles=customer")
+    transcript = await call(
+        server, [*track("inbound", CUSTOMER), *later, stop()], start(["inbound"])
+    )
+    stream = await streamed(server, CUSTOMER + b"\xff" * n + CUSTOMER, query="roles=customer")
     assert_same_document(transcript.events, stream.events)
     missing_s = server.metric("glrf_missing_audio_seconds_total", front_end="twilio") - before
     assert 19 <= missing_s <= 20
@@ -141,9 +145,9 @@ def agent_behind() -> list[str]:
     return inbound[:N_BEHIND] + [message for pair in pairs for message in pair]
 
 
-def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServer) -> None:
+async def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServer) -> None:
     before = server.metric("glrf_missing_audio_seconds_total", front_end="twilio")
-    transcript = call(server, [*agent_behind(), stop()])
+    transcript = await call(server, [*agent_behind(), stop()])
     late, moved = transcript.of("error")
     for error in (late, moved):
         assert (error["code"], error["fatal"]) == ("bad_media", False)
@@ -153,7 +157,9 @@ def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServe
     n_late = 49  # chunks: the next one makes a second
     agent = AGENT[n_late * 160 : -N_BEHIND * 160]
     agent = b"\xff" * (len(CUSTOMER) - len(agent)) + agent
-    stream = streamed(server, interleaved(CUSTOMER, agent), query="channels=2&roles=customer,agent")
+    stream = await streamed(
+        server, interleaved(CUSTOMER, agent), query="channels=2&roles=customer,agent"
+    )
     assert_same_document(transcript.events, stream.events)
     assert any(m["role"] == "agent" and m["label"] for m in results_of(transcript))
     late_s = n_late * 0.02
@@ -162,58 +168,58 @@ def test_a_track_that_is_always_late_is_told_once_and_moved(server: RunningServe
     assert transcript.messages[-1]["usage"]["dropped_ms"] == pytest.approx(1000 * late_s)
 
 
-def test_lateness_does_not_end_a_call(
+async def test_lateness_does_not_end_a_call(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.telephony.twilio.PUNCTUAL_S", -1.0)
     frames = both(CUSTOMER, AGENT)
     for i in range(200, 200 + 2 * (MAX_COMPLAINTS + 1), 2):
         frames.insert(i, media("outbound", 0, AGENT[:160]))
-    transcript = call(server, [*frames, stop()])
+    transcript = await call(server, [*frames, stop()])
     assert len(transcript.of("error")) > MAX_COMPLAINTS
     assert transcript.messages[-1]["reason"] == "client_closed"
 
 
-def test_one_chunk_far_ahead_costs_only_itself(server: RunningServer) -> None:
+async def test_one_chunk_far_ahead_costs_only_itself(server: RunningServer) -> None:
     frames = track("inbound", CUSTOMER)
     for at in (150, 100, 50):
         frames.insert(at, media("inbound", 40_000 + at * 20, b"\x10" * 160))
-    transcript = call(server, [*frames, stop()], start(["inbound"]))
+    transcript = await call(server, [*frames, stop()], start(["inbound"]))
     assert [e["code"] for e in transcript.of("error")] == ["bad_media"] * 3
     assert "41000 ms" in transcript.of("error")[0]["message"]
-    assert_same_document(
-        transcript.events, streamed(server, CUSTOMER, query="roles=customer").events
-    )
+    stream = await streamed(server, CUSTOMER, query="roles=customer")
+    assert_same_document(transcript.events, stream.events)
 
 
-def test_a_gap_is_confirmed_by_either_track_in_any_order(server: RunningServer) -> None:
+async def test_a_gap_is_confirmed_by_either_track_in_any_order(server: RunningServer) -> None:
     at = [24_020, 24_000, 24_040, *range(24_060, 28_000, 20)]
     later = [media("inbound", ms, CUSTOMER[(ms - 24_000) * 8 :][:160]) for ms in at]
     later.insert(1, media("outbound", 24_000, AGENT[:160]))
-    transcript = call(server, [*both(CUSTOMER, AGENT), *later, stop()])
+    transcript = await call(server, [*both(CUSTOMER, AGENT), *later, stop()])
     assert not transcript.of("error")
     gap = b"\xff" * (20 * RATE_HZ)
     agent = AGENT + gap + AGENT[:160] + b"\xff" * (len(CUSTOMER) - 160)
     whole = interleaved(CUSTOMER + gap + CUSTOMER, agent)
-    stream = streamed(server, whole, query="channels=2&roles=customer,agent")
+    stream = await streamed(server, whole, query="channels=2&roles=customer,agent")
     assert_same_document(transcript.events, stream.events)
 
 
-def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
+async def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
     server: RunningServer, telephony_settings: Settings
 ) -> None:
     """As when a call is on hold: longer than other streams may be idle."""
     again = [media("inbound", 24_000 + i * 20, CUSTOMER[i * 160 :][:160]) for i in range(200)]
 
-    async def run(server: RunningServer) -> Transcript:
-        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
-        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+    impatient = telephony_settings.model_copy(update={"idle_timeout_s": QUIET_S / 4})
+    with RunningServer(impatient) as other:
+        url = f"ws://127.0.0.1:{other.port}/v1/twilio"
+        async with connect(url, additional_headers=twilio_headers(other)) as connection:
             await connection.send(start(["inbound"]))
-            (session,) = await listed(server)
+            (session,) = await listed(other)
             async with (
-                watched(server) as watching,
+                watched(other) as watching,
                 # What it does not read must not keep its close from being read.
-                connect(events_url(server, session["session_id"]), max_queue=None) as watcher,
+                connect(events_url(other, session["session_id"]), max_queue=None) as watcher,
             ):
                 for frame in track("inbound", CUSTOMER):
                     await connection.send(frame)
@@ -222,34 +228,25 @@ def test_a_pause_without_media_ends_the_utterance_and_not_the_call(
                         pass
                 for frame in [*again, stop()]:
                     await connection.send(frame)
-                return await watching
-
-    impatient = telephony_settings.model_copy(update={"idle_timeout_s": QUIET_S / 4})
-    with RunningServer(impatient) as other:
-        transcript = asyncio.run(run(other))
+                transcript = await watching
     assert transcript.messages[-1]["reason"] == "client_closed"
     frames = CUSTOMER, '{"type": "flush"}', b"\xff" * (20 * RATE_HZ), CUSTOMER
-    assert_same_document(
-        transcript.events, streamed(server, *frames, query="roles=customer").events
-    )
+    stream = await streamed(server, *frames, query="roles=customer")
+    assert_same_document(transcript.events, stream.events)
 
 
-def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
-    async def run() -> Transcript:
-        url = f"ws://127.0.0.1:{server.port}/v1/twilio"
-        async with connect(url, additional_headers=twilio_headers(server)) as connection:
-            await connection.send(start(["inbound"]))
-            async with watched(server) as watching:
-                for frame in track("inbound", CUSTOMER):
-                    await connection.send(frame)
-                connection.transport.abort()
-                return await watching
-
-    transcript = asyncio.run(run())
+async def test_a_call_that_breaks_off_is_told_all_the_same(server: RunningServer) -> None:
+    url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+    async with connect(url, additional_headers=twilio_headers(server)) as connection:
+        await connection.send(start(["inbound"]))
+        async with watched(server) as watching:
+            for frame in track("inbound", CUSTOMER):
+                await connection.send(frame)
+            connection.transport.abort()
+            transcript = await watching
     assert transcript.messages[-1]["reason"] == "client_left"
-    assert_same_document(
-        transcript.events, streamed(server, CUSTOMER, query="roles=customer").events
-    )
+    stream = await streamed(server, CUSTOMER, query="roles=customer")
+    assert_same_document(transcript.events, stream.events)
 
 
 BAD_MEDIA = {
@@ -267,16 +264,17 @@ BAD_MEDIA = {
 
 
 @pytest.mark.parametrize("bad", BAD_MEDIA.values(), ids=BAD_MEDIA)
-def test_a_bad_message_costs_no_good_audio(server: RunningServer, bad: str | bytes) -> None:
+async def test_a_bad_message_costs_no_good_audio(server: RunningServer, bad: str | bytes) -> None:
     frames: list[Any] = both(CUSTOMER, AGENT)
     frames[100:100] = [bad, bad]
-    transcript = call(server, [*frames, stop()])
+    transcript = await call(server, [*frames, stop()])
     errors = transcript.of("error")
     assert [(e["code"], e["fatal"]) for e in errors] == [("bad_media", False)] * 2
-    assert_same_document(transcript.events, call(server, [*both(CUSTOMER, AGENT), stop()]).events)
+    whole = await call(server, [*both(CUSTOMER, AGENT), stop()])
+    assert_same_document(transcript.events, whole.events)
 
 
-def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
+async def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
     others = [
         connected(),
         '{"event": "dtmf", "streamSid": "MZ", "dtmf": {"track": "inbound", "digit": "1"}}',
@@ -286,9 +284,10 @@ def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
     ]
     frames = both(CUSTOMER, AGENT)
     frames[100:100] = others * 30
-    transcript = call(server, [*frames, stop(), stop()])
+    transcript = await call(server, [*frames, stop(), stop()])
     assert not transcript.of("error")
-    assert_same_document(transcript.events, call(server, [*both(CUSTOMER, AGENT), stop()]).events)
+    whole = await call(server, [*both(CUSTOMER, AGENT), stop()])
+    assert_same_document(transcript.events, whole.events)
 
 
 @pytest.mark.parametrize(
@@ -304,61 +303,51 @@ def test_messages_of_no_use_are_passed_over(server: RunningServer) -> None:
     ],
     ids=["cut", "list", "empty", "zeros", "deep", "large", "flood"],
 )
-def test_what_ends_a_call_comes_after_its_results(
+async def test_what_ends_a_call_comes_after_its_results(
     server: RunningServer, last: list[str], code: str, close_code: int
 ) -> None:
-    transcript, closed = asyncio.run(twilio_call(server, [*both(CUSTOMER, AGENT), *last]))
+    transcript, closed = await twilio_call(server, [*both(CUSTOMER, AGENT), *last])
     assert (transcript.of("error")[-1]["code"], transcript.messages[-1]["reason"]) == (code, code)
     assert transcript.of("error")[-1]["fatal"]
     assert closed == close_code
+    whole = await call(server, [*both(CUSTOMER, AGENT), stop()])
     assert_same_document(
         [m for m in transcript.events if m["type"] != "warning"],
-        [
-            m
-            for m in call(server, [*both(CUSTOMER, AGENT), stop()]).events
-            if m["type"] != "warning"
-        ],
+        [m for m in whole.events if m["type"] != "warning"],
     )
 
 
-def test_a_frame_far_too_large_is_refused_unread(server: RunningServer) -> None:
+async def test_a_frame_far_too_large_is_refused_unread(server: RunningServer) -> None:
     frames = [*both(CUSTOMER, AGENT), media("inbound", 0, b"\0" * 2**21)]
-    transcript, code = asyncio.run(twilio_call(server, frames))
+    transcript, code = await twilio_call(server, frames)
     assert code == 1009
     assert (
         transcript.of("error")[-1]["code"] == transcript.messages[-1]["reason"] == "frame_too_large"
     )
 
 
-def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
-    async def run() -> int | None:
-        async with good_session_beside(server.stream_url):
-            url = f"ws://127.0.0.1:{server.port}/v1/twilio"
-            async with connect(url, additional_headers=twilio_headers(server)) as connection:
-                for frame in (start(), *both(CUSTOMER, AGENT), "nonsense"):
-                    await connection.send(frame)
-                await connection.wait_closed()
-                return connection.close_code
-
-    assert asyncio.run(run()) == 4400
-
-
-def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None, str | None]:
-    """How a connection is closed whose call never began."""
-
-    async def run() -> tuple[int | None, str | None]:
+async def test_a_bad_call_does_not_touch_a_good_stream(server: RunningServer) -> None:
+    async with good_session_beside(server.stream_url):
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
-        async with (
-            asyncio.timeout(TIMEOUT_S),
-            connect(url, additional_headers=twilio_headers(server)) as connection,
-        ):
-            with contextlib.suppress(ConnectionClosed):
-                for frame in frames:
-                    await connection.send(frame)
+        async with connect(url, additional_headers=twilio_headers(server)) as connection:
+            for frame in (start(), *both(CUSTOMER, AGENT), "nonsense"):
+                await connection.send(frame)
             await connection.wait_closed()
-            return connection.close_code, connection.close_reason
+    assert connection.close_code == 4400
 
-    return asyncio.run(run())
+
+async def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None, str | None]:
+    """How a connection is closed whose call never began."""
+    url = f"ws://127.0.0.1:{server.port}/v1/twilio"
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        connect(url, additional_headers=twilio_headers(server)) as connection,
+    ):
+        with contextlib.suppress(ConnectionClosed):
+            for frame in frames:
+                await connection.send(frame)
+        await connection.wait_closed()
+        return connection.close_code, connection.close_reason
 
 
 @pytest.mark.parametrize(
@@ -380,26 +369,27 @@ def first_words(server: RunningServer, *frames: str | bytes) -> tuple[int | None
         ([start().replace("audio/x-mulaw", "audio/opus")], 4415, "audio/opus"),
     ],
 )
-def test_a_call_that_cannot_begin_is_closed_with_the_cause(
+async def test_a_call_that_cannot_begin_is_closed_with_the_cause(
     server: RunningServer, frames: list[str | bytes], close_code: int, named: str
 ) -> None:
-    code, reason = first_words(server, *frames)
+    code, reason = await first_words(server, *frames)
     assert code == close_code
     assert named in (reason or "")
     assert server.http.get("/v1/sessions").json() == {"sessions": []}
 
 
-def test_a_start_is_not_waited_for_for_ever(
+async def test_a_start_is_not_waited_for_for_ever(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.telephony.twilio.OPENING_S", 0.2)
-    code, reason = first_words(server, connected())
+    code, reason = await first_words(server, connected())
     assert code == 4408
     assert "no start came" in (reason or "")
 
 
-def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
-    async def run(server: RunningServer) -> tuple[Transcript, int | None]:
+async def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
+    with RunningServer(telephony_settings) as server:
+        whole = await streamed(server, CUSTOMER, query="roles=customer")
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
         async with connect(url, additional_headers=twilio_headers(server)) as connection:
             await connection.send(start(["inbound"]))
@@ -413,19 +403,16 @@ def test_draining_tells_what_was_heard(telephony_settings: Settings) -> None:
                 server.begin_stop()
                 transcript = await watching
             await connection.wait_closed()
-            return transcript, connection.close_code
-
-    with RunningServer(telephony_settings) as server:
-        whole = streamed(server, CUSTOMER, query="roles=customer")
-        transcript, code = asyncio.run(run(server))
-    assert code == 1012
+    assert connection.close_code == 1012
     assert transcript.messages[-1]["reason"] == "restarting"
     assert transcript.of("session.draining")
     assert_same_document(transcript.events, whole.events)
 
 
-def test_one_call_too_many_is_refused_before_the_upgrade(telephony_settings: Settings) -> None:
-    async def run(server: RunningServer) -> int:
+async def test_one_call_too_many_is_refused_before_the_upgrade(
+    telephony_settings: Settings,
+) -> None:
+    with RunningServer(telephony_settings.model_copy(update={"max_sessions": 1})) as server:
         url = f"ws://127.0.0.1:{server.port}/v1/twilio"
         headers = twilio_headers(server)
         async with connect(url, additional_headers=headers) as connection:
@@ -435,10 +422,7 @@ def test_one_call_too_many_is_refused_before_the_upgrade(telephony_settings: Set
                 await connect(url, additional_headers=headers)
             await connection.send(stop())
             await connection.wait_closed()
-            return caught.value.response.status_code
-
-    with RunningServer(telephony_settings.model_copy(update={"max_sessions": 1})) as server:
-        assert asyncio.run(run(server)) == 503
+    assert caught.value.response.status_code == 503
 
 
 def test_a_plain_request_is_told_what_the_path_is(server: RunningServer) -> None:
