@@ -1,7 +1,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -17,25 +18,19 @@ def segments(n: int) -> Float32:
     return np.random.default_rng(n).standard_normal((n, 198, synthetic.N_MFCC), np.float32)
 
 
-def play(
-    play: Callable[[Batcher, GatedBackend], Awaitable[None]],
-    backend: GatedBackend | None = None,
-    max_batch: int = 4,
-    max_queued: int = 8,
-) -> GatedBackend:
+@asynccontextmanager
+async def batching(
+    backend: GatedBackend | None = None, max_batch: int = 4, max_queued: int = 8
+) -> AsyncIterator[tuple[Batcher, GatedBackend]]:
     backend = backend or GatedBackend()
-
-    async def run() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            batcher = Batcher(backend, max_batch=max_batch, max_queued=max_queued)
-            async with batcher:
-                try:
-                    await play(batcher, backend)
-                finally:
-                    backend.gate.set()
-
-    asyncio.run(run())
-    return backend
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        Batcher(backend, max_batch=max_batch, max_queued=max_queued) as batcher,
+    ):
+        try:
+            yield batcher, backend
+        finally:
+            backend.gate.set()
 
 
 async def queue_behind(batcher: Batcher, features: Float32) -> "list[asyncio.Future[Scored]]":
@@ -45,10 +40,10 @@ async def queue_behind(batcher: Batcher, features: Float32) -> "list[asyncio.Fut
     return [first, *map(batcher.submit, features[1:])]
 
 
-def test_batch_equals_single_and_is_natural() -> None:
+async def test_batch_equals_single_and_is_natural() -> None:
     features = segments(6)
 
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+    async with batching() as (batcher, backend):
         futures = await queue_behind(batcher, features)
         backend.gate.set()
         scored = await asyncio.gather(*futures)
@@ -56,48 +51,41 @@ def test_batch_equals_single_and_is_natural() -> None:
         np.testing.assert_allclose([s.logits for s in scored], singles, atol=1e-6)
         assert [s.batch_size for s in scored] == [1, 4, 4, 4, 4, 1]
         assert all(s.queue_s >= 0 and s.inference_s > 0 for s in scored)
-
-    assert play(script).batch_sizes == [1, 4, 1]
-
-
-def test_a_batch_fills_for_a_while_where_segments_come_densely() -> None:
-    async def run() -> list[int]:
-        backend = GatedBackend()
-        backend.gate.set()
-        async with (
-            asyncio.timeout(TIMEOUT_S),
-            Batcher(backend, max_batch=8, max_wait_s=0.5) as batcher,
-        ):
-            features = segments(1)[0]
-            await batcher.submit(features)  # alone, and nobody was near: at once
-            # The mean gap falls below the wait after some of them.
-            await asyncio.gather(*(batcher.submit(features) for _ in range(40)))
-            backend.batch_sizes.clear()
-            first = batcher.submit(features)
-            await asyncio.sleep(0.05)
-            assert not first.done()
-            await asyncio.gather(first, batcher.submit(features))
-        return backend.batch_sizes
-
-    assert asyncio.run(run()) == [2]
+    assert backend.batch_sizes == [1, 4, 1]
 
 
-def test_a_full_batch_does_not_wait() -> None:
-    async def run() -> None:
-        backend = GatedBackend()
-        backend.gate.set()
-        async with (
-            asyncio.timeout(TIMEOUT_S / 2),
-            Batcher(backend, max_batch=4, max_wait_s=TIMEOUT_S) as batcher,
-        ):
-            features = segments(1)[0]
-            await asyncio.gather(*(batcher.submit(features) for _ in range(400)))
+async def test_a_batch_fills_for_a_while_where_segments_come_densely() -> None:
+    backend = GatedBackend()
+    backend.gate.set()
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        Batcher(backend, max_batch=8, max_wait_s=0.5) as batcher,
+    ):
+        features = segments(1)[0]
+        await batcher.submit(features)  # alone, and nobody was near: at once
+        # The mean gap falls below the wait after some of them.
+        await asyncio.gather(*(batcher.submit(features) for _ in range(40)))
+        backend.batch_sizes.clear()
+        first = batcher.submit(features)
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        await asyncio.gather(first, batcher.submit(features))
+    assert backend.batch_sizes == [2]
 
-    asyncio.run(run())
+
+async def test_a_full_batch_does_not_wait() -> None:
+    backend = GatedBackend()
+    backend.gate.set()
+    async with (
+        asyncio.timeout(TIMEOUT_S / 2),
+        Batcher(backend, max_batch=4, max_wait_s=TIMEOUT_S) as batcher,
+    ):
+        features = segments(1)[0]
+        await asyncio.gather(*(batcher.submit(features) for _ in range(400)))
 
 
-def test_the_loop_goes_on_while_the_network_runs() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_the_loop_goes_on_while_the_network_runs() -> None:
+    async with batching() as (batcher, backend):
         future = batcher.submit(segments(1)[0])
         for _ in range(100):
             await asyncio.sleep(0)
@@ -105,29 +93,23 @@ def test_the_loop_goes_on_while_the_network_runs() -> None:
         backend.gate.set()
         await future
 
-    play(script)
 
-
-def test_a_full_queue_refuses_by_name() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_a_full_queue_refuses_by_name() -> None:
+    async with batching() as (batcher, _):
         await queue_behind(batcher, segments(9))
         with pytest.raises(Overloaded, match="8 segments wait"):
             batcher.submit(segments(1)[0])
 
-    play(script)
 
-
-def test_of_several_segments_as_many_are_taken_as_there_is_room_for() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_of_several_segments_as_many_are_taken_as_there_is_room_for() -> None:
+    async with batching() as (batcher, _):
         await queue_behind(batcher, segments(6))
         assert len(batcher.submit_all(list(segments(5)))) == 3
         assert batcher.submit_all(list(segments(1))) == []
 
-    play(script)
 
-
-def test_who_sends_fast_keeps_no_other_waiting() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_who_sends_fast_keeps_no_other_waiting() -> None:
+    async with batching(max_batch=1, max_queued=20) as (batcher, backend):
         await queue_behind(batcher, segments(1))
         told: list[str] = []
 
@@ -142,11 +124,9 @@ def test_who_sends_fast_keeps_no_other_waiting() -> None:
         await until(lambda: len(told) == 11)
         assert told == [*("fast", "live", "file"), *["fast", "file"] * 3, *["fast"] * 2]
 
-    play(script, max_batch=1, max_queued=20)
 
-
-def test_what_was_withdrawn_takes_no_turn() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_what_was_withdrawn_takes_no_turn() -> None:
+    async with batching(max_batch=1, max_queued=20) as (batcher, backend):
         await queue_behind(batcher, segments(1))
         told: list[str] = []
         late = batcher.submit_all(list(segments(5)), "late")
@@ -162,33 +142,28 @@ def test_what_was_withdrawn_takes_no_turn() -> None:
         await until(lambda: len(told) == 6)
         assert told[0] == "late"
 
-    play(script, max_batch=1, max_queued=20)
 
-
-def test_segments_that_come_together_are_one_batch() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_segments_that_come_together_are_one_batch() -> None:
+    async with batching() as (batcher, backend):
         backend.gate.set()
         for _ in range(50):
             futures = batcher.submit_all(list(segments(3)))
             assert [scored.batch_size for scored in await asyncio.gather(*futures)] == [3, 3, 3]
 
-    play(script)
 
-
-def test_withdrawn_work_is_not_run_and_gives_its_place_back() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_withdrawn_work_is_not_run_and_gives_its_place_back() -> None:
+    async with batching() as (batcher, backend):
         futures = await queue_behind(batcher, segments(9))
         for future in futures[1:8]:
             future.cancel()
         batcher.submit(segments(1)[0])
         backend.gate.set()
         await futures[8]
+    assert backend.batch_sizes == [1, 2]
 
-    assert play(script).batch_sizes == [1, 2]
 
-
-def test_what_was_scored_is_not_withdrawn_before_it_is_told() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_what_was_scored_is_not_withdrawn_before_it_is_told() -> None:
+    async with batching() as (batcher, backend):
         future = batcher.submit(segments(1)[0])
         backend.gate.set()
         while not backend.batch_sizes:
@@ -197,10 +172,8 @@ def test_what_was_scored_is_not_withdrawn_before_it_is_told() -> None:
         assert not batcher.withdraw(future)
         assert isinstance(await future, Scored)
 
-    play(script)
 
-
-def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) -> None:
     class FailsOnNan(GatedBackend):
         def score(self, features: Float32) -> Float32:
             if np.isnan(features).any():
@@ -210,7 +183,7 @@ def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) ->
     features = segments(6)
     features[5] = np.nan
 
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+    async with batching(FailsOnNan()) as (batcher, backend):
         futures = await queue_behind(batcher, features)
         backend.gate.set()
         results = await asyncio.gather(*futures, return_exceptions=True)
@@ -218,48 +191,38 @@ def test_a_failure_fails_its_own_batch_only(caplog: pytest.LogCaptureFixture) ->
         assert isinstance(results[5], SerError)
         assert results[5].code == "inference_failed"
         assert isinstance(await batcher.submit(features[0]), Scored)
-
-    play(script, FailsOnNan())
     assert "boom" in caplog.text
 
 
-def test_a_failure_after_the_client_left() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_a_failure_after_the_client_left() -> None:
+    async with batching(FailingBackend()) as (batcher, _):
         batcher.submit(segments(1)[0]).cancel()
 
-    play(script, FailingBackend())
+
+async def test_stop_scores_what_has_queued_and_takes_no_more() -> None:
+    backend = GatedBackend()
+    batcher = Batcher(backend, max_batch=2)
+    batcher.start()
+    futures = await queue_behind(batcher, segments(4))
+    stopping = asyncio.create_task(batcher.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(Restarting):
+        batcher.submit(segments(1)[0])
+    backend.gate.set()
+    await stopping
+    assert all(isinstance(future.result(), Scored) for future in futures)
 
 
-def test_stop_scores_what_has_queued_and_takes_no_more() -> None:
-    async def run() -> None:
-        backend = GatedBackend()
-        batcher = Batcher(backend, max_batch=2)
-        batcher.start()
-        futures = await queue_behind(batcher, segments(4))
-        stopping = asyncio.create_task(batcher.stop())
-        await asyncio.sleep(0)
-        with pytest.raises(Restarting):
-            batcher.submit(segments(1)[0])
+async def test_workers_run_side_by_side() -> None:
+    backend = GatedBackend()
+    async with Batcher(backend, max_batch=1, n_workers=2) as batcher:
+        futures = [batcher.submit(row) for row in segments(3)]
+        await until(lambda: batcher.n_queued == 1)
         backend.gate.set()
-        await stopping
-        assert all(isinstance(future.result(), Scored) for future in futures)
-
-    asyncio.run(run())
+        await asyncio.gather(*futures)
 
 
-def test_workers_run_side_by_side() -> None:
-    async def run() -> None:
-        backend = GatedBackend()
-        async with Batcher(backend, max_batch=1, n_workers=2) as batcher:
-            futures = [batcher.submit(row) for row in segments(3)]
-            await until(lambda: batcher.n_queued == 1)
-            backend.gate.set()
-            await asyncio.gather(*futures)
-
-    asyncio.run(run())
-
-
-def test_all_threads_are_ready_before_a_client_comes() -> None:
+async def test_all_threads_are_ready_before_a_client_comes() -> None:
     class Entered(GatedBackend):
         def __init__(self) -> None:
             super().__init__()
@@ -268,26 +231,21 @@ def test_all_threads_are_ready_before_a_client_comes() -> None:
         def enter_thread(self) -> None:
             self.threads.add(threading.current_thread().name)
 
-    async def run() -> None:
-        backend = Entered()
-        async with asyncio.timeout(TIMEOUT_S), Batcher(backend, n_workers=3):
-            await until(lambda: len(backend.threads) == 3)
-
-    asyncio.run(run())
+    backend = Entered()
+    async with asyncio.timeout(TIMEOUT_S), Batcher(backend, n_workers=3):
+        await until(lambda: len(backend.threads) == 3)
 
 
-def test_a_thread_that_could_not_be_prepared_scores_all_the_same(
+async def test_a_thread_that_could_not_be_prepared_scores_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Unprepared(GatedBackend):
         def enter_thread(self) -> None:
             raise MemoryError("no buffers")
 
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+    async with batching(Unprepared()) as (batcher, backend):
         backend.gate.set()
         assert (await batcher.submit(segments(1)[0])).batch_size == 1
-
-    play(script, Unprepared())
     assert "is not prepared" in caplog.text
 
 
@@ -301,10 +259,12 @@ class Mendable(GatedBackend):
         return super().score(features)
 
 
-def test_a_network_that_fails_is_asked_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_that_fails_is_asked_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("service.inference.batcher.PROBE_S", 0.001)
 
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+    async with batching(Mendable()) as (batcher, backend):
         assert batcher.failing_s == 0
         with pytest.raises(SerError):
             await batcher.submit(segments(1)[0])
@@ -318,15 +278,12 @@ def test_a_network_that_fails_is_asked_until_it_answers(monkeypatch: pytest.Monk
         await asyncio.sleep(0.01)
         assert backend.n_begun == n_begun  # and no more
 
-    play(script, Mendable())
 
-
-def test_a_network_that_fails_until_the_end_is_asked_no_more() -> None:
-    async def script(batcher: Batcher, backend: GatedBackend) -> None:
+async def test_a_network_that_fails_until_the_end_is_asked_no_more() -> None:
+    tasks_before = asyncio.all_tasks()
+    async with batching(FailingBackend()) as (batcher, _):
         with pytest.raises(SerError):
             await batcher.submit(segments(1)[0])
         await batcher.stop()
         await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == 1  # this one
-
-    play(script, FailingBackend())
+        assert asyncio.all_tasks() == tasks_before
