@@ -79,7 +79,7 @@ class TestOpeningAhead:
         may_answer.set()
 
 
-def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
+async def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
     model_dir, tmp_path, monkeypatch, caplog
 ):
     app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
@@ -91,12 +91,12 @@ def test_a_folder_that_may_not_be_looked_at_is_a_store_that_is_away(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "exists", deny)
-        asyncio.run(app.state.runtime.scrape())
+        await app.state.runtime.scrape()
     assert counts.is_up is False
     assert "jobs cannot be counted" in caplog.text
 
 
-def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tmp_path):
+async def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tmp_path):
     app = create_app(Settings(model_dir=model_dir, device="cpu", jobs_dir=tmp_path))
     counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
 
@@ -106,7 +106,7 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
 
     before = totals()
     assert set(map(len, before.values())) == {0}
-    asyncio.run(scrape())  # there is no store, so that its first fault will be an increase
+    await scrape()  # there is no store, so that its first fault will be an increase
     assert totals() == {name: {0.0} for name in before}
 
     store, queue = open_store(app.state.runtime.settings)
@@ -119,10 +119,10 @@ def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_dir, tm
     app = create_app(app.state.runtime.settings)
     counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
     with patch.object(JobService, "_open", side_effect=Unavailable("away", remedy="wait")):
-        asyncio.run(scrape())
+        await scrape()
     assert counts.is_up is False
     assert set(map(len, totals().values())) == {0}
-    asyncio.run(scrape())
+    await scrape()
     assert totals()["glrf_jobs_faults"] == {5.0}
     assert counts.n_webhooks_waiting == 1
 
@@ -207,17 +207,14 @@ def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog)
     assert "secret" not in caplog.text
 
 
-def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
-    async def run() -> None:
-        job_service = JobService(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
-        async with job_service.receiving(), job_service.receiving():
-            with pytest.raises(Overloaded, match="2 recordings come in already"):
-                async with job_service.receiving():
-                    pass
-        async with job_service.receiving():
-            pass
-
-    asyncio.run(run())
+async def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
+    job_service = JobService(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
+    async with job_service.receiving(), job_service.receiving():
+        with pytest.raises(Overloaded, match="2 recordings come in already"):
+            async with job_service.receiving():
+                pass
+    async with job_service.receiving():
+        pass
 
 
 class TestTheFolderOfAnOlderVersion:
@@ -227,12 +224,9 @@ class TestTheFolderOfAnOlderVersion:
     def settings(self, tmp_path: Path) -> Settings:
         return Settings(jobs_dir=tmp_path)
 
-    def begin_upload(self, settings: Settings) -> None:
-        async def run() -> None:
-            async with JobService(settings).receiving():
-                pass
-
-        asyncio.run(run())
+    async def begin_upload(self, settings: Settings) -> None:
+        async with JobService(settings).receiving():
+            pass
 
     def add_job(self, settings: Settings) -> None:
         store, queue = open_store(settings)
@@ -241,28 +235,30 @@ class TestTheFolderOfAnOlderVersion:
         queue.close()
         store.engine.dispose()
 
-    def test_with_recordings_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
+    async def test_with_recordings_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
         self.add_job(settings)
         (tmp_path / "audio").mkdir()
         (tmp_path / "audio" / ("a" * 32)).touch()
-        self.begin_upload(settings)
+        await self.begin_upload(settings)
         assert (tmp_path / "audio" / MARK).exists()
 
-    def test_without_any_to_score_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
+    async def test_without_any_to_score_it_is_marked(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
         (tmp_path / "audio").mkdir()
-        self.begin_upload(settings)
+        await self.begin_upload(settings)
         assert (tmp_path / "audio" / MARK).exists()
 
     @pytest.mark.parametrize("is_there", [False, True])
-    def test_without_those_to_score_it_is_away(
+    async def test_without_those_to_score_it_is_away(
         self, settings: Settings, tmp_path: Path, is_there: bool
     ) -> None:
         self.add_job(settings)
         if is_there:
             (tmp_path / "audio").mkdir()
         with pytest.raises(Unavailable, match="is away") as caught:
-            self.begin_upload(settings)
+            await self.begin_upload(settings)
         assert caught.value.code == "jobs_unavailable"
         (tmp_path / "audio").mkdir(exist_ok=True)
         (tmp_path / "audio" / MARK).touch()  # as the remedy says
-        self.begin_upload(settings)
+        await self.begin_upload(settings)

@@ -16,7 +16,7 @@ from tests.service.running import TIMEOUT_S, GatedBackend, wav
 from tests.synthetic import voice
 
 
-def test_a_job_that_another_version_began_begins_anew(
+async def test_a_job_that_another_version_began_begins_anew(
     job_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot read the state in which a session was left there."""
@@ -28,8 +28,7 @@ def test_a_job_that_another_version_began_begins_anew(
     (tmp_path / "one").write_bytes(wav(voice(16_000 * 30)))
     backend = GatedBackend()
     backend.gate.set()
-
-    async def run() -> None:
+    async with asyncio.timeout(TIMEOUT_S):
         runtime = Runtime(job_settings, ModelRegistry([backend]))
         await runtime.start()
         for version in (1, 1, 2):
@@ -38,7 +37,5 @@ def test_a_job_that_another_version_began_begins_anew(
             assert await scoring.next_chunk("one")
             await scoring.close()
         await runtime.stop()
-
-    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
     assert store.take("one").n_chunks == 1
     engine.dispose()

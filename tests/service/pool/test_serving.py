@@ -21,10 +21,10 @@ from tests.service.running import TIMEOUT_S, GatedBackend, until
 from tests.service.test_capacity import spend
 
 
-def test_a_worker_without_room_for_one_more_stream_says_that_it_is_full(
+async def test_a_worker_without_room_for_one_more_stream_says_that_it_is_full(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async def run() -> None:
+    async with asyncio.timeout(TIMEOUT_S):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         backend = GatedBackend()
@@ -46,13 +46,11 @@ def test_a_worker_without_room_for_one_more_stream_says_that_it_is_full(
             assert state() == READY
             await runtime.stop()
 
-    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
 
-
-def test_a_connection_that_has_just_come_counts_at_once(
+async def test_a_connection_that_has_just_come_counts_at_once(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run() -> None:
+    async with asyncio.timeout(TIMEOUT_S):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = PoolServer(settings, ModelRegistry([GatedBackend()]), tmp_path, 0, 1, theirs)
         monkeypatch.setattr(server, "protocol", asyncio.Protocol)
@@ -75,11 +73,9 @@ def test_a_connection_that_has_just_come_counts_at_once(
             await asyncio.gather(*server._arriving)  # pyright: ignore[reportPrivateUsage]
             assert reported() == (1, 0)  # what it became is no stream
 
-    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
 
-
-def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) -> None:
-    async def run() -> None:
+async def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         narrow = settings.model_copy(update={"max_files_waiting": 1})
         server = PoolServer(narrow, ModelRegistry([GatedBackend()]), tmp_path, 0, 1, theirs)
@@ -109,8 +105,6 @@ def test_a_file_counts_until_it_is_answered(settings: Settings, tmp_path: Path) 
             listener.close()
             await runtime.stop()
 
-    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
-
 
 class Hanging:
     """A stream that holds its place."""
@@ -131,10 +125,10 @@ class Hanging:
         pass
 
 
-def test_a_stream_goes_on_at_a_full_worker_while_another_counts_its_old_connection(
+async def test_a_stream_goes_on_at_a_full_worker_while_another_counts_its_old_connection(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async def run() -> None:
+    async with asyncio.timeout(TIMEOUT_S):
         full = settings.model_copy(update={"max_sessions": 1})
         one, other = (
             Runtime(full, ModelRegistry([GatedBackend()]), Shared(tmp_path)) for _ in range(2)
@@ -148,5 +142,3 @@ def test_a_stream_goes_on_at_a_full_worker_while_another_counts_its_old_connecti
                 pass  # of another server
         for runtime in (one, other):
             await runtime.stop()
-
-    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))

@@ -1,9 +1,7 @@
 """One attempt, against a real receiver over TLS."""
 
-import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
 
@@ -41,31 +39,16 @@ def sender(pem: Path, allowed: tuple[str, ...] = (HOST,), *, timeout_s: float = 
     )
 
 
-def attempt(
-    pem: Path,
-    scenario: Callable[[Receiver], Awaitable[Outcome]],
-    *,
-    tls: bool = True,
-) -> tuple[Outcome, Receiver]:
-    async def run() -> tuple[Outcome, Receiver]:
-        async with receiver(pem if tls else None) as it:
-            return await scenario(it), it
-
-    return asyncio.run(run())
-
-
-def answered(pem: Path, answer: bytes, n_failed: int = 0) -> tuple[Outcome, Receiver]:
-    async def scenario(it: Receiver) -> Outcome:
+async def answered(pem: Path, answer: bytes, n_failed: int = 0) -> tuple[Outcome, Receiver]:
+    async with receiver(pem) as it:
         it.answer = answer
-        return await sender(pem).attempt(Message("m1", it.url(), BODY), n_failed)
-
-    return attempt(pem, scenario)
+        return await sender(pem).attempt(Message("m1", it.url(), BODY), n_failed), it
 
 
-def test_a_delivery(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_delivery(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the address that was looked up once, under the host's name, signed."""
     asked = names(monkeypatch, hooks_example=["127.0.0.1"])
-    outcome, it = answered(pem, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    outcome, it = await answered(pem, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     assert outcome == Delivered(200)
     assert asked == [HOST]
     [got] = it.received
@@ -79,11 +62,11 @@ def test_a_delivery(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 408, 429, 500, 503])
-def test_what_is_tried_again(pem: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+async def test_what_is_tried_again(pem: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
     answer = f"HTTP/1.1 {status} No\r\nLocation: https://elsewhere.example/\r\n\r\n"
     now_s = time.time()
-    outcome, it = answered(pem, answer.encode(), n_failed=1)
+    outcome, it = await answered(pem, answer.encode(), n_failed=1)
     assert isinstance(outcome, RetryAt)
     assert outcome.status == status
     assert str(status) in outcome.cause
@@ -92,15 +75,17 @@ def test_what_is_tried_again(pem: Path, monkeypatch: pytest.MonkeyPatch, status:
 
 
 @pytest.mark.parametrize("status", [410, 413, 414, 415, 422])
-def test_what_is_given_up_at_once(pem: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+async def test_what_is_given_up_at_once(
+    pem: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
-    outcome, _ = answered(pem, f"HTTP/1.1 {status} No\r\n\r\n".encode())
+    outcome, _ = await answered(pem, f"HTTP/1.1 {status} No\r\n\r\n".encode())
     assert outcome == GivenUp(f"the receiver answered {status}", status)
 
 
-def test_after_the_last_try(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_the_last_try(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
-    outcome, _ = answered(pem, b"HTTP/1.1 500 No\r\n\r\n", n_failed=2)
+    outcome, _ = await answered(pem, b"HTTP/1.1 500 No\r\n\r\n", n_failed=2)
     assert outcome == GivenUp("the receiver answered 500, at the last of 3 tries", 500)
 
 
@@ -108,125 +93,117 @@ def test_after_the_last_try(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("value", "wait_s"),
     [("120", 120), ("soon", 10), ("-5", 10), ("", 10), (-1000, 10), (1000, 999)],
 )
-def test_a_receiver_says_when(
+async def test_a_receiver_says_when(
     pem: Path, monkeypatch: pytest.MonkeyPatch, value: str | int, wait_s: float
 ) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
     now_s = time.time()
     if isinstance(value, int):  # a date, so far from now
         value = formatdate(now_s + value, usegmt=True)
-    outcome, _ = answered(pem, f"HTTP/1.1 503 No\r\nRetry-After: {value}\r\n\r\n".encode())
+    outcome, _ = await answered(pem, f"HTTP/1.1 503 No\r\nRetry-After: {value}\r\n\r\n".encode())
     assert isinstance(outcome, RetryAt)
     assert wait_s <= outcome.at_s - now_s < wait_s + 60
 
 
-def test_a_private_address_is_given_up_without_a_connection(
+async def test_a_private_address_is_given_up_without_a_connection(
     pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
 
-    async def scenario(it: Receiver) -> Outcome:
-        return await sender(pem, ()).attempt(Message("m1", it.url(), BODY))
-
-    outcome, it = attempt(pem, scenario)
+    async with receiver(pem) as it:
+        outcome = await sender(pem, ()).attempt(Message("m1", it.url(), BODY))
     assert isinstance(outcome, GivenUp)
     assert "127.0.0.1, which is not public" in outcome.cause
     assert not it.received
 
 
-def test_a_certificate_of_another_name_is_not_taken(
+async def test_a_certificate_of_another_name_is_not_taken(
     pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names(monkeypatch, other_example=["127.0.0.1"])
 
-    async def scenario(it: Receiver) -> Outcome:
+    async with receiver(pem) as it:
         message = Message("m1", it.url("other.example"), BODY)
-        return await sender(pem, ("other.example",)).attempt(message)
-
-    outcome, it = attempt(pem, scenario)
+        outcome = await sender(pem, ("other.example",)).attempt(message)
     assert isinstance(outcome, RetryAt)
     assert "certificate" in outcome.cause
     assert not it.received
 
 
-def test_plain_http_where_the_operator_says_so(pem: Path) -> None:
-    async def scenario(it: Receiver) -> Outcome:
+async def test_plain_http_where_the_operator_says_so(pem: Path) -> None:
+    async with receiver(None) as it:
         message = Message("m1", it.url("127.0.0.1", "http"), BODY)
-        return await sender(pem, (f"127.0.0.1:{it.port}",)).attempt(message)
-
-    outcome, it = attempt(pem, scenario, tls=False)
+        outcome = await sender(pem, (f"127.0.0.1:{it.port}",)).attempt(message)
     assert outcome == Delivered(204)
     assert it.received[0].headers["host"] == f"127.0.0.1:{it.port}"
 
 
-def test_the_next_address_where_one_does_not_answer(
+async def test_the_next_address_where_one_does_not_answer(
     pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names(monkeypatch, hooks_example=["127.0.0.2", "127.0.0.1"])  # nobody listens at the first
-    outcome, it = answered(pem, b"HTTP/1.1 204 No Content\r\n\r\n")
+    outcome, it = await answered(pem, b"HTTP/1.1 204 No Content\r\n\r\n")
     assert outcome == Delivered(204)
     assert len(it.received) == 1
 
 
-def test_nobody_there(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_there(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.3"])
-    outcome, _ = answered(pem, b"")
+    outcome, _ = await answered(pem, b"")
     assert isinstance(outcome, RetryAt)
     assert outcome.status is None
     assert "ConnectError" in outcome.cause
 
 
-def test_no_such_name(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_such_name(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch)
-    outcome, _ = answered(pem, b"")
+    outcome, _ = await answered(pem, b"")
     assert isinstance(outcome, RetryAt)
     assert "cannot be resolved" in outcome.cause
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + 10 * b"x"])
-def test_an_answer_that_is_none(pem: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+async def test_an_answer_that_is_none(
+    pem: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
-    outcome, _ = answered(pem, answer)
+    outcome, _ = await answered(pem, answer)
     assert isinstance(outcome, RetryAt)
 
 
-def test_a_body_without_end_is_not_read(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_without_end_is_not_read(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
     began_s = time.monotonic()
-    outcome, _ = answered(pem, head + bytes(1000))
+    outcome, _ = await answered(pem, head + bytes(1000))
     assert outcome == Delivered(200)
     assert time.monotonic() - began_s < 5
 
 
-def test_headers_without_end_are_not_kept(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_headers_without_end_are_not_kept(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
-    outcome, _ = answered(pem, b"HTTP/1.1 200 OK\r\n" + 20_000 * b"x: aaaaaaaaaaaa\r\n")
+    outcome, _ = await answered(pem, b"HTTP/1.1 200 OK\r\n" + 20_000 * b"x: aaaaaaaaaaaa\r\n")
     assert isinstance(outcome, RetryAt)
 
 
-def test_a_receiver_that_is_slow(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_receiver_that_is_slow(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
 
-    async def scenario(it: Receiver) -> Outcome:
+    async with receiver(pem) as it:
         it.delay_s = 1.5
-        return await sender(pem, timeout_s=0.5).attempt(Message("m1", it.url(), BODY))
-
-    outcome, _ = attempt(pem, scenario)
+        outcome = await sender(pem, timeout_s=0.5).attempt(Message("m1", it.url(), BODY))
     assert isinstance(outcome, RetryAt)
     assert "within 0.5 s" in outcome.cause or "Timeout" in outcome.cause
 
 
-def test_proxies_and_cookies_have_no_say(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_and_cookies_have_no_say(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=["127.0.0.1"])
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 
-    async def scenario(it: Receiver) -> Outcome:
+    async with receiver(pem) as it:
         it.answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\n\r\n"
         one = sender(pem)
         await one.attempt(Message("m1", it.url(), BODY))
-        return await one.attempt(Message("m2", it.url(), BODY))
-
-    outcome, it = attempt(pem, scenario)
+        outcome = await one.attempt(Message("m2", it.url(), BODY))
     assert outcome == Delivered(200)
     assert "cookie" not in it.received[1].headers

@@ -8,7 +8,7 @@ import pytest
 
 from ser_core.errors import BadParameter
 from service.webhooks import Targets
-from service.webhooks.targets import Target, TargetRefused, is_public, receiver_of
+from service.webhooks.targets import TargetRefused, is_public, receiver_of
 
 
 def names(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> list[str]:
@@ -24,10 +24,6 @@ def names(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> list[str]:
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return asked
-
-
-def resolve(targets: Targets, url: str) -> Target:
-    return asyncio.run(targets.resolve(url))
 
 
 @pytest.mark.parametrize(
@@ -74,43 +70,43 @@ def test_an_address_that_is_one(url: str) -> None:
         "3fff::1",
     ],
 )  # fmt: skip
-def test_an_address_that_is_not_public(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_is_not_public(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_public(ipaddress.ip_address(address))
     names(monkeypatch, trap_example=["93.184.216.34", address])
     with pytest.raises(TargetRefused) as caught:
-        resolve(Targets(), "https://trap.example/")
+        await Targets().resolve("https://trap.example/")
     assert str(ipaddress.ip_address(address)) in str(caught.value)
     assert "GLRF_WEBHOOK_ALLOWED_HOSTS" in caught.value.remedy
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:2800:220:1::1"])
-def test_a_public_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_public_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_example=[address])
-    target = resolve(Targets(), "https://hooks.example/a")
+    target = await Targets().resolve("https://hooks.example/a")
     assert target.addresses == (ipaddress.ip_address(address),)
     assert str(target.url) == "https://hooks.example/a"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0x7f000001", "2130706433", "127.1"])
-def test_an_address_in_the_place_of_a_name(host: str) -> None:
+async def test_an_address_in_the_place_of_a_name(host: str) -> None:
     """However it is written: the system's own resolver says what it means."""
     with pytest.raises(TargetRefused):
-        resolve(Targets(), f"https://{host}/")
+        await Targets().resolve(f"https://{host}/")
 
 
-def test_an_international_name_is_asked_for_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_international_name_is_asked_for_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = names(monkeypatch, **{"xn--bcher-kva_example": ["8.8.8.8"]})
-    resolve(Targets(), "https://bücher.example/")
+    await Targets().resolve("https://bücher.example/")
     assert asked == ["xn--bcher-kva.example"]
 
 
-def test_a_name_that_cannot_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_cannot_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch)
     with pytest.raises(OSError, match="not known"):
-        resolve(Targets(), "https://none.example/")
+        await Targets().resolve("https://none.example/")
 
 
-def test_a_resolver_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resolver_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
 
     def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
@@ -118,43 +114,39 @@ def test_a_resolver_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyP
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-
-    async def run() -> str:
-        targets = Targets()
-        looking = [
-            asyncio.ensure_future(targets.resolve("https://tarpit.example/")) for _ in range(100)
-        ]
-        await asyncio.sleep(0.05)
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(str, "done"), 10)
-        finally:
-            answer.set()
-            await asyncio.gather(*looking, return_exceptions=True)
-
-    assert asyncio.run(run()) == "done"
+    targets = Targets()
+    looking = [
+        asyncio.ensure_future(targets.resolve("https://tarpit.example/")) for _ in range(100)
+    ]
+    await asyncio.sleep(0.05)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(str, "done"), 10) == "done"
+    finally:
+        answer.set()
+        await asyncio.gather(*looking, return_exceptions=True)
 
 
-def test_a_name_with_a_label_too_long() -> None:
+async def test_a_name_with_a_label_too_long() -> None:
     with pytest.raises(BadParameter):
-        resolve(Targets(), f"https://{'a' * 70}.example/")
+        await Targets().resolve(f"https://{'a' * 70}.example/")
 
 
-def test_hosts_that_the_operator_names(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_that_the_operator_names(monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, hooks_internal=["10.0.0.7"], other_internal=["10.0.0.8"])
     targets = Targets(["Hooks.internal", "other.internal:8443"])
-    assert resolve(targets, "http://hooks.internal:99/").addresses
-    assert resolve(targets, "https://hooks.internal/").addresses
-    assert resolve(targets, "https://other.internal:8443/").addresses
+    assert (await targets.resolve("http://hooks.internal:99/")).addresses
+    assert (await targets.resolve("https://hooks.internal/")).addresses
+    assert (await targets.resolve("https://other.internal:8443/")).addresses
     for url in ("https://other.internal/", "https://hooks.internal.evil.example/"):
         with pytest.raises((TargetRefused, OSError)):
-            resolve(targets, url)
+            await targets.resolve(url)
     with pytest.raises(BadParameter):
         targets.check("http://other.internal/")
 
 
-def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, many_example=[f"8.8.8.{n}" for n in range(40)])
-    assert len(resolve(Targets(), "https://many.example/").addresses) == 4
+    assert len((await Targets().resolve("https://many.example/")).addresses) == 4
 
 
 @pytest.mark.parametrize(
