@@ -1,7 +1,5 @@
 """The same audio gives the same numbers by file and by stream, whatever its shape."""
 
-import asyncio
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from tests.synthetic import voice
 @pytest.mark.parametrize("chunk_s", [0.02, 1.0])
 @pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
-def test_file_and_stream_agree(
+async def test_file_and_stream_agree(
     server: RunningServer, rate_hz: int, n_channels: int, chunk_s: float
 ) -> None:
     n_samples = int(3.3 * rate_hz)
@@ -23,11 +21,9 @@ def test_file_and_stream_agree(
     answer = server.http.post("/v1/files", content=wav(audio, rate_hz))
     assert answer.status_code == 200
     frame_bytes = 2 * n_channels
-    transcript = asyncio.run(
-        converse(
-            f"{server.stream_url}?sample_rate={rate_hz}&channels={n_channels}",
-            chunks(pcm(audio), int(chunk_s * rate_hz) * frame_bytes),
-        )
+    transcript = await converse(
+        f"{server.stream_url}?sample_rate={rate_hz}&channels={n_channels}",
+        chunks(pcm(audio), int(chunk_s * rate_hz) * frame_bytes),
     )
     assert transcript.close_code == 1000
     channels = answer.json()["channels"]
@@ -50,7 +46,7 @@ def test_file_and_stream_agree(
         assert channel["summary"]["time_share"] == summary["time_share"]
 
 
-def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> None:
+async def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> None:
     """And what follows it is scored otherwise than without."""
     speech, pause = voice(3 * 16_000), np.zeros(16_000, np.float32)
     audio = np.concatenate((pause, speech, pause, speech, pause))
@@ -59,7 +55,7 @@ def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> 
         server.http.post(f"/v1/files{asked}", content=wav(audio)).json()["channels"][0]
         for asked in ("", f"?{query}")
     )
-    transcript = asyncio.run(converse(f"{server.stream_url}?{query}", chunks(pcm(audio), 3_200)))
+    transcript = await converse(f"{server.stream_url}?{query}", chunks(pcm(audio), 3_200))
     streamed = [m for m in transcript.events if m["type"] == "utterance"]
     assert len(streamed) == len(answer["utterances"]) == len(plain["utterances"]) == 2
     for one, other in zip(answer["utterances"], streamed, strict=True):
@@ -74,7 +70,7 @@ def test_a_baseline_is_the_same_by_file_and_by_stream(server: RunningServer) -> 
 
 
 @pytest.mark.parametrize("encoding", ["pcm_f32le", "mulaw", "alaw"])
-def test_encodings_agree_with_the_file_of_the_same_samples(
+async def test_encodings_agree_with_the_file_of_the_same_samples(
     server: RunningServer, encoding: str
 ) -> None:
     from ser_core.decode import ALAW, MULAW
@@ -86,7 +82,7 @@ def test_encodings_agree_with_the_file_of_the_same_samples(
         table = MULAW if encoding == "mulaw" else ALAW
         codes = np.abs(table[None] - audio[:, None]).argmin(axis=1).astype(np.uint8)
         data, samples = codes.tobytes(), table[codes]
-    transcript = asyncio.run(converse(f"{server.stream_url}?encoding={encoding}", [data]))
+    transcript = await converse(f"{server.stream_url}?encoding={encoding}", [data])
     filed = server.http.post("/v1/files", content=wav(samples, subtype="FLOAT")).json()
     segments = filed["channels"][0]["segments"]
     assert len(segments) == len(transcript.of("segment")) == 6

@@ -61,32 +61,25 @@ def changed(settings: Settings, path: Path, **others: Any) -> Settings:
     return Settings(**values)
 
 
-def refusal(url: str, **options: Any) -> httpx.Response:
+async def refusal(url: str, **options: Any) -> httpx.Response:
     """The problem that a stream is refused with, before its upgrade."""
-
-    async def run() -> httpx.Response:
-        async with asyncio.timeout(TIMEOUT_S):
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(url, **options)
-            answer = refused.value.response
-            headers = list(answer.headers.raw_items())
-            return httpx.Response(
-                answer.status_code, headers=headers, content=bytes(answer.body or b"")
-            )
-
-    return asyncio.run(run())
+    async with asyncio.timeout(TIMEOUT_S):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, **options)
+        answer = refused.value.response
+        headers = list(answer.headers.raw_items())
+        return httpx.Response(
+            answer.status_code, headers=headers, content=bytes(answer.body or b"")
+        )
 
 
-def talked(url: str, frames: list[bytes | str], **options: Any) -> Transcript:
-    async def run() -> Transcript:
-        async with asyncio.timeout(TIMEOUT_S), connect(url, **options) as client:
-            listening = asyncio.create_task(listen(client))
-            with contextlib.suppress(Exception):
-                for frame in frames:
-                    await client.send(frame)
-            return await listening
-
-    return asyncio.run(run())
+async def talked(url: str, frames: list[bytes | str], **options: Any) -> Transcript:
+    async with asyncio.timeout(TIMEOUT_S), connect(url, **options) as client:
+        listening = asyncio.create_task(listen(client))
+        with contextlib.suppress(Exception):
+            for frame in frames:
+                await client.send(frame)
+        return await listening
 
 
 CLOSE = '{"type": "close"}'
@@ -107,16 +100,18 @@ def test_rest_needs_a_key(locked: RunningServer) -> None:
     assert answer.status_code == 200
 
 
-def test_a_stream_needs_a_key(locked: RunningServer) -> None:
-    answer = refusal(locked.stream_url)
+async def test_a_stream_needs_a_key(locked: RunningServer) -> None:
+    answer = await refusal(locked.stream_url)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert answer.json()["code"] == "unauthenticated"
-    transcript = talked(locked.stream_url, [pcm(voice(16_000)), CLOSE], additional_headers=BEARER)
+    transcript = await talked(
+        locked.stream_url, [pcm(voice(16_000)), CLOSE], additional_headers=BEARER
+    )
     assert transcript.close_code == 1000
 
 
-def test_a_browser_streams_with_a_token_once(locked: RunningServer) -> None:
+async def test_a_browser_streams_with_a_token_once(locked: RunningServer) -> None:
     preflight = locked.http.options(
         "/v1/tokens",
         headers={
@@ -135,37 +130,33 @@ def test_a_browser_streams_with_a_token_once(locked: RunningServer) -> None:
         "subprotocols": ["glrf.v1", f"glrf.token.{token}"],
         "origin": ORIGIN,
     }
-
-    async def run() -> str | None:
-        async with asyncio.timeout(TIMEOUT_S), connect(locked.stream_url, **browser) as client:
-            await client.recv()
-            return client.subprotocol
-
-    assert asyncio.run(run()) == "glrf.v1"
-    assert refusal(locked.stream_url, **browser).json()["code"] == "unauthenticated"
+    async with asyncio.timeout(TIMEOUT_S), connect(locked.stream_url, **browser) as client:
+        await client.recv()
+        assert client.subprotocol == "glrf.v1"
+    assert (await refusal(locked.stream_url, **browser)).json()["code"] == "unauthenticated"
     assert locked.http.post("/v1/tokens").status_code == 401
 
 
-def test_a_token_of_another_replica_is_good(locked: RunningServer) -> None:
+async def test_a_token_of_another_replica_is_good(locked: RunningServer) -> None:
     token = Tokens((SECRET.encode(),), 60.0).issue(KEPT.id)
     browser: dict[str, Any] = {"subprotocols": ["glrf.v1", f"glrf.token.{token}"]}
-    assert talked(locked.stream_url, [CLOSE], **browser).close_code == 1000
+    assert (await talked(locked.stream_url, [CLOSE], **browser)).close_code == 1000
 
 
-def test_pages_of_other_origins_are_refused(locked: RunningServer) -> None:
+async def test_pages_of_other_origins_are_refused(locked: RunningServer) -> None:
     evil = {"Origin": "https://evil.example"}
     answer = locked.http.get("/v1/models", headers={**BEARER, **evil})
     assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
     assert "Access-Control-Allow-Origin" not in answer.headers
-    answer = refusal(locked.stream_url, additional_headers={**BEARER, **evil})
+    answer = await refusal(locked.stream_url, additional_headers={**BEARER, **evil})
     assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
 
 
-def test_a_page_of_our_own_needs_no_list(server: RunningServer) -> None:
+async def test_a_page_of_our_own_needs_no_list(server: RunningServer) -> None:
     own = f"http://127.0.0.1:{server.port}"
     assert server.http.get("/v1/models", headers={"Origin": own}).status_code == 200
-    assert talked(server.stream_url, [CLOSE], origin=own).close_code == 1000
-    answer = refusal(server.stream_url, origin="https://evil.example")
+    assert (await talked(server.stream_url, [CLOSE], origin=own)).close_code == 1000
+    answer = await refusal(server.stream_url, origin="https://evil.example")
     assert answer.status_code == 403
 
 
@@ -174,28 +165,25 @@ def test_who_comes_through_a_proxy_is_not_this_machine(server: RunningServer) ->
     assert (answer.status_code, answer.json()["code"]) == (403, "not_loopback")
 
 
-def test_a_key_has_its_share_and_no_more(locked: RunningServer) -> None:
+async def test_a_key_has_its_share_and_no_more(locked: RunningServer) -> None:
     bearer = {"Authorization": f"Bearer {LIMITED_KEY}"}
-
-    async def two_at_once() -> int:
-        async with asyncio.timeout(TIMEOUT_S):
-            async with connect(locked.stream_url, additional_headers=bearer) as client:
-                await client.recv()
-                with pytest.raises(InvalidStatus) as refused:
-                    await connect(locked.stream_url, additional_headers=bearer)
-                answer = refused.value.response
-                assert json.loads(answer.body)["code"] == "session_quota"
-                assert "Retry-After" in answer.headers
-                return answer.status_code
-
-    assert asyncio.run(two_at_once()) == 429
+    async with asyncio.timeout(TIMEOUT_S):
+        async with connect(locked.stream_url, additional_headers=bearer) as client:
+            await client.recv()
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(locked.stream_url, additional_headers=bearer)
+            answer = refused.value.response
+            assert json.loads(answer.body)["code"] == "session_quota"
+            assert "Retry-After" in answer.headers
+    assert answer.status_code == 429
     locked.wait_until(lambda: locked.metric("glrf_sessions") == 0)
 
     answer = locked.http.post("/v1/files", headers=bearer, content=wav(voice(16_000 * 6)))
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")  # and is not charged
     audio = chunks(pcm(voice(16_000 * 4)), 32_000)
-    assert talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer).close_code == 1000
-    transcript = talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer)
+    transcript = await talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer)
+    assert transcript.close_code == 1000
+    transcript = await talked(locked.stream_url, [*audio, CLOSE], additional_headers=bearer)
     assert transcript.close_code == 4429
     assert transcript.error["code"] == "quota_exhausted"
     assert transcript.error["retry_after_ms"] > 60_000
@@ -231,7 +219,7 @@ def test_a_slow_upload_takes_places_of_its_own_key_alone(
     locked.wait_until(lambda: post(slow, SINGLE_KEY).is_success)
 
 
-def test_keys_come_and_go_without_a_restart(settings: Settings, tmp_path: Path) -> None:
+async def test_keys_come_and_go_without_a_restart(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     key, kept = new_key("short-lived")
     bearer = {"Authorization": f"Bearer {key}"}
@@ -240,21 +228,16 @@ def test_keys_come_and_go_without_a_restart(settings: Settings, tmp_path: Path) 
         assert server.http.get("/v1/models", headers=bearer).status_code == 401
         write_keys(path, [kept])
         assert server.http.get("/v1/models", headers=bearer).status_code == 200
-
-        async def run() -> Transcript:
-            async with (
-                asyncio.timeout(TIMEOUT_S),
-                connect(server.stream_url, additional_headers=bearer) as client,
-            ):
-                await client.send(pcm(voice(16_000)))
-                created = json.loads(await client.recv())
-                segment = json.loads(await client.recv())
-                write_keys(path, [])
-                transcript = await listen(client)
-                transcript.messages[:0] = [created, segment]
-                return transcript
-
-        transcript = asyncio.run(run())
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            connect(server.stream_url, additional_headers=bearer) as client,
+        ):
+            await client.send(pcm(voice(16_000)))
+            created = json.loads(await client.recv())
+            segment = json.loads(await client.recv())
+            write_keys(path, [])
+            transcript = await listen(client)
+            transcript.messages[:0] = [created, segment]
         assert transcript.close_code == 4401
         assert transcript.error["code"] == "unauthenticated"
         assert server.http.get("/v1/models", headers=bearer).status_code == 401
@@ -285,10 +268,10 @@ def test_no_secret_is_logged(path: Path, model_dir: Path) -> None:
             stream_url = url.replace("http", "ws") + "/v1/stream"
             token = httpx.post(f"{url}/v1/tokens", headers=BEARER).json()["token"]
             browser: dict[str, Any] = {"subprotocols": ["glrf.v1", f"glrf.token.{token}"]}
-            assert talked(stream_url, [CLOSE], **browser).close_code == 1000
-            assert refusal(stream_url, **browser).status_code == 401
+            assert asyncio.run(talked(stream_url, [CLOSE], **browser)).close_code == 1000
+            assert asyncio.run(refusal(stream_url, **browser)).status_code == 401
             wrong = {"Authorization": f"Bearer x{KEY}"}
-            assert refusal(stream_url, additional_headers=wrong).status_code == 401
+            assert asyncio.run(refusal(stream_url, additional_headers=wrong)).status_code == 401
             assert httpx.get(f"{url}/v1/models?key={KEY}", headers=BEARER).status_code == 400
         finally:
             process.send_signal(signal.SIGTERM)
@@ -300,39 +283,35 @@ def test_no_secret_is_logged(path: Path, model_dir: Path) -> None:
     assert KEPT.sha256 not in said
 
 
-def test_streams_end_that_are_too_fast_idle_or_too_long(settings: Settings) -> None:
+async def test_streams_end_that_are_too_fast_idle_or_too_long(settings: Settings) -> None:
     strict = settings.model_copy(
         update={"max_stream_speed": 1.0, "burst_s": 3.0, "idle_timeout_s": 0.5, "max_session_s": 2}
     )
     with RunningServer(strict) as server:
-        fast = talked(server.stream_url, [*chunks(pcm(voice(16_000 * 30)), 32_000), CLOSE])
+        fast = await talked(server.stream_url, [*chunks(pcm(voice(16_000 * 30)), 32_000), CLOSE])
         assert (fast.close_code, fast.error["code"]) == (4429, "too_fast")
         packets = opus_packets(voice(48_000 * 30, 48_000))
-        fast = talked(f"{server.stream_url}?encoding=opus", [*packets, CLOSE])
+        fast = await talked(f"{server.stream_url}?encoding=opus", [*packets, CLOSE])
         assert (fast.close_code, fast.error["code"]) == (4429, "too_fast")
-        idle = talked(server.stream_url, [pcm(voice(16_000))])
+        idle = await talked(server.stream_url, [pcm(voice(16_000))])
         assert (idle.close_code, idle.error["code"]) == (4408, "idle")
         assert idle.of("segment")
-
-        async def long() -> Transcript:
-            async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
-                listening = asyncio.create_task(listen(client))
-                began_s = time.monotonic()
-                await client.send(pcm(voice(16_000)))
-                while not listening.done():
-                    with contextlib.suppress(Exception):
-                        await client.send('{"type": "keepalive"}')
-                    await asyncio.sleep(0.1)
-                assert time.monotonic() - began_s > 1.5
-                return await listening
-
-        transcript = asyncio.run(long())
+        async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
+            listening = asyncio.create_task(listen(client))
+            began_s = time.monotonic()
+            await client.send(pcm(voice(16_000)))
+            while not listening.done():
+                with contextlib.suppress(Exception):
+                    await client.send('{"type": "keepalive"}')
+                await asyncio.sleep(0.1)
+            assert time.monotonic() - began_s > 1.5
+            transcript = await listening
         assert (transcript.close_code, transcript.error["code"]) == (4410, "session_expired")
         assert transcript.error["retryable"]
         assert transcript.of("segment")
 
 
-def test_a_refusal_is_logged_with_its_route_and_whose_it_was(
+async def test_a_refusal_is_logged_with_its_route_and_whose_it_was(
     locked: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "service.app")
@@ -340,13 +319,9 @@ def test_a_refusal_is_logged_with_its_route_and_whose_it_was(
     locked.http.get("/metrics", headers={"Authorization": "Bearer wrong"})
     locked.http.get("/nothing", headers={"Authorization": "Bearer wrong"})
     for headers, path in (({}, "stream"), (BEARER, "stream?nonsense=1"), (BEARER, "streams")):
-
-        async def refused(path: str = path, headers: dict[str, str] = headers) -> None:
-            url = locked.stream_url.replace("stream", path)
-            with pytest.raises(InvalidStatus):
-                await connect(url, additional_headers=headers)
-
-        asyncio.run(refused())
+        url = locked.stream_url.replace("stream", path)
+        with pytest.raises(InvalidStatus):
+            await connect(url, additional_headers=headers)
     ours = [record.getMessage() for record in caplog.records if record.name == "service.app"]
     told = [message.partition(" (request ")[0] for message in ours]
     assert [re.sub(r", in .* s$", "", line) for line in told] == [

@@ -91,10 +91,10 @@ async def _stream(stereo: Float32, endpointing: str) -> tuple[list[bytes], str]:
 
 @pytest.mark.parametrize("run", [_file, _stream])
 @pytest.mark.parametrize("endpointing", ["vad", "manual", "off"])
-def test_nothing_of_a_channel_that_is_off_is_submitted(run, endpointing: str) -> None:
+async def test_nothing_of_a_channel_that_is_off_is_submitted(run, endpointing: str) -> None:
     customer = _customer()
     heard = {
-        name: asyncio.run(run(np.stack((customer, agent), axis=1), endpointing))
+        name: await run(np.stack((customer, agent), axis=1), endpointing)
         for name, agent in _agents().items()
     }
     submitted, told = heard["silence"]
@@ -102,7 +102,7 @@ def test_nothing_of_a_channel_that_is_off_is_submitted(run, endpointing: str) ->
     for name, other in heard.items():
         assert other == (submitted, told), name
     # And what was submitted is the customer's, who was alone in this one.
-    alone = asyncio.run(_alone(customer, endpointing))
+    alone = await _alone(customer, endpointing)
     assert submitted == alone
 
 
@@ -115,15 +115,12 @@ async def _alone(customer: Float32, endpointing: str) -> list[bytes]:
         return batcher.submitted
 
 
-def test_a_file_whose_channel_is_off_is_on_record(caplog: pytest.LogCaptureFixture) -> None:
-    async def run() -> None:
+async def test_a_file_whose_channel_is_off_is_on_record(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "service.analysis"):
         async with RecordingBatcher() as batcher:
             stereo = np.stack((_customer(), _customer()), axis=1)
             query = FileQuery(roles="customer,agent:off")
             audio = io.BytesIO(wav(stereo))
             analysis = FileAnalysis(audio, batcher, query, request_id="f00")
             assert [line async for line in analysis.lines()]
-
-    with caplog.at_level("INFO", "service.analysis"):
-        asyncio.run(run())
     assert "file f00: channel 1 (agent) is off" in caplog.text

@@ -9,26 +9,22 @@ import time
 from service.event_loop import PERIOD_S, SWITCH_S, StallMeter
 
 
-def test_what_holds_the_loop_up_is_seen_once_and_not_after_the_end() -> None:
+async def test_what_holds_the_loop_up_is_seen_once_and_not_after_the_end() -> None:
     seen: list[float] = []
-
-    async def run() -> None:
-        meter = StallMeter(seen.append)
-        meter.start()
-        await asyncio.sleep(2.5 * PERIOD_S)
-        assert seen
-        n_before = len(seen)
-        time.sleep(6 * PERIOD_S)  # noqa: ASYNC251 - this is the stall
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(seen) == n_before + 1  # one event would have waited, not six
-        assert seen[-1] >= 5 * PERIOD_S
-        meter.stop()
-        n_before = len(seen)
-        await asyncio.sleep(2 * PERIOD_S)
-        assert len(seen) == n_before
-
-    asyncio.run(run())
+    meter = StallMeter(seen.append)
+    meter.start()
+    await asyncio.sleep(2.5 * PERIOD_S)
+    assert seen
+    n_before = len(seen)
+    time.sleep(6 * PERIOD_S)  # noqa: ASYNC251 - this is the stall
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(seen) == n_before + 1  # one event would have waited, not six
+    assert seen[-1] >= 5 * PERIOD_S
+    meter.stop()
+    n_before = len(seen)
+    await asyncio.sleep(2 * PERIOD_S)
+    assert len(seen) == n_before
     assert min(seen) >= 0
 
 

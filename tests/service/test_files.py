@@ -177,67 +177,56 @@ def test_what_the_client_accepts(server: RunningServer, accept: str, expected: s
     assert answer.headers["Content-Type"].startswith(expected)
 
 
-def test_offline_analysis_is_the_same_document(
+async def test_offline_analysis_is_the_same_document(
     server: RunningServer, model_dir: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "call.wav"
     path.write_bytes(wav(STEREO, 44_100))
     query = FileQuery(roles="customer,agent")
-
-    async def offline() -> wire.FileResult:
-        backend = OnnxBackend.load(model_dir / "tiny.onnx", "cpu", max_batch=4)
-        async with Batcher(backend, max_batch=4) as batcher:
-            analysis = FileAnalysis(path, batcher, query)
-            return analysis.result([line async for line in analysis.lines()])
-
-    result = json.loads(asyncio.run(offline()).model_dump_json())
+    backend = OnnxBackend.load(model_dir / "tiny.onnx", "cpu", max_batch=4)
+    async with Batcher(backend, max_batch=4) as batcher:
+        analysis = FileAnalysis(path, batcher, query)
+        offline = analysis.result([line async for line in analysis.lines()])
+    result = json.loads(offline.model_dump_json())
     served = server.http.post("/v1/files?roles=customer,agent", content=path.read_bytes()).json()
     result["request_id"] = served["request_id"]
     assert_same_document(result, served)
 
 
-def test_a_file_keeps_to_its_share_of_the_queue() -> None:
+async def test_a_file_keeps_to_its_share_of_the_queue() -> None:
     backend = GatedBackend()
-
-    async def run() -> None:
-        async with Batcher(backend, max_batch=1, max_queued=1000) as batcher:
-            analysis = FileAnalysis(
-                io.BytesIO(wav(voice(16_000 * 60))), batcher, limits=FileLimits(max_untold_events=4)
-            )
-            lines = analysis.lines()
-            first = asyncio.ensure_future(anext(lines))
-            await until(lambda: batcher.n_queued >= 3)
-            for _ in range(50):
-                await asyncio.sleep(0.001)
-                # Four, and what one block of a second brings on top.
-                assert batcher.n_queued <= 4 + 3
-            backend.gate.set()
-            await first
-            rest = [line async for line in lines]
-            assert len(rest) == 149
-
-    asyncio.run(run())
+    async with Batcher(backend, max_batch=1, max_queued=1000) as batcher:
+        analysis = FileAnalysis(
+            io.BytesIO(wav(voice(16_000 * 60))), batcher, limits=FileLimits(max_untold_events=4)
+        )
+        lines = analysis.lines()
+        first = asyncio.ensure_future(anext(lines))
+        await until(lambda: batcher.n_queued >= 3)
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+            # Four, and what one block of a second brings on top.
+            assert batcher.n_queued <= 4 + 3
+        backend.gate.set()
+        await first
+        rest = [line async for line in lines]
+        assert len(rest) == 149
 
 
-def test_files_are_analysed_in_turn(settings: Settings) -> None:
+async def test_files_are_analysed_in_turn(settings: Settings) -> None:
     """One more than may be analysed waits; one more than may wait is refused."""
     backend = GatedBackend()
     narrow = settings.model_copy(update={"max_files": 1, "max_files_waiting": 1})
     body = wav(voice(32_000))
     with RunningServer(narrow, ModelRegistry([backend])) as server:
-
-        async def run() -> list[httpx.Response]:
-            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
-                first = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files"))
-                second = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files_waiting"))
-                third = await http.post("/v1/files", content=body)
-                assert not second.done()
-                backend.gate.set()
-                return [await first, await second, third]
-
-        first, second, third = asyncio.run(run())
+        async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+            first = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files"))
+            second = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files_waiting"))
+            third = await http.post("/v1/files", content=body)
+            assert not second.done()
+            backend.gate.set()
+            first, second = await first, await second
         assert first.status_code == second.status_code == 200
         assert first.json()["channels"] == second.json()["channels"]
         assert (third.status_code, third.json()["code"]) == (503, "overloaded")
@@ -247,20 +236,16 @@ def test_files_are_analysed_in_turn(settings: Settings) -> None:
         assert server.http.post("/v1/files", content=wav(voice(16_000))).status_code == 200
 
 
-def test_a_file_that_waits_too_long_is_refused(settings: Settings) -> None:
+async def test_a_file_that_waits_too_long_is_refused(settings: Settings) -> None:
     backend = GatedBackend()
     hasty = settings.model_copy(update={"max_files": 1, "max_file_wait_s": 0.2})
     with RunningServer(hasty, ModelRegistry([backend])) as server:
-
-        async def run() -> tuple[httpx.Response, httpx.Response]:
-            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
-                first = asyncio.create_task(http.post("/v1/files", content=wav(voice(32_000))))
-                await until(lambda: server.metric("glrf_files"))
-                second = await http.post("/v1/files", content=wav(voice(32_000)))
-                backend.gate.set()
-                return await first, second
-
-        first, second = asyncio.run(run())
+        async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+            first = asyncio.create_task(http.post("/v1/files", content=wav(voice(32_000))))
+            await until(lambda: server.metric("glrf_files"))
+            second = await http.post("/v1/files", content=wav(voice(32_000)))
+            backend.gate.set()
+            first = await first
         assert first.status_code == 200
         assert (second.status_code, second.json()["code"]) == (503, "overloaded")
         assert "0.2 s" in second.json()["detail"]
@@ -282,106 +267,93 @@ def test_slow_uploads_take_no_turn(settings: Settings) -> None:
         assert server.metric("glrf_files") == 0
 
 
-def test_a_client_that_leaves_while_its_file_waits_leaves_its_place(settings: Settings) -> None:
+async def test_a_client_that_leaves_while_its_file_waits_leaves_its_place(
+    settings: Settings,
+) -> None:
     backend = GatedBackend()
     narrow = settings.model_copy(update={"max_files": 1})
     body = wav(voice(32_000))
     with RunningServer(narrow, ModelRegistry([backend])) as server:
-
-        async def run() -> httpx.Response:
-            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
-                first = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files"))
-                second = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files_waiting"))
-                second.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await second
-                await until(lambda: not server.metric("glrf_files_waiting"))
-                assert server.metric("glrf_files") == 1
-                backend.gate.set()
-                return await first
-
-        (channel,) = asyncio.run(run()).json()["channels"]
+        async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+            first = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files"))
+            second = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files_waiting"))
+            second.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await second
+            await until(lambda: not server.metric("glrf_files_waiting"))
+            assert server.metric("glrf_files") == 1
+            backend.gate.set()
+            (channel,) = (await first).json()["channels"]
         server.wait_until(lambda: server.metric("glrf_files") == 0)
         assert sum(backend.batch_sizes) == len(channel["segments"])
 
 
-def test_files_that_wait_are_told_of_a_restart(settings: Settings) -> None:
+async def test_files_that_wait_are_told_of_a_restart(settings: Settings) -> None:
     """At once, that they may go elsewhere; the one under way gets its answer."""
     backend = GatedBackend()
     narrow = settings.model_copy(update={"max_files": 1})
     body = wav(voice(32_000))
     with RunningServer(narrow, ModelRegistry([backend])) as server:
-
-        async def run() -> tuple[httpx.Response, httpx.Response]:
-            async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
-                first = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files"))
-                second = asyncio.create_task(http.post("/v1/files", content=body))
-                await until(lambda: server.metric("glrf_files_waiting"))
-                server.begin_stop()
-                told = await second
-                assert not first.done()
-                backend.gate.set()
-                return await first, told
-
-        first, second = asyncio.run(run())
+        async with httpx.AsyncClient(base_url=server.http.base_url, timeout=20) as http:
+            first = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files"))
+            second = asyncio.create_task(http.post("/v1/files", content=body))
+            await until(lambda: server.metric("glrf_files_waiting"))
+            server.begin_stop()
+            second = await second
+            assert not first.done()
+            backend.gate.set()
+            first = await first
         assert first.status_code == 200
         assert (second.status_code, second.json()["code"]) == (503, "restarting")
 
 
 @pytest.mark.parametrize("n_sent", [0, 3])
-def test_a_place_comes_free_whenever_a_client_stops_reading(n_sent: int) -> None:
+async def test_a_place_comes_free_whenever_a_client_stops_reading(n_sent: int) -> None:
     """Also before the answer's head was sent, when no line was asked for yet."""
+    is_free = False
 
-    async def run() -> bool:
-        is_free = False
+    async def freed() -> None:
+        nonlocal is_free
+        is_free = True
 
-        async def freed() -> None:
-            nonlocal is_free
-            is_free = True
+    resources = contextlib.AsyncExitStack()
+    resources.push_async_callback(freed)
+    n_left = n_sent
 
-        resources = contextlib.AsyncExitStack()
-        resources.push_async_callback(freed)
-        n_left = n_sent
+    async def send(_message: Any) -> None:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            await asyncio.sleep(60)
 
-        async def send(_message: Any) -> None:
-            nonlocal n_left
-            n_left -= 1
-            if n_left < 0:
-                await asyncio.sleep(60)
+    async def lines() -> AsyncGenerator[bytes]:
+        while True:
+            yield b"{}\n"
 
-        async def lines() -> AsyncGenerator[bytes]:
-            while True:
-                yield b"{}\n"
-
-        answer = LinesResponse(lines(), 0.05, resources)
-        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
-        async with asyncio.timeout(10):
-            await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
-        return is_free
-
-    assert asyncio.run(run())
+    answer = LinesResponse(lines(), 0.05, resources)
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+    async with asyncio.timeout(10):
+        await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert is_free
 
 
-def test_a_client_that_reads_a_little_now_and_then_is_left() -> None:
-    async def run() -> int:
-        n_sent = 0
+async def test_a_client_that_reads_a_little_now_and_then_is_left() -> None:
+    n_sent = 0
 
-        async def send(_message: Any) -> None:
-            nonlocal n_sent
-            n_sent += 1
-            await asyncio.sleep(0.04)
+    async def send(_message: Any) -> None:
+        nonlocal n_sent
+        n_sent += 1
+        await asyncio.sleep(0.04)
 
-        async def lines() -> AsyncGenerator[bytes]:
-            while True:
-                yield b"{}\n"
+    async def lines() -> AsyncGenerator[bytes]:
+        while True:
+            yield b"{}\n"
 
-        answer = LinesResponse(lines(), 0.05, contextlib.AsyncExitStack())
-        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
-        async with asyncio.timeout(10):
-            await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
-        return n_sent
-
-    assert asyncio.run(run()) <= 13  # half a second in all
+    answer = LinesResponse(lines(), 0.05, contextlib.AsyncExitStack())
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+    async with asyncio.timeout(10):
+        await answer(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert n_sent <= 13  # half a second in all

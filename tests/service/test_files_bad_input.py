@@ -1,6 +1,5 @@
 """What can be wrong with a file. Each is refused by name, and a stream beside it never notices."""
 
-import asyncio
 import errno
 import io
 import json
@@ -64,15 +63,11 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file(server: RunningServer, name: str) -> None:
+async def test_a_bad_file(server: RunningServer, name: str) -> None:
     body, status, code = BAD_FILES[name]
-
-    async def run() -> httpx.Response:
-        http = httpx.AsyncClient(base_url=server.http.base_url)
-        async with good_session_beside(server.stream_url), http:
-            return await http.post("/v1/files", content=body)
-
-    answer = asyncio.run(run())
+    http = httpx.AsyncClient(base_url=server.http.base_url)
+    async with good_session_beside(server.stream_url), http:
+        answer = await http.post("/v1/files", content=body)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code)
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 
 from ser_core.errors import LimitReached, TooLarge
@@ -52,44 +50,35 @@ def test_what_an_outage_held_back_is_not_live_but_forgotten() -> None:
     assert pace.is_live
 
 
-def test_audio_that_is_sent_again_is_not_charged_again() -> None:
-    async def run() -> None:
-        ours = quotas(key_audio_s_per_hour=3)
-        meter = AudioMeter(ours, ANYBODY)
-        await meter.hear(5.0, is_replay=True)
-        await meter.hear(3.0)
-        with pytest.raises(LimitReached):
-            await meter.hear(0.1)
-
-    asyncio.run(run())
+async def test_audio_that_is_sent_again_is_not_charged_again() -> None:
+    ours = quotas(key_audio_s_per_hour=3)
+    meter = AudioMeter(ours, ANYBODY)
+    await meter.hear(5.0, is_replay=True)
+    await meter.hear(3.0)
+    with pytest.raises(LimitReached):
+        await meter.hear(0.1)
 
 
-def test_audio_is_charged_in_advance_by_the_second() -> None:
-    async def run() -> None:
-        ours = quotas(key_audio_s_per_hour=3)
-        meter = AudioMeter(ours, ANYBODY)
-        for _ in range(29):
-            await meter.hear(0.1)
-        other = AudioMeter(ours, ANYBODY)
-        with pytest.raises(LimitReached) as refused:
-            await other.hear(0.1)
-        assert refused.value.code == "quota_exhausted"
-        assert refused.value.retry_after_s > 60
-
-    asyncio.run(run())
+async def test_audio_is_charged_in_advance_by_the_second() -> None:
+    ours = quotas(key_audio_s_per_hour=3)
+    meter = AudioMeter(ours, ANYBODY)
+    for _ in range(29):
+        await meter.hear(0.1)
+    other = AudioMeter(ours, ANYBODY)
+    with pytest.raises(LimitReached) as refused:
+        await other.hear(0.1)
+    assert refused.value.code == "quota_exhausted"
+    assert refused.value.retry_after_s > 60
 
 
-def test_what_is_announced_beyond_what_is_left_is_refused_at_once_and_not_charged() -> None:
-    async def run() -> None:
-        ours = quotas(key_audio_s_per_hour=10)
-        await ours.charge_audio(ANYBODY, 4)
-        meter = AudioMeter(ours, ANYBODY)
-        with pytest.raises(LimitReached) as refused:
-            await meter.expect(6.1)
-        assert refused.value.code == "quota_exhausted"
-        with pytest.raises(TooLarge, match="12 s, and this key may send 10 s an hour"):
-            await meter.expect(11.5)
-        await meter.expect(6.0)
-        await ours.charge_audio(ANYBODY, 6)
-
-    asyncio.run(run())
+async def test_what_is_announced_beyond_what_is_left_is_refused_at_once_and_not_charged() -> None:
+    ours = quotas(key_audio_s_per_hour=10)
+    await ours.charge_audio(ANYBODY, 4)
+    meter = AudioMeter(ours, ANYBODY)
+    with pytest.raises(LimitReached) as refused:
+        await meter.expect(6.1)
+    assert refused.value.code == "quota_exhausted"
+    with pytest.raises(TooLarge, match="12 s, and this key may send 10 s an hour"):
+        await meter.expect(11.5)
+    await meter.expect(6.0)
+    await ours.charge_audio(ANYBODY, 6)

@@ -1,4 +1,3 @@
-import asyncio
 import contextlib
 import time
 import uuid
@@ -21,32 +20,26 @@ def quotas(**limits: int) -> Quotas:
     return Quotas(Settings(**limits))  # pyright: ignore[reportArgumentType]
 
 
-def test_without_limits_nothing_is_counted() -> None:
-    async def run() -> None:
-        ours = quotas()
-        for _ in range(100):
-            await ours.count_request(ANYBODY)
-            await ours.charge_audio(ANYBODY, 10_000)
-
-    asyncio.run(run())
+async def test_without_limits_nothing_is_counted() -> None:
+    ours = quotas()
+    for _ in range(100):
+        await ours.count_request(ANYBODY)
+        await ours.charge_audio(ANYBODY, 10_000)
 
 
 def fresh() -> str:
     return uuid.uuid4().hex
 
 
-def test_requests_a_minute_are_counted_by_key() -> None:
-    async def run() -> None:
-        ours = quotas(key_requests_per_minute=2)
-        for caller, n_allowed in ((ANYBODY, 2), (FAVOURED, 5)):
-            for _ in range(n_allowed):
-                await ours.count_request(caller)
-            with pytest.raises(LimitReached) as refused:
-                await ours.count_request(caller)
-            assert refused.value.code == "rate_limited"
-            assert 1 <= refused.value.retry_after_s <= 60
-
-    asyncio.run(run())
+async def test_requests_a_minute_are_counted_by_key() -> None:
+    ours = quotas(key_requests_per_minute=2)
+    for caller, n_allowed in ((ANYBODY, 2), (FAVOURED, 5)):
+        for _ in range(n_allowed):
+            await ours.count_request(caller)
+        with pytest.raises(LimitReached) as refused:
+            await ours.count_request(caller)
+        assert refused.value.code == "rate_limited"
+        assert 1 <= refused.value.retry_after_s <= 60
 
 
 def test_streams_at_a_time_are_counted_by_key() -> None:
@@ -93,26 +86,21 @@ def test_connections_of_one_session_hold_one_place() -> None:
 @pytest.mark.parametrize("into_the_hour_s", [0, 100, 1800, 3500])
 @pytest.mark.parametrize("taken", [[100], [60, 40], [30, 70], [90]])
 @pytest.mark.parametrize("wanted", [40, 65, 100])
-def test_the_told_wait_is_long_enough_and_hardly_longer(
+async def test_the_told_wait_is_long_enough_and_hardly_longer(
     monkeypatch: pytest.MonkeyPatch, into_the_hour_s: int, taken: list[int], wanted: int
 ) -> None:
     now_s = 1_000 * 3600.0 + into_the_hour_s
     monkeypatch.setattr(time, "time", lambda: now_s)
-
-    async def run() -> None:
-        nonlocal now_s
-        ours = quotas(key_audio_s_per_hour=100)
-        for n_s in taken:
-            await ours.charge_audio(ANYBODY, n_s)
-            now_s += 600
-        with pytest.raises(LimitReached) as refused:
-            await ours.check_audio(ANYBODY, wanted)
-        wait_s = refused.value.retry_after_s
-        assert wait_s is not None
-        now_s += wait_s - 120
-        with pytest.raises(LimitReached):
-            await ours.check_audio(ANYBODY, wanted)
-        now_s += 121
-        await ours.charge_audio(ANYBODY, wanted)
-
-    asyncio.run(run())
+    ours = quotas(key_audio_s_per_hour=100)
+    for n_s in taken:
+        await ours.charge_audio(ANYBODY, n_s)
+        now_s += 600
+    with pytest.raises(LimitReached) as refused:
+        await ours.check_audio(ANYBODY, wanted)
+    wait_s = refused.value.retry_after_s
+    assert wait_s is not None
+    now_s += wait_s - 120
+    with pytest.raises(LimitReached):
+        await ours.check_audio(ANYBODY, wanted)
+    now_s += 121
+    await ours.charge_audio(ANYBODY, wanted)

@@ -106,24 +106,17 @@ class CuttingClient(ResumingClient):
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_stream_that_is_cut_again_and_again(
+async def test_a_stream_that_is_cut_again_and_again(
     replicas: tuple[RunningServer, RunningServer], name: str
 ) -> None:
     recording = RECORDINGS[name]
     urls = [server.stream_url for server in replicas]
     unbroken = ResumingClient(lambda: urls[0], recording, chunk_s=0.1)
-
-    async def run() -> CuttingClient:
-        async with asyncio.timeout(TIMEOUT_S):
-            await unbroken.run()
-            # Each connection goes to the other replica.
-            cut = CuttingClient(
-                lambda: urls[cut.n_connections % 2], recording, chunk_s=0.1, speed=8
-            )
-            await cut.run()
-            return cut
-
-    cut = asyncio.run(run())
+    async with asyncio.timeout(TIMEOUT_S):
+        await unbroken.run()
+        # Each connection goes to the other replica.
+        cut = CuttingClient(lambda: urls[cut.n_connections % 2], recording, chunk_s=0.1, speed=8)
+        await cut.run()
     assert unbroken.n_connections == 1
     assert cut.n_connections > 1
     assert without_session(cut.events) == without_session(unbroken.events)
@@ -145,7 +138,7 @@ class ShyClient(ResumingClient):
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
+async def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
     replicas: tuple[RunningServer, RunningServer], name: str
 ) -> None:
     recording = RECORDINGS[name]
@@ -153,13 +146,10 @@ def test_a_stream_that_was_lost_before_it_was_heard_goes_on(
     unbroken = ResumingClient(lambda: urls[0], recording)
     shy = ShyClient(lambda: urls[shy.n_connections], recording)
 
-    async def run() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            await unbroken.run()
-            await shy.run()
-
     before = replicas[1].metric("glrf_sessions_resumed_total")
-    asyncio.run(run())
+    async with asyncio.timeout(TIMEOUT_S):
+        await unbroken.run()
+        await shy.run()
     assert shy.n_connections == 2
     assert replicas[1].metric("glrf_sessions_resumed_total") == before + 1
     assert without_session(shy.events) == without_session(unbroken.events)
@@ -203,12 +193,12 @@ def test_a_second_of_audio_never_goes_by_without_a_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["a call", "Opus"])
-def test_checkpoints_come_once_a_second_and_are_small(
+async def test_checkpoints_come_once_a_second_and_are_small(
     replicas: tuple[RunningServer, RunningServer], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All in a quarter of the time."""
     monkeypatch.setattr(resumption, "INTERVAL_S", resumption.INTERVAL_S / 4)
-    transcript = asyncio.run(_paced(replicas[0].stream_url, RECORDINGS[name], speed=4))
+    transcript = await _paced(replicas[0].stream_url, RECORDINGS[name], speed=4)
     checkpoints = transcript.of("checkpoint")
     assert len(checkpoints) >= 4
     assert max(len(checkpoint["token"]) for checkpoint in checkpoints) < 1_800
@@ -230,12 +220,12 @@ async def _paced(url: str, recording: Recording, speed: float) -> Transcript:
         return await listening
 
 
-def test_what_bad_packets_took_is_counted_once(
+async def test_what_bad_packets_took_is_counted_once(
     replicas: tuple[RunningServer, RunningServer],
 ) -> None:
     recording = RECORDINGS["Opus"]
     client = CuttingClient(lambda: replicas[0].stream_url, recording, speed=8)
-    asyncio.run(client.run())
+    await client.run()
     assert client.n_connections > 1
     assert client.closed is not None
     assert client.closed["usage"]["dropped_ms"] == 60 * 6
@@ -328,19 +318,15 @@ def test_a_forged_token(replicas: tuple[RunningServer, RunningServer], token: st
     assert replicas[0].metric("glrf_refusals_total", code=code) >= 1
 
 
-def test_a_browser_can_read_why_it_cannot_go_on(
+async def test_a_browser_can_read_why_it_cannot_go_on(
     replicas: tuple[RunningServer, RunningServer],
 ) -> None:
     """It fails a connection that takes none of the subprotocols it offered (WHATWG WebSockets)."""
     token = replicas[0].http.post("/v1/tokens").json()["token"]
     offered = [Subprotocol(SUBPROTOCOL), Subprotocol(f"glrf.token.{token}")]
-
-    async def run() -> tuple[Subprotocol | None, Transcript]:
-        url = f"{replicas[0].stream_url}?resume=x"
-        async with asyncio.timeout(TIMEOUT_S), connect(url, subprotocols=offered) as connection:
-            return connection.subprotocol, await listen(connection)
-
-    spoken, transcript = asyncio.run(run())
+    url = f"{replicas[0].stream_url}?resume=x"
+    async with asyncio.timeout(TIMEOUT_S), connect(url, subprotocols=offered) as connection:
+        spoken, transcript = connection.subprotocol, await listen(connection)
     assert spoken == SUBPROTOCOL
     _assert_rejected(transcript, "checkpoint_forged")
 
@@ -375,11 +361,11 @@ def _fields(state: StreamState) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("query", ["", "?encoding=opus"])
-def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings, query: str) -> None:
+async def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings, query: str) -> None:
     frames = opus_packets(voice(48_000, 48_000)) if query else [pcm(voice(16_000))]
     settings = shared.model_copy(update={"checkpoint_ttl_s": 0.6})
 
-    async def run() -> list[dict[str, Any]]:
+    with RunningServer(settings) as server:
         async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url + query) as connection:
             for frame in frames:
                 await connection.send(frame)
@@ -390,35 +376,27 @@ def test_a_silent_stream_keeps_its_checkpoint_fresh(shared: Settings, query: str
                     messages.append(json.loads(text))
             await connection.send('{"type": "keepalive"}')
             messages.append(json.loads(await connection.recv()))
-            return messages
-
-    with RunningServer(settings) as server:
-        messages = asyncio.run(run())
     old, new = [message for message in messages if message["type"] == "checkpoint"][-2:]
     assert messages[-1] == new
     assert new["resume_from_ms"] == old["resume_from_ms"]
     assert new["token"] != old["token"]
 
 
-def test_a_line_that_goes_dead_again_and_again_locks_nobody_out(
+async def test_a_line_that_goes_dead_again_and_again_locks_nobody_out(
     replicas: tuple[RunningServer, RunningServer],
 ) -> None:
     url = replicas[0].stream_url
-
-    async def run() -> tuple[list[Transcript], Transcript]:
-        async with asyncio.timeout(TIMEOUT_S), contextlib.AsyncExitStack() as stack:
-            dead = [await stack.enter_async_context(connect(url))]
-            _, checkpoint = [json.loads(await dead[0].recv()) for _ in range(2)]
-            token = checkpoint["token"]
-            for _ in range(6):  # none of them is ever closed
-                dead.append(await stack.enter_async_context(connect(f"{url}?resume={token}")))
-                assert json.loads(await dead[-1].recv())["type"] == "session.created"
-            last = dead.pop()
-            ended = [await listen(connection) for connection in dead[:3]]
-            await last.send('{"type": "close"}')
-            return ended, await listen(last)
-
-    ended, last = asyncio.run(run())
+    async with asyncio.timeout(TIMEOUT_S), contextlib.AsyncExitStack() as stack:
+        dead = [await stack.enter_async_context(connect(url))]
+        _, checkpoint = [json.loads(await dead[0].recv()) for _ in range(2)]
+        token = checkpoint["token"]
+        for _ in range(6):  # none of them is ever closed
+            dead.append(await stack.enter_async_context(connect(f"{url}?resume={token}")))
+            assert json.loads(await dead[-1].recv())["type"] == "session.created"
+        last = dead.pop()
+        ended = [await listen(connection) for connection in dead[:3]]
+        await last.send('{"type": "close"}')
+        told = await listen(last)
     for transcript in ended:
         assert (transcript.error["code"], transcript.close_code) == ("session_quota", 4429)
-    assert last.close_code == 1000
+    assert told.close_code == 1000

@@ -54,7 +54,7 @@ def port_of(process: subprocess.Popen[str]) -> int:
     raise AssertionError("it never listened")
 
 
-def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]) -> None:
+async def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
     body = wav(voice(16_000 * 3))
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as upload:
@@ -62,21 +62,16 @@ def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Popen[str]
             b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
         )
         upload.sendall(body[: len(body) // 2])
-
-        async def run() -> Transcript:
-            async with asyncio.timeout(TIMEOUT_S):
-                async with connect(f"ws://127.0.0.1:{port}/v1/stream") as client:
-                    first = json.loads(await client.recv())
-                    await client.send(pcm(voice(16_000 * 2)))
-                    told = [first]
-                    while sum(message["type"] == "segment" for message in told) < 4:
-                        told.append(json.loads(await client.recv()))
-                    process.send_signal(signal.SIGTERM)
-                    transcript = await listen(client)
-                    transcript.messages[:0] = told
-                    return transcript
-
-        transcript = asyncio.run(run())
+        async with asyncio.timeout(TIMEOUT_S):
+            async with connect(f"ws://127.0.0.1:{port}/v1/stream") as client:
+                first = json.loads(await client.recv())
+                await client.send(pcm(voice(16_000 * 2)))
+                told = [first]
+                while sum(message["type"] == "segment" for message in told) < 4:
+                    told.append(json.loads(await client.recv()))
+                process.send_signal(signal.SIGTERM)
+                transcript = await listen(client)
+                transcript.messages[:0] = told
         assert transcript.close_code == 1012
         assert [s["end_ms"] for s in transcript.of("segment")] == [800, 1200, 1600, 2000]
         assert transcript.messages[-1]["code"] == "restarting"
@@ -192,17 +187,13 @@ def test_an_address_that_cannot_be_had_is_one_line(host: str) -> None:
     assert "GLRF_PORT" in refused.value.remedy
 
 
-def test_no_query_string_is_logged(process: subprocess.Popen[str]) -> None:
+async def test_no_query_string_is_logged(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
-
-    async def run() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            async with connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe") as client:
-                await client.recv()
-            with pytest.raises(InvalidStatus):
-                await connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe&nonsense=1")
-
-    asyncio.run(run())
+    async with asyncio.timeout(TIMEOUT_S):
+        async with connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe") as client:
+            await client.recv()
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://127.0.0.1:{port}/v1/stream?roles=jane-doe&nonsense=1")
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     log = process.stderr.read()

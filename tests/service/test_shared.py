@@ -1,6 +1,5 @@
 """What the workers of one server share."""
 
-import asyncio
 import contextlib
 import subprocess
 import sys
@@ -141,26 +140,22 @@ def test_a_used_token_is_forgotten_when_it_would_be_refused_for_its_age(tmp_path
     assert len(list((tmp_path / "claims").iterdir())) == 1
 
 
-def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None:
+async def test_what_a_key_may_take_is_counted_over_all_workers(tmp_path: Path) -> None:
     settings = Settings(
         key_requests_per_minute=3, key_audio_s_per_hour=10, key_sessions=2, key_files=2
     )
     one, other = (Quotas(settings, Shared(tmp_path)) for _ in range(2))
     caller = Caller("id", "name", KeyLimits())
-
-    async def run() -> None:
-        for quotas in (one, other, one):
-            await quotas.count_request(caller)
-        with pytest.raises(LimitReached, match="3 requests a minute") as refused:
-            await other.count_request(caller)
-        assert refused.value.code == "rate_limited"
-        assert 0 < (refused.value.retry_after_s or 0) <= 120
-        await one.charge_audio(caller, 6)
-        with pytest.raises(LimitReached, match="10 s of audio"):
-            await other.charge_audio(caller, 6)
-        await other.charge_audio(caller, 4)
-
-    asyncio.run(run())
+    for quotas in (one, other, one):
+        await quotas.count_request(caller)
+    with pytest.raises(LimitReached, match="3 requests a minute") as refused:
+        await other.count_request(caller)
+    assert refused.value.code == "rate_limited"
+    assert 0 < (refused.value.retry_after_s or 0) <= 120
+    await one.charge_audio(caller, 6)
+    with pytest.raises(LimitReached, match="10 s of audio"):
+        await other.charge_audio(caller, 6)
+    await other.charge_audio(caller, 4)
     with (
         one.session(caller, "a"),
         other.session(caller, "b"),

@@ -32,12 +32,12 @@ from tests.service.running import (
 from tests.synthetic import opus_packets, voice
 
 
-def talk(server: RunningServer, frames: Sequence[bytes | str], query: str = "") -> Transcript:
-    return asyncio.run(converse(server.stream_url + query, frames))
+async def talk(server: RunningServer, frames: Sequence[bytes | str], query: str = "") -> Transcript:
+    return await converse(server.stream_url + query, frames)
 
 
-def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
-    transcript = talk(server, chunks(pcm(voice(16_000 * 3)), 3200))
+async def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
+    transcript = await talk(server, chunks(pcm(voice(16_000 * 3)), 3200))
     kinds = [message["type"] for message in transcript.messages]
     assert "checkpoint" in kinds
     kinds = [kind for kind in kinds if kind != "checkpoint"]
@@ -94,41 +94,41 @@ def test_a_stream_from_first_to_last_message(server: RunningServer) -> None:
     assert transcript.close_code == 1000
 
 
-def test_any_chunking_tells_the_same(server: RunningServer) -> None:
+async def test_any_chunking_tells_the_same(server: RunningServer) -> None:
     data = pcm(voice(16_000 * 3))
-    small, large = talk(server, chunks(data, 642)), talk(server, [data])
+    small, large = await talk(server, chunks(data, 642)), await talk(server, [data])
     assert_same_document(small.events, large.events)
 
 
-def test_the_lag_of_a_stream_that_is_not_live_is_not_watched(server: RunningServer) -> None:
+async def test_the_lag_of_a_stream_that_is_not_live_is_not_watched(server: RunningServer) -> None:
     observed = server.metric("glrf_lag_seconds_count")
-    transcript = talk(server, [pcm(voice(16_000 * 6))])
+    transcript = await talk(server, [pcm(voice(16_000 * 6))])
     assert len(transcript.of("segment")) > 10
     assert server.metric("glrf_lag_seconds_count") == observed
-    segments = talk(server, [pcm(voice(16_000))]).of("segment")
+    segments = (await talk(server, [pcm(voice(16_000))])).of("segment")
     assert segments
     assert server.metric("glrf_lag_seconds_count") == observed + len(segments)
 
 
-def test_flush_ends_an_utterance(server: RunningServer) -> None:
+async def test_flush_ends_an_utterance(server: RunningServer) -> None:
     second = pcm(voice(16_000))
-    transcript = talk(server, [second, '{"type": "flush"}', second, '{"type":"keepalive"}'])
+    transcript = await talk(server, [second, '{"type": "flush"}', second, '{"type":"keepalive"}'])
     utterances = transcript.of("utterance")
     assert [(u["start_ms"], u["end_ms"]) for u in utterances] == [(0, 1000), (1000, 2000)]
     assert all(u["is_final"] for u in utterances)
 
 
-def test_endpointing_off_tells_the_result_so_far(server: RunningServer) -> None:
+async def test_endpointing_off_tells_the_result_so_far(server: RunningServer) -> None:
     second = pcm(voice(16_000))
-    transcript = talk(server, [second, '{"type": "flush"}', second], "?endpointing=off")
+    transcript = await talk(server, [second, '{"type": "flush"}', second], "?endpointing=off")
     utterances = transcript.of("utterance")
     assert [(u["end_ms"], u["is_final"]) for u in utterances] == [(1000, False), (2000, True)]
     assert {u["utterance_id"] for u in utterances} == {"0-0"}
 
 
-def test_roles_and_a_channel_that_is_off(server: RunningServer) -> None:
+async def test_roles_and_a_channel_that_is_off(server: RunningServer) -> None:
     stereo = pcm(np.stack([voice(32_000), voice(32_000, pitch_hz=90)], axis=1))
-    transcript = talk(server, [stereo], "?channels=2&roles=customer,agent:off")
+    transcript = await talk(server, [stereo], "?channels=2&roles=customer,agent:off")
     assert {(s["channel"], s["role"]) for s in transcript.of("segment")} == {(0, "customer")}
     assert transcript.messages[0]["config"]["roles"] == [
         {"channel": 0, "role": "customer", "scored": True},
@@ -138,20 +138,20 @@ def test_roles_and_a_channel_that_is_off(server: RunningServer) -> None:
     assert [s["role"] for s in transcript.messages[-1]["summary"]] == ["customer"]
 
 
-def test_start_offset_shifts_all_times(server: RunningServer) -> None:
-    transcript = talk(server, [pcm(voice(16_000))], "?start_offset_ms=90000")
+async def test_start_offset_shifts_all_times(server: RunningServer) -> None:
+    transcript = await talk(server, [pcm(voice(16_000))], "?start_offset_ms=90000")
     assert transcript.of("utterance")[0]["start_ms"] == 90_000
     assert transcript.of("segment")[0]["end_ms"] == 90_800
 
 
-def test_narrowband_audio_is_warned_of(server: RunningServer) -> None:
-    transcript = talk(server, [bytes(8000)], "?encoding=mulaw&sample_rate=8000")
+async def test_narrowband_audio_is_warned_of(server: RunningServer) -> None:
+    transcript = await talk(server, [bytes(8000)], "?encoding=mulaw&sample_rate=8000")
     assert transcript.messages[1]["code"] == "narrowband_audio"
 
 
-def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
+async def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
     update = json.dumps({"type": "update", "smoothing": "mean", "endpointing": "vad"})
-    transcript = talk(server, [update, pcm(voice(16_000))])
+    transcript = await talk(server, [update, pcm(voice(16_000))])
     assert not transcript.of("error")
     assert transcript.of("utterance")
 
@@ -169,46 +169,47 @@ def test_an_update_that_changes_nothing_is_taken(server: RunningServer) -> None:
         ({"smoothing": "ema", "thresholds": {"bored": 0.5}}, "no label 'bored'"),
     ],
 )
-def test_an_update_that_is_not_available_changes_nothing(
+async def test_an_update_that_is_not_available_changes_nothing(
     server: RunningServer, option: dict[str, object], named: str
 ) -> None:
     audio = pcm(voice(16_000 * 3))
-    transcript = talk(server, [json.dumps({"type": "update", **option}), audio])
+    transcript = await talk(server, [json.dumps({"type": "update", **option}), audio])
     assert named in transcript.error["message"]
     assert (transcript.error["code"], transcript.error["fatal"]) == ("bad_parameter", False)
     assert transcript.close_code == 1000
-    assert_same_document(transcript.events, talk(server, [audio]).events)
+    undisturbed = await talk(server, [audio])
+    assert_same_document(transcript.events, undisturbed.events)
 
 
-def test_an_update_holds_from_the_next_segment_on(server: RunningServer) -> None:
+async def test_an_update_holds_from_the_next_segment_on(server: RunningServer) -> None:
     """Wherever the network is with the segments before it."""
     first, rest = pcm(voice(16_000 * 2)), pcm(voice(16_000 * 2, seed=5))
     update = {"type": "update", "smoothing": "mean", "thresholds": dict.fromkeys(LABELS, 1.0)}
-    transcript = talk(server, [first, json.dumps(update), rest], "?smoothing=ema")
+    transcript = await talk(server, [first, json.dumps(update), rest], "?smoothing=ema")
     assert not transcript.of("error")
     segments = transcript.of("segment")
     assert [s["abstain"] for s in segments] == [None] * 4 + ["uncertain"] * 5
-    unchanged = talk(server, [first, rest], "?smoothing=ema").of("segment")
-    always_mean = talk(server, [first, rest], "?smoothing=mean").of("segment")
+    unchanged = (await talk(server, [first, rest], "?smoothing=ema")).of("segment")
+    always_mean = (await talk(server, [first, rest], "?smoothing=mean")).of("segment")
     for i, segment in enumerate(segments):
         like = (unchanged if i < 4 else always_mean)[i]
         assert_scores_near(segment["smoothed"]["scores"], like["smoothed"]["scores"], 2e-6)
 
 
-def test_updates_in_any_number_leave_room_for_audio(settings: Settings) -> None:
+async def test_updates_in_any_number_leave_room_for_audio(settings: Settings) -> None:
     update = json.dumps({"type": "update", "hysteresis": 0.1})
     with RunningServer(settings.model_copy(update={"max_untold_events": 2})) as server:
-        transcript = talk(server, [pcm(voice(16_000)), *[update] * 50, pcm(voice(16_000))])
+        transcript = await talk(server, [pcm(voice(16_000)), *[update] * 50, pcm(voice(16_000))])
     assert transcript.close_code == 1000
     assert len(transcript.of("segment")) == 4
 
 
-def test_an_alert_comes_once_after_the_segment_that_completed_its_time(
+async def test_an_alert_comes_once_after_the_segment_that_completed_its_time(
     server: RunningServer,
 ) -> None:
     labels = ",".join(f"{label}>=0.000001:1s" for label in LABELS)
     query = f"?roles=customer&smoothing=mean&start_offset_ms=1000&rules={labels}"
-    transcript = talk(server, [pcm(voice(16_000 * 5))], query)
+    transcript = await talk(server, [pcm(voice(16_000 * 5))], query)
     alerts = transcript.of("alert")
     assert {alert["label"] for alert in alerts} == set(LABELS)
     assert len(alerts) == len(LABELS)
@@ -220,11 +221,11 @@ def test_an_alert_comes_once_after_the_segment_that_completed_its_time(
     assert before["end_ms"] == 4200
 
 
-def test_a_frame_of_a_megabyte_does_not_hold_the_others(settings: Settings) -> None:
+async def test_a_frame_of_a_megabyte_does_not_hold_the_others(settings: Settings) -> None:
     """131 s of audio in one frame: another session and `/livez` go on meanwhile."""
     patient = settings.model_copy(update={"max_untold_events": 10_000})  # no back-pressure helps
     with RunningServer(patient) as server:
-        large, small, n_answers = asyncio.run(interleave(server))
+        large, small, n_answers = await interleave(server)
     assert large.messages[-1]["usage"]["audio_ms"] == 131_072
     assert small.close_code == 1000
     assert n_answers > 5
@@ -244,44 +245,36 @@ async def interleave(server: RunningServer) -> tuple[Transcript, Transcript, int
         return await large, small, n_answers
 
 
-def test_back_pressure_bounds_what_is_in_flight(settings: Settings) -> None:
+async def test_back_pressure_bounds_what_is_in_flight(settings: Settings) -> None:
     backend = GatedBackend()
     bounded = settings.model_copy(update={"max_untold_events": 4, "max_batch": 1})
     with RunningServer(bounded, ModelRegistry([backend])) as server:
-
-        async def run() -> Transcript:
-            async with asyncio.timeout(TIMEOUT_S):
-                conversation = asyncio.create_task(
-                    converse(
-                        f"{server.stream_url}?endpointing=manual",
-                        chunks(pcm(voice(16_000 * 60)), 32_000),
-                    )
+        async with asyncio.timeout(TIMEOUT_S):
+            conversation = asyncio.create_task(
+                converse(
+                    f"{server.stream_url}?endpointing=manual",
+                    chunks(pcm(voice(16_000 * 60)), 32_000),
                 )
-                await until(lambda: server.metric("glrf_queued_segments") >= 3)
-                for _ in range(20):  # no more comes, however long the network takes
-                    await asyncio.sleep(0.001)
-                    assert server.metric("glrf_queued_segments") <= 5
-                backend.gate.set()
-                return await conversation
-
-        transcript = asyncio.run(run())
+            )
+            await until(lambda: server.metric("glrf_queued_segments") >= 3)
+            for _ in range(20):  # no more comes, however long the network takes
+                await asyncio.sleep(0.001)
+                assert server.metric("glrf_queued_segments") <= 5
+            backend.gate.set()
+            transcript = await conversation
     assert len(transcript.of("segment")) == 149
     assert transcript.close_code == 1000
 
 
-def test_sessions_are_limited(settings: Settings) -> None:
+async def test_sessions_are_limited(settings: Settings) -> None:
     with RunningServer(settings.model_copy(update={"max_sessions": 1})) as server:
-
-        async def run() -> InvalidStatus:
-            async with connect(server.stream_url) as socket:
-                await socket.recv()
-                with pytest.raises(InvalidStatus) as caught:
-                    await connect(server.stream_url)
-                await socket.send('{"type": "close"}')
-                await listen(socket)
-            return caught.value
-
-        response = asyncio.run(run()).response
+        async with connect(server.stream_url) as socket:
+            await socket.recv()
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(server.stream_url)
+            await socket.send('{"type": "close"}')
+            await listen(socket)
+        response = caught.value.response
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "1"
         problem = json.loads(response.body)
@@ -289,13 +282,13 @@ def test_sessions_are_limited(settings: Settings) -> None:
         assert "1 sessions are taken" in problem["detail"]
         assert server.metric("glrf_refusals_total", code="overloaded") == 1
         server.wait_until(lambda: server.metric("glrf_sessions") == 0)
-        assert talk(server, [pcm(voice(16_000))]).close_code == 1000
+        assert (await talk(server, [pcm(voice(16_000))])).close_code == 1000
 
 
-def test_metrics_come_from_the_results(settings: Settings) -> None:
+async def test_metrics_come_from_the_results(settings: Settings) -> None:
     with RunningServer(settings) as server:
         frames = [pcm(voice(16_000 * 3)), bytes(16_000 * 2 * 3)]
-        segments = talk(server, frames).of("segment")
+        segments = (await talk(server, frames)).of("segment")
         silent = sum(segment["abstain"] == "no_speech" for segment in segments)
         assert silent
         server.wait_until(lambda: server.metric("glrf_sessions") == 0)
@@ -312,10 +305,10 @@ def test_metrics_come_from_the_results(settings: Settings) -> None:
         assert server.metric("glrf_segments_total", label="none", abstain="no_speech") == silent
 
 
-def test_opus_packets_are_heard_and_bad_ones_told(server: RunningServer) -> None:
+async def test_opus_packets_are_heard_and_bad_ones_told(server: RunningServer) -> None:
     packets: list[bytes | str] = [*opus_packets(voice(3 * 48_000, 48_000))]
     packets[50:50] = [b"", b"\xfb\x03" + bytes(200)]
-    transcript = talk(server, packets, "?encoding=opus&endpointing=manual")
+    transcript = await talk(server, packets, "?encoding=opus&endpointing=manual")
     assert transcript.messages[0]["config"]["sample_rate"] == 48_000
     assert [error["code"] for error in transcript.of("error")] == ["empty_frame", "bad_packet"]
     assert not any(error["fatal"] for error in transcript.of("error"))
@@ -325,31 +318,32 @@ def test_opus_packets_are_heard_and_bad_ones_told(server: RunningServer) -> None
 
 
 @pytest.mark.parametrize("end", ["close", "leave", "too long a frame", "idle"])
-def test_a_session_that_has_ended_is_out_of_memory_without_a_search_for_garbage(
+async def test_a_session_that_has_ended_is_out_of_memory_without_a_search_for_garbage(
     settings: Settings, end: str
 ) -> None:
-    async def run(url: str) -> None:
-        async with asyncio.timeout(TIMEOUT_S), connect(url, compression=None) as client:
-            await client.send(pcm(voice(16_000 * 3)))
-            while json.loads(await client.recv())["type"] != "segment":
-                pass
-            match end:
-                case "close":
-                    await client.send('{"type": "close"}')
-                case "leave":
-                    client.transport.abort()
-                case "too long a frame":
-                    await client.send(bytes(2**20 + 2))
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await client.recv()
 
     impatient = settings.model_copy(update={"idle_timeout_s": 1.0})
     with RunningServer(impatient) as server:
         gc.collect()
         gc.disable()
         try:
-            asyncio.run(run(server.stream_url))
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                connect(server.stream_url, compression=None) as client,
+            ):
+                await client.send(pcm(voice(16_000 * 3)))
+                while json.loads(await client.recv())["type"] != "segment":
+                    pass
+                match end:
+                    case "close":
+                        await client.send('{"type": "close"}')
+                    case "leave":
+                        client.transport.abort()
+                    case "too long a frame":
+                        await client.send(bytes(2**20 + 2))
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        await client.recv()
             server.wait_until(lambda: not any(type(x) is Stream for x in gc.get_objects()))
         finally:
             gc.enable()

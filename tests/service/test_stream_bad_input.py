@@ -29,12 +29,11 @@ from tests.service.running import (
 from tests.synthetic import voice
 
 
-def talk_badly(server: RunningServer, frames: list[bytes | str], query: str = "") -> Transcript:
-    async def run() -> Transcript:
-        async with good_session_beside(server.stream_url):
-            return await converse(server.stream_url + query, frames)
-
-    return asyncio.run(run())
+async def talk_badly(
+    server: RunningServer, frames: list[bytes | str], query: str = ""
+) -> Transcript:
+    async with good_session_beside(server.stream_url):
+        return await converse(server.stream_url + query, frames)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +81,9 @@ def test_parameters_are_refused_by_name_before_the_upgrade(
     assert problem["remedy"]
 
 
-def test_another_path(server: RunningServer) -> None:
+async def test_another_path(server: RunningServer) -> None:
     with pytest.raises(InvalidStatus) as caught:
-        asyncio.run(converse(server.stream_url + "s", []))
+        await converse(server.stream_url + "s", [])
     response = caught.value.response
     problem = json.loads(response.body)
     assert (response.status_code, problem["code"]) == (404, "not_found")
@@ -107,8 +106,8 @@ def test_another_path(server: RunningServer) -> None:
         ('{"type": "update", "speed": 3}', "unknown field 'speed'"),
     ],
 )
-def test_a_bad_message_ends_the_stream(server: RunningServer, text: str, named: str) -> None:
-    transcript = asyncio.run(converse(server.stream_url, [text], close=False))
+async def test_a_bad_message_ends_the_stream(server: RunningServer, text: str, named: str) -> None:
+    transcript = await converse(server.stream_url, [text], close=False)
     assert transcript.close_code == 4400
     assert transcript.error["code"] == "bad_message"
     assert named in transcript.error["message"]
@@ -118,8 +117,8 @@ def test_a_bad_message_ends_the_stream(server: RunningServer, text: str, named: 
     assert types == ["session.created", "checkpoint", "error"]
 
 
-def test_text_where_audio_is_due(server: RunningServer) -> None:
-    transcript = talk_badly(server, ["hello, can you hear me?"])
+async def test_text_where_audio_is_due(server: RunningServer) -> None:
+    transcript = await talk_badly(server, ["hello, can you hear me?"])
     assert transcript.close_code == 4400
     assert "binary frames" in transcript.error["message"]
 
@@ -127,11 +126,11 @@ def test_text_where_audio_is_due(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("frame", "code"), [(b"", "empty_frame"), (b"\0", "odd_frame"), (bytes(3201), "odd_frame")]
 )
-def test_odd_and_empty_frames_are_ignored_whole(
+async def test_odd_and_empty_frames_are_ignored_whole(
     server: RunningServer, frame: bytes, code: str
 ) -> None:
     audio = pcm(voice(16_000))
-    transcript = talk_badly(server, [audio, frame, audio])
+    transcript = await talk_badly(server, [audio, frame, audio])
     assert (transcript.error["code"], transcript.error["fatal"]) == (code, False)
     assert transcript.close_code == 1000
     usage = transcript.messages[-1]["usage"]
@@ -139,14 +138,14 @@ def test_odd_and_empty_frames_are_ignored_whole(
     assert usage["dropped_ms"] == (100 if len(frame) == 3201 else 0)
 
 
-def test_half_a_sample_of_stereo(server: RunningServer) -> None:
-    transcript = talk_badly(server, [bytes(6)], "?channels=2")
+async def test_half_a_sample_of_stereo(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [bytes(6)], "?channels=2")
     assert "not whole samples of 4 bytes" in transcript.error["message"]
 
 
 @pytest.mark.parametrize("odd", [b"", b"\0"])
-def test_a_container_in_the_stream(server: RunningServer, odd: bytes) -> None:
-    transcript = talk_badly(server, [wav(voice(16_000)) + odd])
+async def test_a_container_in_the_stream(server: RunningServer, odd: bytes) -> None:
+    transcript = await talk_badly(server, [wav(voice(16_000)) + odd])
     assert transcript.close_code == 4415
     assert transcript.error["code"] == "container_in_stream"
     assert "WAV" in transcript.error["message"]
@@ -155,35 +154,36 @@ def test_a_container_in_the_stream(server: RunningServer, odd: bytes) -> None:
 
 
 @pytest.mark.parametrize("n_first", [0, 2, 3])
-def test_a_container_in_small_frames(server: RunningServer, n_first: int) -> None:
+async def test_a_container_in_small_frames(server: RunningServer, n_first: int) -> None:
     data = wav(voice(16_000))
-    transcript = talk_badly(server, [data[:n_first], data[n_first:]])
+    transcript = await talk_badly(server, [data[:n_first], data[n_first:]])
     assert transcript.close_code == 4415
     assert transcript.of("error")[-1]["code"] == "container_in_stream"
 
 
-def test_totals_and_warnings_are_of_the_scored_channels(server: RunningServer) -> None:
+async def test_totals_and_warnings_are_of_the_scored_channels(server: RunningServer) -> None:
     query = "?channels=2&sample_rate=8000&roles=agent:off,customer"
-    transcript = talk_badly(server, [bytes(32_000), bytes(3201)], query)
+    transcript = await talk_badly(server, [bytes(32_000), bytes(3201)], query)
     assert [w["channel"] for w in transcript.of("warning")] == [1]
     usage = transcript.messages[-1]["usage"]
     assert (usage["audio_ms"], usage["dropped_ms"]) == (1000, 100)
-    both = talk_badly(server, [bytes(64_000), bytes(6401)], "?channels=2").messages[-1]["usage"]
-    assert (both["audio_ms"], both["dropped_ms"]) == (2000, 200)
+    transcript = await talk_badly(server, [bytes(64_000), bytes(6401)], "?channels=2")
+    usage = transcript.messages[-1]["usage"]
+    assert (usage["audio_ms"], usage["dropped_ms"]) == (2000, 200)
 
 
-def test_a_frame_just_too_large(server: RunningServer) -> None:
-    transcript = talk_badly(server, [bytes(2**20 + 2)])
+async def test_a_frame_just_too_large(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [bytes(2**20 + 2)])
     assert transcript.close_code == 1009
     assert transcript.error["code"] == "frame_too_large"
     assert "1048576" in transcript.error["message"]
 
 
-def test_a_frame_of_20_mb(server: RunningServer) -> None:
+async def test_a_frame_of_20_mb(server: RunningServer) -> None:
     """Refused by its header: the transport never holds it."""
     refused = server.metric("glrf_refusals_total", code="frame_too_large")
     closed = server.metric("glrf_sessions_closed_total", reason="frame_too_large")
-    transcript = talk_badly(server, [bytes(20_000_000)])
+    transcript = await talk_badly(server, [bytes(20_000_000)])
     assert transcript.close_code == 1009
     assert transcript.error["code"] == "frame_too_large"
     assert "at most 1048576 bytes" in transcript.error["message"]
@@ -205,19 +205,19 @@ def test_a_refused_client_may_finish_its_frame_and_read_why(server: RunningServe
         assert last_words.endswith((1009).to_bytes(2, "big") + b"frame_too_large")
 
 
-def test_nan_samples(server: RunningServer) -> None:
+async def test_nan_samples(server: RunningServer) -> None:
     audio = voice(32_000)
     audio[8000:8100] = np.nan
     audio[9000] = np.inf
-    transcript = talk_badly(server, [audio.tobytes()], "?encoding=pcm_f32le")
+    transcript = await talk_badly(server, [audio.tobytes()], "?encoding=pcm_f32le")
     assert [w["code"] for w in transcript.of("warning")] == ["non_finite_samples"]
     assert transcript.close_code == 1000
     for segment in transcript.of("segment"):
         assert all(0 <= score <= 1 for score in segment["scores"].values())
 
 
-def test_silence(server: RunningServer) -> None:
-    transcript = talk_badly(server, [bytes(64_000)])
+async def test_silence(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [bytes(64_000)])
     for segment in transcript.of("segment"):
         assert (segment["label"], segment["abstain"]) == (None, "no_speech")
         assert set(segment["scores"].values()) == {0.0}
@@ -226,32 +226,28 @@ def test_silence(server: RunningServer) -> None:
     assert transcript.messages[-1]["usage"]["speech_ms"] == 0
 
 
-def test_a_constant_offset(server: RunningServer) -> None:
-    transcript = talk_badly(server, [pcm(voice(32_000) * 0.5 + np.float32(0.3))])
+async def test_a_constant_offset(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [pcm(voice(32_000) * 0.5 + np.float32(0.3))])
     assert [w["code"] for w in transcript.of("warning")] == ["dc_offset"]
 
 
-def test_nothing_but_an_offset(server: RunningServer) -> None:
-    transcript = talk_badly(server, [pcm(np.full(32_000, 0.5, np.float32))])
+async def test_nothing_but_an_offset(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [pcm(np.full(32_000, 0.5, np.float32))])
     assert {segment["abstain"] for segment in transcript.of("segment")} == {"no_speech"}
 
 
-def test_clipping(server: RunningServer) -> None:
-    transcript = talk_badly(server, [pcm(voice(32_000) * 20)])
+async def test_clipping(server: RunningServer) -> None:
+    transcript = await talk_badly(server, [pcm(voice(32_000) * 20)])
     assert "clipping" in [w["code"] for w in transcript.of("warning")]
     assert {segment["abstain"] for segment in transcript.of("segment")} == {"clipped"}
 
 
-def test_a_client_that_never_reads(settings: Settings) -> None:
+async def test_a_client_that_never_reads(settings: Settings) -> None:
     """It is cut off after the time to send; what it left unread stays bounded meanwhile."""
     impatient = settings.model_copy(update={"send_timeout_s": 0.3, "burst_s": 20_000.0})
     with RunningServer(impatient) as server:
-
-        async def run() -> None:
-            async with good_session_beside(server.stream_url):
-                await asyncio.to_thread(send_without_reading, server)
-
-        asyncio.run(run())
+        async with good_session_beside(server.stream_url):
+            await asyncio.to_thread(send_without_reading, server)
         server.wait_until(lambda: server.metric("glrf_sessions") == 0)
         assert server.metric("glrf_sessions_closed_total", reason="slow_client") == 1
         assert server.metric("glrf_queued_segments") == 0
@@ -285,27 +281,23 @@ def send_without_reading(server: RunningServer) -> None:
     raise AssertionError("the server took two hours of audio from a client that never read")
 
 
-def test_a_client_that_leaves_mid_segment(
+async def test_a_client_that_leaves_mid_segment(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = GatedBackend()
     one_by_one = settings.model_copy(update={"max_batch": 1})
     with RunningServer(one_by_one, ModelRegistry([backend])) as server:
-
-        async def run() -> None:
-            async with asyncio.timeout(TIMEOUT_S):
-                client = await connect(server.stream_url)
-                await client.send(pcm(voice(16_000 * 3)))
-                await until(lambda: backend.n_begun == 1)
-                await until(lambda: server.metric("glrf_queued_segments") >= 5)
-                client.transport.abort()
-                await until(lambda: not server.metric("glrf_sessions"))
-            backend.gate.set()
-            async with good_session_beside(server.stream_url):
-                pass
-
         n_errors = len([r for r in caplog.records if r.levelname == "ERROR"])
-        asyncio.run(run())
+        async with asyncio.timeout(TIMEOUT_S):
+            client = await connect(server.stream_url)
+            await client.send(pcm(voice(16_000 * 3)))
+            await until(lambda: backend.n_begun == 1)
+            await until(lambda: server.metric("glrf_queued_segments") >= 5)
+            client.transport.abort()
+            await until(lambda: not server.metric("glrf_sessions"))
+        backend.gate.set()
+        async with good_session_beside(server.stream_url):
+            pass
         # The one segment that was running when the client left, then the good sessions' 9 + 9.
         assert sum(backend.batch_sizes) == 1 + 2 * 9
         assert server.metric("glrf_queued_segments") == 0
@@ -313,13 +305,13 @@ def test_a_client_that_leaves_mid_segment(
         assert len([r for r in caplog.records if r.levelname == "ERROR"]) == n_errors
 
 
-def test_a_client_that_leaves_during_the_handshake(server: RunningServer) -> None:
+async def test_a_client_that_leaves_during_the_handshake(server: RunningServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websock")
-    asyncio.run(converse(server.stream_url, [pcm(voice(16_000))]))
+    await converse(server.stream_url, [pcm(voice(16_000))])
 
 
-def test_a_stream_that_ends_before_it_is_open_is_counted_at_both_ends(
+async def test_a_stream_that_ends_before_it_is_open_is_counted_at_both_ends(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def counted() -> tuple[float, float]:
@@ -329,39 +321,32 @@ def test_a_stream_that_ends_before_it_is_open_is_counted_at_both_ends(
     async def left(_: Stream) -> None:
         raise WebSocketDisconnect(1006)
 
-    async def run() -> None:
-        with pytest.raises(InvalidHandshake):
-            await connect(server.stream_url)
-
     server.wait_until(lambda: server.metric("glrf_sessions") == 0)
     n_opened, n_closed = counted()
     monkeypatch.setattr(Stream, "_open", left)
-    asyncio.run(run())
+    with pytest.raises(InvalidHandshake):
+        await connect(server.stream_url)
     server.wait_until(lambda: server.metric("glrf_sessions") == 0)
     assert counted() == (n_opened + 1, n_closed + 1)
 
 
-def test_a_network_that_fails(settings: Settings) -> None:
+async def test_a_network_that_fails(settings: Settings) -> None:
     with RunningServer(settings, ModelRegistry([FailingBackend()])) as server:
-        transcript = asyncio.run(converse(server.stream_url, [pcm(voice(16_000))], close=False))
+        transcript = await converse(server.stream_url, [pcm(voice(16_000))], close=False)
     assert transcript.close_code == 1011
     assert transcript.error["code"] == "inference_failed"
     assert transcript.error["retryable"]
     assert "accelerator" not in transcript.error["message"]
 
 
-def test_shutdown_tells_what_is_scored_then_1012(settings: Settings) -> None:
+async def test_shutdown_tells_what_is_scored_then_1012(settings: Settings) -> None:
     with RunningServer(settings) as server:
-
-        async def run() -> Transcript:
-            async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
-                listening = asyncio.create_task(listen(client))
-                await client.send(pcm(voice(16_000 * 2)))
-                await until(lambda: server.metric("glrf_audio_seconds_total", source="stream"))
-                server.begin_stop()
-                return await listening
-
-        transcript = asyncio.run(run())
+        async with asyncio.timeout(TIMEOUT_S), connect(server.stream_url) as client:
+            listening = asyncio.create_task(listen(client))
+            await client.send(pcm(voice(16_000 * 2)))
+            await until(lambda: server.metric("glrf_audio_seconds_total", source="stream"))
+            server.begin_stop()
+            transcript = await listening
     assert transcript.close_code == 1012
     assert transcript.error["code"] == "restarting"
     assert transcript.error["retryable"]

@@ -8,18 +8,15 @@ import pytest
 from service.threads import Threads
 
 
-def test_answers_and_errors_come_back() -> None:
+async def test_answers_and_errors_come_back() -> None:
     def fail() -> None:
         raise ValueError("no")
 
-    async def run() -> None:
-        threads = Threads("t", 2)
-        assert await asyncio.gather(*(threads.run(pow, n, 2) for n in range(5))) == [0, 1, 4, 9, 16]
-        with pytest.raises(ValueError, match="no"):
-            await threads.run(fail)
-        assert await threads.run(threading.current_thread) in threading.enumerate()
-
-    asyncio.run(run())
+    threads = Threads("t", 2)
+    assert await asyncio.gather(*(threads.run(pow, n, 2) for n in range(5))) == [0, 1, 4, 9, 16]
+    with pytest.raises(ValueError, match="no"):
+        await threads.run(fail)
+    assert await threads.run(threading.current_thread) in threading.enumerate()
 
 
 def test_what_hangs_is_given_up_and_what_waits_behind_it_never_begins() -> None:
@@ -41,21 +38,18 @@ def test_what_hangs_is_given_up_and_what_waits_behind_it_never_begins() -> None:
 
 
 @pytest.mark.parametrize("patience_s", [None, 60.0])
-def test_a_time_out_of_the_work_is_its_own(patience_s: float | None) -> None:
+async def test_a_time_out_of_the_work_is_its_own(patience_s: float | None) -> None:
     def fail() -> None:
         raise OSError(errno.ETIMEDOUT, "Connection timed out")
 
     with pytest.raises(TimeoutError) as raised:
-        asyncio.run(Threads("t", 1).run(fail, patience_s=patience_s))
+        await Threads("t", 1).run(fail, patience_s=patience_s)
     assert raised.value.errno == errno.ETIMEDOUT
 
 
-def test_no_more_threads_than_agreed_and_all_are_daemons() -> None:
-    async def run() -> None:
-        threads = Threads("counted", 3)
-        await asyncio.gather(*(threads.run(time.sleep, 0.01) for _ in range(20)))
-
-    asyncio.run(run())
+async def test_no_more_threads_than_agreed_and_all_are_daemons() -> None:
+    threads = Threads("counted", 3)
+    await asyncio.gather(*(threads.run(time.sleep, 0.01) for _ in range(20)))
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("counted_")]
     assert len(ours) == 3
     assert all(thread.daemon for thread in ours)
