@@ -108,19 +108,16 @@ def test_each_window_is_posted_and_its_lag_counted_from_when_it_was_due() -> Non
     assert stage.fault is None
 
 
-def test_answers_may_come_in_chunks() -> None:
+async def test_answers_may_come_in_chunks() -> None:
     async def respond(body: bytes) -> bytes:
         head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
         return head + b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"
 
-    async def asked(url: str) -> list[bytes]:
+    with in_thread(http_server(respond)) as url:
         connection = await PostConnection.open(url, raw)
         answers = [await connection.post(bytes(WINDOW_BYTES)) for _ in range(2)]
         connection.close()
-        return answers
-
-    with in_thread(http_server(respond)) as url:
-        assert asyncio.run(asked(url)) == [b"abc0123456789"] * 2
+    assert answers == [b"abc0123456789"] * 2
 
 
 def test_a_refused_window_is_missing_and_the_next_is_sent() -> None:

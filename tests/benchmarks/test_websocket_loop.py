@@ -1,4 +1,3 @@
-import asyncio
 import json
 from typing import Any
 
@@ -32,7 +31,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
     return OnnxModel(next(SHIPPED_MODELS.glob("*.onnx")))
 
 
-def converse(chunks: list[bytes]) -> list[dict[str, Any]]:
+async def converse(chunks: list[bytes]) -> list[dict[str, Any]]:
     """What the loop tells of a stream, through the ASGI application itself."""
     incoming = [{"type": "websocket.connect"}]
     incoming += [{"type": "websocket.receive", "bytes": chunk} for chunk in chunks]
@@ -47,13 +46,13 @@ def converse(chunks: list[bytes]) -> list[dict[str, Any]]:
             told.append(json.loads(message["text"]))
 
     scope = {"type": "websocket", "path": "/v1/stream", "query_string": b"", "headers": []}
-    asyncio.run(create_app(TinyNetwork(), TINY)(scope, receive, send))
+    await create_app(TinyNetwork(), TINY)(scope, receive, send)
     return told
 
 
-def test_the_loop_answers_each_hop_with_what_the_network_says_of_the_last_2_s() -> None:
+async def test_the_loop_answers_each_hop_with_what_the_network_says_of_the_last_2_s() -> None:
     pcm = (voice(16_000 * 3) * 32767).astype("<i2").tobytes()
-    answers = converse([pcm[at : at + 3200] for at in range(0, len(pcm), 3200)])
+    answers = await converse([pcm[at : at + 3200] for at in range(0, len(pcm), 3200)])
     assert [answer["end_ms"] for answer in answers] == [2000, 2400, 2800]
     for index, answer in enumerate(answers):
         window = samples_of(pcm[index * 12_800 :][:64_000])

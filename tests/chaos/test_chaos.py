@@ -16,22 +16,13 @@ from tests.synthetic import opus_packets, voice, write_model
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
+async def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
     write_model(tmp_path / "tiny.onnx")
-
-    async def run() -> Trial:
-        trial = Trial(
-            n_streams=6,
-            n_kills=2,
-            duration_s=8,
-            fault_every_s=0.4,
-            speed=2,
-            model_dir=tmp_path,
-        )
-        await trial.run()
-        return trial
-
-    report = asyncio.run(run()).report
+    trial = Trial(
+        n_streams=6, n_kills=2, duration_s=8, fault_every_s=0.4, speed=2, model_dir=tmp_path
+    )
+    await trial.run()
+    report = trial.report
     assert report.differences == []
     assert report.n_kills == 2
     assert report.n_streams >= 6
@@ -39,7 +30,7 @@ def test_streams_survive_kills_and_broken_lines(tmp_path: Path) -> None:
     assert len(report.resumptions) > 0
 
 
-def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
+async def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
     """SIGTERM to one replica after the other, under streams behind a plain proxy."""
     write_model(tmp_path / "tiny.onnx")
     settings = settings_for(tmp_path)
@@ -49,29 +40,23 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
         OpusRecording(opus_packets(voice(48_000 * 9, 48_000)), {}, (180_000,)),
     ]
 
-    async def run() -> tuple[list[ResumingClient], list[ResumingClient]]:
-        try:
-            await asyncio.gather(*(replica.start() for replica in replicas))
-            async with Proxy(lambda: [r.port for r in replicas if r.is_ready]) as proxy:
-                unbroken = [ResumingClient(lambda: proxy.url, each) for each in recordings]
-                for client in unbroken:
-                    await client.run()
-                clients = [
-                    ResumingClient(lambda: proxy.url, each, speed=1) for each in recordings * 2
-                ]
-                async with asyncio.TaskGroup() as group:
-                    for client in clients:
-                        group.create_task(client.run())
-                    for replica in replicas:
-                        await asyncio.sleep(2)
-                        await replica.stop()
-                        await replica.start()
-                return unbroken, clients
-        finally:
-            for replica in replicas:
-                await replica.kill()
-
-    unbroken, clients = asyncio.run(run())
+    try:
+        await asyncio.gather(*(replica.start() for replica in replicas))
+        async with Proxy(lambda: [r.port for r in replicas if r.is_ready]) as proxy:
+            unbroken = [ResumingClient(lambda: proxy.url, each) for each in recordings]
+            for client in unbroken:
+                await client.run()
+            clients = [ResumingClient(lambda: proxy.url, each, speed=1) for each in recordings * 2]
+            async with asyncio.TaskGroup() as group:
+                for client in clients:
+                    group.create_task(client.run())
+                for replica in replicas:
+                    await asyncio.sleep(2)
+                    await replica.stop()
+                    await replica.start()
+    finally:
+        for replica in replicas:
+            await replica.kill()
     for client, expected in zip(clients, unbroken * 2, strict=True):
         assert without_session(client.events) == without_session(expected.events)
         assert client.close_codes[0] == 1012

@@ -42,10 +42,10 @@ def test_an_installed_package_has_no_benchmarks(
     assert "in a checkout" in done.stderr
 
 
-def test_streams_that_cannot_open_end_the_benchmark() -> None:
+async def test_streams_that_cannot_open_end_the_benchmark() -> None:
     nowhere = LocalServer("http://127.0.0.1:1", os.getpid())
     with pytest.raises(Unreachable):
-        asyncio.run(asyncio.wait_for(run_streams(nowhere, 2, 2.0), 10))
+        await asyncio.wait_for(run_streams(nowhere, 2, 2.0), 10)
 
 
 def script(name: str, *arguments: str) -> int:

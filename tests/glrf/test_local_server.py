@@ -1,4 +1,3 @@
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,8 @@ from glrf_client import models
 from ser_core.errors import NotReady
 
 
-def test_it_is_ready_inside(server: LocalServer) -> None:
-    (model,) = asyncio.run(models(server.url))
+async def test_it_is_ready_inside(server: LocalServer) -> None:
+    (model,) = await models(server.url)
     assert (model.name, model.default, model.segment_ms) == ("tiny", True, 2000)
 
 

@@ -1,6 +1,5 @@
 """The small size of the kill test; `python -m tests.kills` is the full one."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,11 @@ from tests.synthetic import write_model
 pytestmark = pytest.mark.timeout(600)
 
 
-def killed(folder: Path, url: str | None = None) -> Report:
+async def killed(folder: Path, url: str | None = None) -> Report:
     (folder / "models").mkdir()
     write_model(folder / "models" / "tiny.onnx")
-
-    async def run() -> Report:
-        trial = Trial(folder / "jobs", n_jobs=12, n_kills=4, url=url, model_dir=folder / "models")
-        return await trial.run()
-
-    return asyncio.run(run())
+    trial = Trial(folder / "jobs", n_jobs=12, n_kills=4, url=url, model_dir=folder / "models")
+    return await trial.run()
 
 
 def check(report: Report) -> None:
@@ -30,11 +25,11 @@ def check(report: Report) -> None:
     assert report.is_good, "\n".join([*report.lines(), *report.differences])
 
 
-def test_no_job_is_lost_or_done_twice_on_sqlite(tmp_path: Path):
-    check(killed(tmp_path))
+async def test_no_job_is_lost_or_done_twice_on_sqlite(tmp_path: Path):
+    check(await killed(tmp_path))
 
 
 @pytest.mark.postgres
-def test_no_job_is_lost_or_done_twice_on_postgresql(tmp_path: Path):
+async def test_no_job_is_lost_or_done_twice_on_postgresql(tmp_path: Path):
     with postgres() as url:
-        check(killed(tmp_path, url))
+        check(await killed(tmp_path, url))
