@@ -216,20 +216,17 @@ class Microphone:
         self.finished_callback()
 
 
-def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless(Microphone):
         pass
 
     fake_sounddevice(monkeypatch, Endless)
     source = microphone(8_000, 2)
     assert source.format == AudioFormat("pcm_s16le", 8_000, 2)
-
-    async def run() -> list[Chunk]:
-        async with aclosing(drawn(source.chunks)) as chunks:
-            return [await anext(chunks) for _ in range(50)]
-
-    assert asyncio.run(run()) == [bytes([n]) * 2 for n in range(10, 60)]
+    async with aclosing(drawn(source.chunks)) as chunks:
+        heard = [await anext(chunks) for _ in range(50)]
     assert Endless.is_closed
+    assert heard == [bytes([n]) * 2 for n in range(10, 60)]
 
 
 @pytest.mark.parametrize("n_chunks", [0, 3, 60])

@@ -106,20 +106,26 @@ async def drawn(chunks: Chunks) -> AsyncGenerator[Chunk, None]:
     """Any chunks, without ever blocking the event loop.
 
     Plain iterators may wait (for a socket, a queue), so they are drawn in a thread of their own,
-    one chunk ahead at most; lists and tuples never wait.
+    one chunk ahead at most; lists and tuples never wait. An asynchronous generator is closed at
+    the end, however it comes: a microphone must not stay on for whoever still holds its source.
     """
-    if isinstance(chunks, AsyncIterable):
+    if isinstance(chunks, AsyncGenerator):
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+    elif isinstance(chunks, AsyncIterable):
         async for chunk in chunks:
             yield chunk
     elif isinstance(chunks, Sequence):
         for chunk in chunks:
             yield chunk
     else:
-        async for chunk in _drawn_in_a_thread(chunks):
-            yield chunk
+        async with aclosing(_drawn_in_a_thread(chunks)) as waited_for:
+            async for chunk in waited_for:
+                yield chunk
 
 
-async def _drawn_in_a_thread(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
+async def _drawn_in_a_thread(chunks: Iterable[Chunk]) -> AsyncGenerator[Chunk, None]:
     loop = asyncio.get_running_loop()
     iterator = iter(chunks)
     is_wanted = threading.Semaphore(0)
