@@ -23,15 +23,16 @@ Teacher = Annotated[
 ]
 
 
+Init = Annotated[Path | None, typer.Option(help="A final.pt whose weights are the start.")]
+
+
 def train(
     config: Annotated[Path, typer.Option(help="TOML of one experiment.")],
     manifest: Manifest,
     data: Data,
     split: Annotated[Path, typer.Option(help="JSON: the speakers of train, dev and test.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")],
-    init: Annotated[
-        Path | None, typer.Option(help="A final.pt whose weights are the start.")
-    ] = None,
+    init: Init = None,
     teacher: Teacher = None,
     resume: Annotated[bool, typer.Option(help="Go on from out/last.pt if it is there.")] = True,
 ) -> None:
@@ -86,6 +87,7 @@ def crossval(
         str | None, typer.Option(help="Folds to make, comma-separated. Default: all.")
     ] = None,
     teacher: Teacher = None,
+    init: Init = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(help="Also assess under this condition, as car-10db; repeatable."),
@@ -107,6 +109,7 @@ def crossval(
             seeds=_numbers("seeds", seeds),
             only=None if only is None else _numbers("only", only),
             teacher=teacher,
+            init=init,
             conditions=condition or (),
             n_jobs=jobs,
             on_cell=report,

@@ -28,8 +28,9 @@ class Cell:
     metrics}, "all": metrics}`, each as `model_export.metrics.metrics` gives them. `conditions` is
     `{condition: {corpus: {"ua", "wa", "pure_acc", "n"}}}`, empty where none were tried. `date` is
     ISO 8601, `code` the commit, `duration_s` what training and assessing took. `data_sha256` is of
-    all recordings of the folds and their labels and, where one is learned from, the teacher: the
-    same for each fold, "" in cells from before there was one.
+    all recordings of the folds and their labels and, where there are any, the teacher and the
+    weights that the training starts from: the same for each fold, "" in cells from before there was
+    one.
     """
 
     experiment: str

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -23,6 +24,7 @@ from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
 from model_export.splits import Folds, read_folds
+from model_export.start import check_started, read_start, sha256_of_start, start_from
 from model_export.teacher import prepare, read_embeddings
 from ser_core.errors import BadParameter
 from ser_core.events import Segment
@@ -42,6 +44,7 @@ class CrossValidation:
     runs: Path
     code: str
     teacher: Path | None = None
+    init: Path | None = None
     conditions: tuple[str, ...] = ()
 
 
@@ -56,6 +59,7 @@ def cross_validate(
     seeds: Sequence[int] = (1,),
     only: Iterable[int] | None = None,
     teacher: Path | None = None,
+    init: Path | None = None,
     conditions: Sequence[str] = (),
     n_jobs: int = 1,
     on_cell: Callable[[int, int], None] | None = None,
@@ -63,7 +67,8 @@ def cross_validate(
     """Makes the cells that are missing below `results`, and returns all that were asked for.
 
     `seeds` take the place of the config's own; `only` names folds, all by default. `runs` holds
-    checkpoints, from which a cell that was stopped goes on. `conditions` (see
+    checkpoints, from which a cell that was stopped goes on. `init` is a finished checkpoint whose
+    weights are every cell's start. `conditions` (see
     `model_export.conditions`) disturb the test recordings, after they were assessed as they are.
     `n_jobs` cells are made side by side, a process each; `on_cell` hears how many are done.
 
@@ -71,7 +76,7 @@ def cross_validate(
     another config, other folds or conditions, other recordings or labels, or another teacher.
     """
     job = CrossValidation(
-        config, manifest, data, folds, results, runs, _code(), teacher, tuple(conditions)
+        config, manifest, data, folds, results, runs, _code(), teacher, init, tuple(conditions)
     )
     experiment, config_sha256 = read_experiment(config)
     for name in conditions:
@@ -88,7 +93,7 @@ def cross_validate(
     if missing or any(cell.data_sha256 for cell in there):
         recordings = read_manifest(manifest, data, experiment.labels)
         known = [*chain(*split.select(recordings, wanted[0][1]))]  # the same for each fold
-        data_sha256 = _data_sha256(experiment, known, teacher)
+        data_sha256 = _data_sha256(experiment, known, job)
         if missing:
             _warn_of_others(split, recordings)
     for cell in there:
@@ -161,13 +166,15 @@ def _warn_of_others(split: Folds, recordings: list[Recording]) -> None:
         log.warning("left out, as the folds do not have it: %d (%s)", len(others), names)
 
 
-def _data_sha256(experiment: Experiment, known: list[Recording], teacher: Path | None) -> str:
+def _data_sha256(experiment: Experiment, known: list[Recording], job: CrossValidation) -> str:
     """Of what the folds learn from and are tested on: `Cell.data_sha256`."""
     ordered = sorted(known, key=lambda one: (one.corpus, one.name))
     distil = experiment.distillation
     is_taught = distil.posterior or distil.embedding
-    said = read_embeddings(teacher) if is_taught and teacher is not None else {}
-    return sha256_of(ordered, *(said[one.name].tobytes() for one in ordered if one.name in said))
+    said = read_embeddings(job.teacher) if is_taught and job.teacher is not None else {}
+    taught = [said[one.name].tobytes() for one in ordered if one.name in said]
+    start = [] if job.init is None else [sha256_of_start(job.init).encode()]
+    return sha256_of(ordered, *taught, *start)
 
 
 def _check_same(cell: Cell, config: str, split: str, data: str, conditions: Sequence[str]) -> None:
@@ -177,7 +184,7 @@ def _check_same(cell: Cell, config: str, split: str, data: str, conditions: Sequ
         for what, differs in (
             ("config", cell.config_sha256 != config),
             ("folds", cell.split_sha256 != split),
-            ("recordings, labels or teacher", cell.data_sha256 not in ("", data)),
+            ("recordings, labels, teacher or start", cell.data_sha256 not in ("", data)),
             ("conditions", not set(conditions) <= set(cell.conditions)),
         )
         if differs
@@ -201,11 +208,15 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     if isinstance(experiment.network, MachineConfig):
         found = _with_machine(job, experiment, experiment.network, train, test, corpora)
     else:
-        origin = {
+        origin: dict[str, Any] = {
             "config_sha256": config_sha256,
             "split_sha256": split.sha256,
             "fold": str(fold),
         }
+        if job.init is not None:
+            unheard = {one.speaker_key for one in test}
+            origin |= read_start(job.init, experiment.labels, unheard)
+        check_started(experiment, origin)
         lesson = None
         if job.teacher is not None:
             lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
@@ -224,7 +235,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         model=found.model,
         metrics=found.metrics,
         conditions=found.conditions,
-        data_sha256=_data_sha256(experiment, train + test, job.teacher),
+        data_sha256=_data_sha256(experiment, train + test, job),
     )
     return write_cell(job.results, cell, found.logits)
 
@@ -247,7 +258,8 @@ def _with_network(
     run: str,
 ) -> _Found:
     experiment = task.experiment
-    network = fit(task, job.runs / experiment.name / run)
+    start = None if job.init is None else partial(start_from, job.init)
+    network = fit(task, job.runs / experiment.name / run, start=start)
     network = served(network, experiment.loss.kind)
     spec, score = experiment.untrained_spec(), scorer(network)
 

@@ -77,6 +77,8 @@ class TrainingConfig:
     n_threads: _Positive = 1
     max_segments: _Positive = 10
     """Of one utterance in one step, a run of them drawn at random."""
+    pretrained: bool = False
+    """Whether it starts from finished weights, and not without."""
 
 
 @dataclass(frozen=True, config=_STRICT)

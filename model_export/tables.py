@@ -185,18 +185,20 @@ def command(
     loop = f"for name in {' '.join(experiments)}; do " if len(experiments) > 1 else ""
     config = f"model_export/configs/{'$name' if loop else experiments[0]}.toml"
     folds = split_file(split_sha256) or "FOLDS.json"
-    teacher = " --teacher embeddings.npz" if any(map(_distils, experiments)) else ""
+    configs = [_config(name) for name in experiments]
+    teacher = " --teacher embeddings.npz" if any("[distillation]" in c for c in configs) else ""
+    start = " --init pretrained.pt" if any("pretrained = true" in c for c in configs) else ""
     tried = "".join(f" --condition {name}" for name in conditions)
     return (
         f"{loop}glrf crossval --config {config} --manifest m.csv --data DIR --folds {folds}"
-        f" --seeds {seeds}{teacher}{tried}{'; done' if loop else ''}"
+        f" --seeds {seeds}{teacher}{start}{tried}{'; done' if loop else ''}"
     )
 
 
-def _distils(experiment: str) -> bool:
-    """Whether the experiment's config asks for a teacher (`glrf embed` makes one's file)."""
+def _config(experiment: str) -> str:
+    """The text of the experiment's config: whether it asks for a teacher, or for a start."""
     config = Path(__file__).parent / f"configs/{experiment}.toml"
-    return config.is_file() and "[distillation]" in config.read_text(encoding="utf-8")
+    return config.read_text(encoding="utf-8") if config.is_file() else ""
 
 
 def split_file(sha256: str) -> str | None:

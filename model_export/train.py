@@ -1,7 +1,5 @@
 """Trains an experiment on a split: one model, with speakers to watch it on."""
 
-import hashlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +7,13 @@ from typing import Any
 from torch import nn
 
 from model_export.corpora import Recording, describe, read_manifest
-from model_export.experiment import parse_experiment, read_experiment
-from model_export.fitting import Progress, Task, fit, origin_of, read_checkpoint, write_checkpoint
-from model_export.splits import Split, read_split
+from model_export.experiment import read_experiment
+from model_export.fitting import Progress, Task, fit, origin_of, write_checkpoint
+from model_export.splits import read_split
+from model_export.start import check_started, read_start, start_from
 from model_export.teacher import prepare, read_embeddings
 from model_export.world import World
 from ser_core.errors import BadParameter
-
-#: What to do about a start that is none.
-_FINAL = "give a final.pt"
-
-log = logging.getLogger(__name__)
 
 
 def train(
@@ -55,10 +49,12 @@ def train(
         raise BadParameter("no recording of the manifest is in train", remedy="check the split")
     origin: dict[str, Any] = {"config_sha256": config_sha256, "split_sha256": speakers.sha256}
     if init is not None:
-        origin |= _read_start(init, experiment.labels, speakers)
+        unheard = speakers.speakers["dev"] | speakers.speakers["test"]
+        origin |= read_start(init, experiment.labels, unheard)
     else:
         begun = origin_of(out) if resume else {}
         origin |= {key: begun[key] for key in ("init_sha256", "init_speakers") if key in begun}
+    check_started(experiment, origin)
     lesson = None
     if teacher is not None:
         lesson = prepare(read_embeddings(teacher), train_set, experiment.labels)
@@ -92,55 +88,6 @@ def train(
         )
     world.meet()
     return final
-
-
-def start_from(checkpoint: Path, network: nn.Module) -> None:
-    """Takes the weights of a finished checkpoint.
-
-    Raises `BadParameter` when it is damaged or of another network.
-    """
-    state = read_checkpoint(checkpoint, _FINAL)
-    try:
-        network.load_state_dict(state["network"])
-    except (RuntimeError, KeyError) as error:
-        raise BadParameter(
-            f"{checkpoint} does not fit the config's network",
-            remedy="give the config's own [network], [features] and labels",
-        ) from error
-
-
-def _read_start(checkpoint: Path, labels: tuple[str, ...], split: Split) -> dict[str, Any]:
-    """A start's part of a run's origin: its sha256 and, where it tells them, its speakers.
-
-    Raises `BadParameter` for a start of other labels, and for one that knows a voice on which the
-    new run would be watched, calibrated or tested.
-    """
-    if not checkpoint.is_file():
-        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy=_FINAL)
-    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    state = read_checkpoint(checkpoint, _FINAL)
-    if "config" not in state:
-        raise BadParameter(f"{checkpoint} is no finished checkpoint", remedy=_FINAL)
-    own = parse_experiment(state["config"], str(checkpoint)).labels
-    if own != labels:
-        raise BadParameter(
-            f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",
-            remedy="give the config the same labels in the same order",
-        )
-    speakers = state.get("speakers")
-    if speakers is None:
-        log.warning(
-            "%s does not tell whose voices it has learned: dev and test may know them", checkpoint
-        )
-        return {"init_sha256": sha256}
-    known = {(corpus, speaker) for corpus, speaker in speakers}
-    if shared := sorted(known & (split.speakers["dev"] | split.speakers["test"])):
-        names = ", ".join(" ".join(one) for one in shared[:8])
-        raise BadParameter(
-            f"{checkpoint} has learned from {len(shared)} speakers of dev and test: {names}",
-            remedy="start from weights that have not heard them, or put them into train",
-        )
-    return {"init_sha256": sha256, "init_speakers": speakers}
 
 
 def _heard(train: list[Recording], origin: dict[str, Any]) -> list[list[str]] | None:

@@ -18,6 +18,7 @@ from model_export.crossval import cross_validate
 from model_export.ledger import read_ledger
 from model_export.protocols import grouped
 from model_export.splits import write_division
+from model_export.train import train
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import LABELS, write_config, write_corpus
 
@@ -112,7 +113,9 @@ def test_cells_of_a_manifest_that_was_corrected_are_not_taken(job):
     swapped = re.sub("|".join(swap), lambda found: swap[found[0]], rows)
     job["manifest"].write_text(swapped)
     for folds in ([0], [0, 1]):
-        with pytest.raises(BadParameter, match="made with other recordings, labels or teacher"):
+        with pytest.raises(
+            BadParameter, match="made with other recordings, labels, teacher or start"
+        ):
             cross_validate(**job, only=folds)
     assert len(read_cells(job["results"])) == 1
 
@@ -139,8 +142,43 @@ def test_a_cell_of_another_teacher_is_refused(job, tmp_path):
     job["runs"] = tmp_path / "taught"
     cross_validate(**job, only=[0], teacher=teachers[0])
     cross_validate(**job, only=[0], teacher=teachers[0])
-    with pytest.raises(BadParameter, match="made with other recordings, labels or teacher"):
+    with pytest.raises(BadParameter, match="made with other recordings, labels, teacher or start"):
         cross_validate(**job, only=[0], teacher=teachers[1])
+
+
+def trained_on_others(config, root):
+    """Weights that have heard four other voices, one of them named as each of the job's."""
+    root.mkdir()
+    manifest = write_corpus(root, corpus="other")
+    split = root / "split.json"
+    split.write_text('{"train": {"other": ["s1", "s2", "s3", "s4"]}, "dev": {}, "test": {}}')
+    return train(config, manifest, root, split, root / "run")
+
+
+def test_cells_start_from_weights_that_have_not_heard_their_test_speakers(job, tmp_path):
+    start = trained_on_others(job["config"], tmp_path / "other")
+    job["config"].write_text(job["config"].read_text() + "pretrained = true\n")
+    with pytest.raises(BadParameter, match="toy starts from pretrained weights"):
+        cross_validate(**job, only=[0])
+    cross_validate(**job, only=[0], init=start)
+    weights = torch.load(start)
+    weights["network"]["score.bias"] += 1
+    torch.save(weights, start)
+    with pytest.raises(BadParameter, match="made with other recordings, labels, teacher or start"):
+        cross_validate(**job, only=[0], init=start)
+    torch.save(weights | {"speakers": [["toy", "s1"], ["toy", "s2"]]}, start)
+    job |= {"results": tmp_path / "known"}
+    with pytest.raises(BadParameter, match="speakers of dev and test: toy s"):
+        cross_validate(**job, init=start)
+
+
+def test_what_a_cell_starts_from_is_what_it_ends_with_where_nothing_is_learned(job, tmp_path):
+    start = trained_on_others(job["config"], tmp_path / "other")
+    write_config(tmp_path, epochs=1, learning_rate=1e-9)
+    cross_validate(**job, only=[0], init=start)
+    ended = torch.load(job["runs"] / "toy/seed-1-fold-0/last.pt")["average"]["network"]
+    name = "blocks.0.global_.qkv.weight"
+    torch.testing.assert_close(ended[name], torch.load(start)["network"][name])
 
 
 @pytest.mark.parametrize("change", ["k = 10.0", "negative_sampling = false"])

@@ -1,0 +1,84 @@
+"""Finished weights as the start of another training: a pretraining, a stage, another corpus."""
+
+import hashlib
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from model_export.experiment import Experiment, parse_experiment
+from model_export.fitting import read_checkpoint
+from ser_core.errors import BadParameter
+
+#: What to do about a start that is none.
+_FINAL = "give a final.pt"
+
+log = logging.getLogger(__name__)
+
+
+def read_start(
+    checkpoint: Path, labels: tuple[str, ...], unheard: Collection[tuple[str, str]]
+) -> dict[str, Any]:
+    """A start's part of a run's origin: its sha256 and, where it tells them, its speakers.
+
+    Raises `BadParameter` for a start of other labels, and for one that knows a voice (corpus and
+    speaker) of `unheard`, on whom the new run is watched, calibrated or tested.
+    """
+    if not checkpoint.is_file():
+        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy=_FINAL)
+    state = read_checkpoint(checkpoint, _FINAL)
+    if "config" not in state:
+        raise BadParameter(f"{checkpoint} is no finished checkpoint", remedy=_FINAL)
+    own = parse_experiment(state["config"], str(checkpoint)).labels
+    if own != labels:
+        raise BadParameter(
+            f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",
+            remedy="give the config the same labels in the same order",
+        )
+    found = {"init_sha256": sha256_of_start(checkpoint)}
+    speakers = state.get("speakers")
+    if speakers is None:
+        log.warning(
+            "%s does not tell whose voices it has learned: dev and test may know them", checkpoint
+        )
+        return found
+    if shared := sorted({(corpus, speaker) for corpus, speaker in speakers} & set(unheard)):
+        names = ", ".join(" ".join(one) for one in shared[:8])
+        raise BadParameter(
+            f"{checkpoint} has learned from {len(shared)} speakers of dev and test: {names}",
+            remedy="start from weights that have not heard them, or put them into train",
+        )
+    return found | {"init_speakers": speakers}
+
+
+def sha256_of_start(checkpoint: Path) -> str:
+    """Of the whole file. Raises `BadParameter` where there is none."""
+    if not checkpoint.is_file():
+        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy=_FINAL)
+    return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def start_from(checkpoint: Path, network: nn.Module) -> None:
+    """Takes the weights of a finished checkpoint.
+
+    Raises `BadParameter` when it is damaged or of another network.
+    """
+    state = read_checkpoint(checkpoint, _FINAL)
+    try:
+        network.load_state_dict(state["network"])
+    except (RuntimeError, KeyError) as error:
+        raise BadParameter(
+            f"{checkpoint} does not fit the config's network",
+            remedy="give the config's own [network], [features] and labels",
+        ) from error
+
+
+def check_started(experiment: Experiment, origin: Mapping[str, Any]) -> None:
+    """Raises `BadParameter` for an experiment that wants a start where the run has none."""
+    if experiment.training.pretrained and not origin.get("init_sha256"):
+        raise BadParameter(
+            f"{experiment.name} starts from pretrained weights",
+            remedy="give --init, a final.pt of glrf pretrain",
+        )
