@@ -64,8 +64,9 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
     await runtime.start()
     outbox = Outbox(store, queue.add_attempt, settings.jobs_keep_days)
     store.on_end = outbox.announce
+    scoring = Scoring(runtime, store, audio)
     executor = Executor(
-        Scoring(runtime, store, audio),
+        scoring,
         outbox,
         runtime.webhooks,
         f"worker-{uuid.uuid4().hex}",
@@ -78,6 +79,7 @@ async def _work(settings: Settings, models: ModelRegistry, *, is_child: bool) ->
     await ended.wait()
     log.info("finishing the chunks in hand")
     await asyncio.to_thread(executor.drain, settings.shutdown_s)
+    await scoring.close()
     await asyncio.to_thread(sweep.stop)
 
 

@@ -279,6 +279,27 @@ def test_a_worker_ends_where_the_store_is_away_at_its_end(
     assert (b"it is away" if status == 0 else b"a bug") in told
 
 
+def test_a_worker_that_ends_between_two_chunks_says_so_and_no_more(settings: Settings) -> None:
+    settings = settings.model_copy(update={"jobs_max_bytes": 2**24})
+    (settings.jobs_dir / "begun_goes_on").touch()
+    with RunningServer(settings) as server:
+        submitted(server.http, LONG)
+        with subprocess.Popen(
+            [sys.executable, "-c", HALTED + RUN],
+            env=supervisor.environment(settings),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as worker:
+            try:
+                _until((settings.jobs_dir / "scored").exists)
+                worker.terminate()
+                (settings.jobs_dir / "scored_goes_on").touch()
+                _, told = worker.communicate(timeout=PATIENCE_S)
+            finally:
+                worker.kill()
+    assert (worker.returncode, told) == (0, b"")
+
+
 def test_a_repeated_request_needs_no_room(settings: Settings) -> None:
     settings = settings.model_copy(update={"jobs_max": 1})
     with RunningServer(settings) as server:
