@@ -32,6 +32,7 @@ LANGUAGE = frozenset(
         "rate",
         "increase",
         "histogram_quantile",
+        "max_over_time",
         "label_values",
         "or",
         "unless",
