@@ -43,6 +43,7 @@ USER 10001:10001
 WORKDIR /
 EXPOSE 8000
 STOPSIGNAL SIGTERM
+# By hand: urllib would ask through the proxy that Docker hands on (~/.docker/config.json).
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('GLRF_PORT', 8000)}/readyz\", timeout=2).close()"]
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('GLRF_PORT', 8000)), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 CMD ["glrf", "serve"]

@@ -200,7 +200,9 @@ def test_the_health_check_follows_readyz(status: int, is_healthy: bool):
     program, *arguments = json.loads(check[1])
     assert program == "python"
     with answering(status) as port:
-        environment = {**os.environ, "GLRF_PORT": str(port)}
+        # Docker hands a proxy of the host's on to containers; it knows nothing of their loopback.
+        nowhere = "http://127.0.0.1:9"
+        environment = {**os.environ, "GLRF_PORT": str(port), "http_proxy": nowhere, "no_proxy": ""}
         result = subprocess.run(
             [sys.executable, *arguments], env=environment, capture_output=True, text=True
         )
