@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fleet import Fleet, audio_frames
-from benchmarks.processes import tree_cpu_s, tree_memory_mb
+from benchmarks.processes import UNREFUSING, tree_cpu_s, tree_memory_mb
 from benchmarks.streams import CHUNK_BYTES, clip_pcm
 from glrf.local_server import local_server
 
@@ -42,7 +42,7 @@ def main() -> None:
     frames = audio_frames(clip_pcm(), CHUNK_BYTES)
     offsets = [i * len(frames) // N_OFFSETS for i in range(N_OFFSETS)]
     seen: list[Minute] = []
-    with local_server({"GLRF_DEVICE": "cpu"}) as server:
+    with local_server(UNREFUSING) as server:
         fleet = Fleet(server.url, "sample_rate=16000", frames, offsets)
         try:
             print("| minute | MB | CPU ms a stream-second |\n| --- | --- | --- |")
