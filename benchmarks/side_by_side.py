@@ -36,6 +36,8 @@ from glrf.training import shipped_model
 from ser_core.errors import SerError
 
 OURS = "this service"
+#: What is measured without a server.
+ALONE = {"eGeMAPS alone": servers.egemaps, "wav2vec 2.0 base alone": servers.wav2vec2}
 LAG_LIMIT_MS = 200.0
 #: Above this at the 99th percentile the generator was late itself, and a failure is not proven.
 _GENERATOR_LATE_MS = 50.0
@@ -92,7 +94,13 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=10, help="streams of the first stage")
     parser.add_argument("--stage-s", type=float, default=6.0, help="steady part of a stage")
     parser.add_argument("--budget-s", type=float, default=95.0, help="of each server, start apart")
-    parser.add_argument("--only", nargs="*", help="names of what is to run besides this service")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=[*(peer.name for peer in PEERS), *ALONE],
+        metavar="NAME",
+        help="names of what is to run besides this service: %(choices)s",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))
@@ -131,10 +139,7 @@ def run(plan: Plan, python: str, only: list[str] | None = None) -> list[Result]:
         if is_wanted(peer.name):
             serving = servers.peer_server(peer, python, plan.cpu)
             results.append(_tried(peer.name, plan, lambda: _served(peer.name, serving, plan)))  # noqa: B023  (called at once)
-    for name, work in (
-        ("eGeMAPS alone", servers.egemaps),
-        ("wav2vec 2.0 base alone", servers.wav2vec2),
-    ):
+    for name, work in ALONE.items():
         if is_wanted(name):
             results.append(_tried(name, plan, lambda: _alone(name, work(python, plan.cpu))))  # noqa: B023
     plan.say(f"took {time.monotonic() - began_s:.0f} s")

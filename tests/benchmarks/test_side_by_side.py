@@ -36,6 +36,15 @@ def test_a_late_generator_is_blamed_only_for_a_failure() -> None:
     assert verdict_of(stage([300.0] * 100, late_ms=60.0)) == "generator"
 
 
+def test_a_name_that_nothing_has_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["side_by_side", "--only", "LitServe", "Litserve"])
+    with pytest.raises(SystemExit, match="2"):
+        side_by_side.main()
+    assert "'Litserve'" in capsys.readouterr().err
+
+
 def test_the_table_has_ratios_to_this_service_and_says_what_did_not_run() -> None:
     ours = Result(
         OURS, n_streams=10, cpu_ms=10.0, lag_p50_ms=4.0, lag_p99_ms=9.0, memory_mb=150.0,
