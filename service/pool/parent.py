@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ser_core.errors import BadParameter
 from service.address import announced, bound
 from service.capacity import n_cpus
 from service.jobs.supervisor import (
@@ -54,6 +55,8 @@ _SILENT_TICKS = 30
 _START_TICKS = 120
 #: One that has said nothing for so many seconds is given a connection only where all others are so.
 _QUIET_TICKS = 3
+#: Of a path that leads to a socket (`sun_path`), by the system that has least room for it.
+_MAX_ADDRESS_BYTES = 103
 #: The status of a worker that has told why it could not serve.
 _SAID_WHY = 1
 
@@ -64,7 +67,8 @@ def run(settings: Settings) -> None:
     """Serves by `settings.workers` processes until SIGTERM or SIGINT.
 
     The first worker is ready before the address is bound, and the others follow: what
-    keeps that one from starting is said once, and ends this process with status 1.
+    keeps that one from starting is said once, and ends this process with status 1. Raises
+    `BadParameter` for a temporary folder whose path is too long.
     """
     with (
         contextlib.suppress(KeyboardInterrupt),
@@ -72,6 +76,11 @@ def run(settings: Settings) -> None:
         tempfile.TemporaryDirectory(prefix="glrf-") as folder,
         kept_by_cleaners(folder),
     ):
+        if len(os.fsencode(folder)) > _MAX_ADDRESS_BYTES - len(f"/{settings.workers}.metrics"):
+            raise BadParameter(
+                f"the workers' sockets cannot stand in {folder}: its path is too long",
+                remedy="set TMPDIR to a folder with a shorter one",
+            )
         parent = Parent(settings, Path(folder))
         try:
             parent.start()

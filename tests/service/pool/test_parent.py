@@ -228,6 +228,18 @@ def test_what_keeps_workers_from_starting_is_said_once(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_temporary_folder_with_no_room_for_sockets_is_said_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    environment = {"TMPDIR": str(folder), "GLRF_WORKERS": "2", "GLRF_PORT": "0"}
+    done = subprocess.run(
+        SERVE, env=os.environ | environment, capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"glrf: bad_parameter: the workers' sockets .*TMPDIR.*\n", done.stderr)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize(
     ("worker", "python", "cause"),
     [
