@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ser_core.errors import InputError, SerError
+from ser_core.errors import InputError, Restarting, SerError
 from service import asyncapi, auth_middleware, files, ops, page, problems, sessions, stream
 from service.auth import LOCAL
 from service.handshake import deny
@@ -188,11 +188,12 @@ class RequestLog:
             await self._app(scope, receive, self._refusals_logged(scope, send, request_id))
             return
         began_s = time.perf_counter()
-        status = 500
+        status, has_begun = 500, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 status = message["status"]
                 headers = [h for h in message["headers"] if h[0].lower() != b"x-request-id"]
                 message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
@@ -200,6 +201,12 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # by uvicorn, when `shutdown_s` has passed
+            if has_begun:
+                raise
+            error = Restarting("the service shut down before the answer", remedy="send it again")
+            answer = await _tell_error(Request(scope), error)
+            await answer(scope, receive, send_with_id)
         finally:
             route, duration_s = _route_of(scope), time.perf_counter() - began_s
             method = scope["method"] if scope["method"] in _METHODS else "other"

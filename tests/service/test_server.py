@@ -87,6 +87,31 @@ async def test_sigterm_tells_streams_and_finishes_files(process: subprocess.Pope
     assert process.returncode in (0, -signal.SIGTERM)
 
 
+def test_who_has_no_answer_when_the_time_is_up_is_told_why(model_dir: Path) -> None:
+    settings = {"GLRF_MODEL_DIR": str(model_dir), "GLRF_SHUTDOWN_S": "1"}
+    with subprocess.Popen(
+        SERVE, env=environment(**settings), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            port = port_of(process)
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as upload:
+                upload.sendall(
+                    b"POST /v1/files HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                    b"Content-Length: 1000\r\n\r\n"
+                )
+                assert upload.recv(65_536).startswith(b"HTTP/1.1 100 ")
+                process.send_signal(signal.SIGTERM)
+                answer = b""
+                while part := upload.recv(65_536):
+                    answer += part
+            _, errors = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "restarting"
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_a_terminal_that_is_closed_is_an_orderly_end(
     model_dir: Path, tmp_path: Path, n_workers: int
