@@ -16,7 +16,7 @@ from glrf.keys import create, list_keys, revoke
 from glrf.report import report
 from glrf.serve import serve
 from glrf.stream import stream
-from glrf.training import crossval, embed, evaluate, export, train
+from glrf.training import crossval, embed, evaluate, export, pretrain, train
 from glrf.worker import worker
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 _COMMANDS: list[Callable[..., None]] = [
     *(serve, worker, analyze, batch, stream, demo),
-    *(embed, train, crossval, evaluate, export, report, bench),
+    *(embed, pretrain, train, crossval, evaluate, export, report, bench),
 ]
 for _command in _COMMANDS:
     app.command()(reported(_command))

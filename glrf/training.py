@@ -60,17 +60,52 @@ def embed(
     data: Data,
     out: Annotated[Path, typer.Option(help="The .npz to write.")],
     vector: Annotated[
-        Literal["whisper-speech", "whisper", "egemaps", "mfcc"],
-        typer.Option(help="Whisper wants the extra whisper, eGeMAPS the extra egemaps."),
+        Literal["whisper-speech", "whisper", "egemaps", "mfcc", "whisper-frames"],
+        typer.Option(
+            help="Whisper wants the extra whisper, eGeMAPS the extra egemaps. "
+            "whisper-frames: one every 40 ms, for `glrf pretrain`."
+        ),
     ] = "whisper-speech",
 ) -> None:
     """Write one vector a recording, as --teacher of train and crossval takes them."""
     from glrf.progress import bar
 
-    module = needed("model_export.functionals", _INSTALL)
-    with bar("recordings") as report:
-        module.embed(vector, manifest, data, out, report)
+    if vector == "whisper-frames":
+        frames = needed("model_export.teacher_frames", _INSTALL)
+        with bar("recordings") as report:
+            frames.write_frames(manifest, data, out, report)
+    else:
+        module = needed("model_export.functionals", _INSTALL)
+        with bar("recordings") as report:
+            module.embed(vector, manifest, data, out, report)
     typer.echo(out)
+
+
+def pretrain(
+    config: Annotated[Path, typer.Option(help="TOML of one experiment.")],
+    manifest: Manifest,
+    data: Data,
+    frames: Annotated[
+        Path, typer.Option(help="The manifest's .npz of `glrf embed --vector whisper-frames`.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")],
+    resume: Annotated[bool, typer.Option(help="Go on from out/last.pt if it is there.")] = True,
+) -> None:
+    """Train GLRF on speech without labels, as a start (--init) of train and crossval."""
+    from glrf.progress import bar
+
+    module = needed("model_export.pretraining", _INSTALL)
+    with bar("pretraining, epochs") as report:
+        checkpoint = module.pretrain(
+            config,
+            manifest,
+            data,
+            frames,
+            out,
+            resume=resume,
+            on_epoch=lambda epoch: report(epoch.epoch, epoch.n_epochs),
+        )
+    typer.echo(checkpoint)
 
 
 def crossval(

@@ -87,8 +87,11 @@ class Augmenter:
 
     def __call__(self, power: Float32) -> Float32:
         """Power spectrum `(T, n_bins)` to MFCC `(T', n_mfcc)`, T' <= T."""
+        return self.disturb(power[self.extent(power)])
+
+    def disturb(self, power: Float32) -> Float32:
+        """All but the choice of what is heard: `(T, n_bins)` to `(T, n_mfcc)`."""
         rng, config = self._rng, self._config
-        power = self._cut(power)
         mel = power @ self._filters[rng.integers(len(self._filters))]  # (T, n_mels)
         if rng.random() < config.reverberation:
             decay = 10 ** (-6 * 0.01 / rng.uniform(0.15, 0.8))  # 60 dB in that many seconds
@@ -106,16 +109,16 @@ class Augmenter:
             mel = self._telephone(mel)
         return self._mask(mel_db(mel)) @ self._features.dct
 
-    def _cut(self, power: Float32) -> Float32:
+    def extent(self, power: Float32) -> slice:
+        """The frames that are heard: the speech, perhaps some of its edges, perhaps its start."""
         rng, config = self._rng, self._config
         first, last = speech_bounds(power)
         if rng.random() < config.edges:
             first -= int(rng.integers(0, min(first, MAX_EDGE_FRAMES) + 1))
             last += int(rng.integers(0, min(len(power) - last, MAX_EDGE_FRAMES) + 1))
-        power = power[first:last]
-        if rng.random() < config.crop and len(power) > 80:
-            power = power[: int(rng.integers(78, min(len(power), 198) + 1))]
-        return power
+        if rng.random() < config.crop and last - first > 80:
+            last = first + int(rng.integers(78, min(last - first, 198) + 1))
+        return slice(first, last)
 
     def _colour(self) -> Float32:
         x = np.linspace(-1, 1, self._features.n_mels)

@@ -220,7 +220,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         lesson = None
         if job.teacher is not None:
             lesson = prepare(read_embeddings(job.teacher), train, experiment.labels)
-        task = Task(experiment, seed, train, [], lesson, origin)
+        task = Task(experiment, seed, train, lesson=lesson, origin=origin)
         found = _with_network(job, task, test, corpora, f"seed-{seed}-fold-{fold}")
     cell = Cell(
         experiment=experiment.name,

@@ -75,6 +75,8 @@ class TrainingConfig:
     ema_decay: _Share = 0.998
     seed: int = Field(default=1, ge=0)
     n_threads: _Positive = 1
+    hop_samples: _Positive = 3_200
+    """From one segment's start to the next."""
     max_segments: _Positive = 10
     """Of one utterance in one step, a run of them drawn at random."""
     pretrained: bool = False

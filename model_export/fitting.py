@@ -6,28 +6,25 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model_export.corpora import Recording, labels_by_corpus, sha256_of
-from model_export.dataset import Batch, TrainingSet
+from model_export.dataset import TrainingSet, by_voice
 from model_export.evaluation import report, score_recording
 from model_export.experiment import Experiment
 from model_export.glrf import Glrf
-from model_export.losses import head_k_pooling_loss, segment_cross_entropy
-from model_export.mixup import draw
 from model_export.network import build, scorer, served
+from model_export.pupils import Classifying, TellingFrames
 from model_export.teacher import Lesson
+from model_export.teacher_frames import TeacherFrames
 from model_export.world import World
 from ser_core.errors import BadParameter
-from ser_core.labels import NEUTRAL
 
 #: The least that a one-cycle schedule can rise and fall in.
 MIN_STEPS = 3
@@ -81,7 +78,8 @@ class Task:
 
     `origin` says where the run comes from (config, split, start): a run goes on only
     from a checkpoint of the same, with the same recordings and lesson. `dev` recordings are only
-    watched. `lesson` is what a teacher says of the train recordings, for experiments that distil.
+    watched. `lesson` is what a teacher says of the train recordings, for experiments that distil;
+    with `frames` nothing but those is learned, and no label.
     """
 
     experiment: Experiment
@@ -89,42 +87,21 @@ class Task:
     train: list[Recording]
     dev: list[Recording] = field(default_factory=list)
     lesson: Lesson | None = None
+    frames: TeacherFrames | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def data_sha256(self) -> str:
-        """Of the train recordings, by name, speaker and label, and of the lesson."""
-        lesson = self.lesson
+        """Of the train recordings, by name, speaker and label, and of what is taught of them."""
+        lesson, frames = self.lesson, self.frames
         taught = [] if lesson is None else [lesson.posteriors, lesson.embeddings]
+        if frames is not None:
+            taught += [frames.frames, frames.lengths]
         return sha256_of(self.train, *(one.numpy().tobytes() for one in taught))
 
 
 class _OnEpoch(Protocol):
     def __call__(self, progress: Progress, /) -> None: ...
-
-
-class _Pupil(nn.Module):
-    """A network in training: logits `(B, n_labels)`, and what it tells of the teacher's embedding.
-
-    The second is `None` where nothing of the kind is learned; its linear layer is thrown away
-    after training.
-    """
-
-    def __init__(self, network: nn.Module, n_embedding: int) -> None:
-        super().__init__()
-        self.network = network
-        self.tell = nn.LazyLinear(n_embedding) if n_embedding else None
-
-    def forward(
-        self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        if not isinstance(self.network, Glrf):
-            return self.network(features), None
-        embedded = (
-            self.network.embed(features) if mix is None else self.network.embed(features, mix)
-        )
-        told = None if self.tell is None else self.tell(embedded)
-        return self.network.decide(embedded), told
 
 
 class _Run:
@@ -143,11 +120,11 @@ class _Run:
             experiment.labels,
             features,
             experiment.augment,
+            hop_samples=settings.hop_samples,
             max_segments=settings.max_segments,
+            weights=None if task.frames is None else by_voice(task.train),
         )
-        self.pupil = _Pupil(self.network, _n_embedding(task)).to(world.device)
-        if self.pupil.tell is not None:
-            self.pupil(torch.zeros(2, self.dataset.n_frames, features.n_mfcc, device=world.device))
+        self.pupil = _pupil(task, self.network).to(world.device)
         self.optimizer = torch.optim.AdamW(
             self.pupil.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -202,7 +179,7 @@ class _Run:
         losses: list[float] = []
         batch_size = task.experiment.training.batch_size
         for batch in self.dataset.epoch(rng, batch_size, world.rank, world.size):
-            loss = _loss(forward, batch.to(world.device), task)
+            loss = forward(batch.to(world.device))
             losses.append(loss.item())
             if not np.isfinite(losses[-1]):
                 raise BadParameter(
@@ -227,6 +204,18 @@ class _Run:
             return {}
         corpora = labels_by_corpus([*task.train, *task.dev], experiment.labels)
         return report(scored, corpora)["corpora"]
+
+
+def _pupil(task: Task, network: nn.Module) -> nn.Module:
+    """What gives a batch's loss."""
+    if task.frames is None:
+        return Classifying(network, task.experiment, task.lesson)
+    if not isinstance(network, Glrf):
+        raise BadParameter(
+            f"{task.experiment.name}: a {task.experiment.network.kind} tells no frames",
+            remedy="pretrain GLRF",
+        )
+    return TellingFrames(network, task.frames)
 
 
 def fit(
@@ -313,62 +302,3 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _loss(forward: nn.Module, batch: Batch, task: Task) -> Tensor:
-    config, distil, lesson = task.experiment.loss, task.experiment.distillation, task.lesson
-    mixture = draw(task.experiment.mixup, len(batch.labels), batch.features.device)
-    mix = None if mixture is None else partial(mixture.of_segments, n_segments=batch.n_segments)
-    logits, told = forward(batch.features, mix)
-    if config.kind == "cross-entropy":
-        loss = segment_cross_entropy(
-            logits, batch.n_segments, batch.labels, label_smoothing=config.label_smoothing
-        )
-    else:
-        labels = task.experiment.labels
-        loss = head_k_pooling_loss(
-            logits,
-            batch.n_segments,
-            batch.labels,
-            neutral=labels.index(NEUTRAL) if NEUTRAL in labels else None,
-            k=config.k,
-            negative_sampling=config.negative_sampling,
-            label_smoothing=config.label_smoothing,
-            posteriors=(
-                lesson.posteriors[batch.drawn.cpu()].to(logits.device)
-                if lesson is not None and distil.posterior
-                else None
-            ),
-            posterior_share=distil.posterior,
-            mixture=mixture,
-        )
-    if told is None or lesson is None:
-        return loss
-    of_utterance = torch.arange(len(batch.labels), device=logits.device).repeat_interleave(
-        batch.n_segments
-    )
-    taught = lesson.embeddings[batch.drawn.cpu()].to(logits.device)
-    if mixture is not None:
-        taught = mixture.of_utterances(taught)
-    return loss + distil.embedding * functional.mse_loss(told, taught[of_utterance])
-
-
-def _n_embedding(task: Task) -> int:
-    distil, name = task.experiment.distillation, task.experiment.name
-    if not distil.posterior and not distil.embedding:
-        return 0
-    if task.lesson is None:
-        raise BadParameter(f"{name} learns from a teacher", remedy="give --teacher")
-    if distil.posterior and task.experiment.loss.kind == "cross-entropy":
-        raise BadParameter(
-            f"{name}: cross-entropy learns from no posteriors",
-            remedy="leave out distillation.posterior, or take loss.kind head-k",
-        )
-    if not distil.embedding:
-        return 0
-    if task.experiment.network.kind != "glrf":
-        raise BadParameter(
-            f"{name}: a {task.experiment.network.kind} tells no embedding",
-            remedy="leave out distillation.embedding",
-        )
-    return task.lesson.embeddings.shape[1]

