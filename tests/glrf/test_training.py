@@ -57,12 +57,13 @@ def test_crossval_prints_its_cells(cli: CliRunner, stub) -> None:
     stub("model_export.crossval", "cross_validate", cross_validate)
     paths = [f"--{name}={name}" for name in ("config", "manifest", "data", "folds", "results")]
     options = ["--seeds=1,2", "--only=0,3", "--jobs=2", "--condition=a", "--condition=b"]
+    options += ["--init=start.pt"]
     done = cli.invoke(app, ["crossval", *paths, *options])
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == ["results/one.json", "results/two.json"]
     assert asked[0] == {
         "runs": Path("runs"), "seeds": [1, 2], "only": [0, 3], "teacher": None,
-        "conditions": ["a", "b"], "n_jobs": 2,
+        "init": Path("start.pt"), "conditions": ["a", "b"], "n_jobs": 2,
     }  # fmt: skip
     wrong = cli.invoke(app, ["crossval", *paths, "--seeds=one"])
     assert wrong.exit_code == 2
@@ -184,3 +185,26 @@ def test_each_condition_has_its_rows(cli: CliRunner, stub, model_dir: Path) -> N
     names = ["acted", "all", "acted, mulaw-8k", "all, mulaw-8k", "acted, car-10db", "all, car-10db"]
     assert [" ".join(line[:-5]) for line in table] == names
     assert table[2][-5:] == ["8", "0.500", "0.250", "0.500", "0.125"]
+
+
+def test_what_whisper_hears_is_a_vector_or_frames_and_pretraining_takes_frames(
+    cli: CliRunner, stub
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    stub("model_export.functionals", "embed", lambda *given: asked.append(given[:-1]))
+    stub("model_export.teacher_frames", "write_frames", lambda *given: asked.append(given[:-1]))
+
+    def pretrain(config, manifest, data, frames, out, *, resume, on_epoch):
+        asked.append((config, manifest, data, frames, out, resume))
+        return out / "final.pt"
+
+    stub("model_export.pretraining", "pretrain", pretrain)
+    pool = ["--manifest=m.csv", "--data=d", "--out=o"]
+    m, d, o = Path("m.csv"), Path("d"), Path("o")
+    assert cli.invoke(app, ["embed", *pool]).exit_code == 0
+    assert cli.invoke(app, ["embed", *pool, "--vector=whisper-frames"]).exit_code == 0
+    done = cli.invoke(app, ["pretrain", "--config=c", *pool, "--frames=f.npz", "--no-resume"])
+    assert done.stdout.splitlines() == ["o/final.pt"]
+    assert asked == [
+        ("whisper-speech", m, d, o), (m, d, o), (Path("c"), m, d, Path("f.npz"), o, False)
+    ]  # fmt: skip
