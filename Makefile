@@ -22,7 +22,7 @@ OUT    ?= runs/glrf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-ts test-browser test-postgres guard check train export bench clean
+.PHONY: help setup demo serve test test-ts test-browser test-postgres test-alerts guard check train export bench clean
 
 help:
 	@echo "make setup    install the service into $(VENV) (EXTRA=gpu: for CUDA)"
@@ -32,6 +32,7 @@ help:
 	@echo "make test-ts       the TypeScript client's tests (installs npm packages into $(TS))"
 	@echo "make test-browser  the page at / in chromium (apt-get installs that if it is missing)"
 	@echo "make test-postgres jobs on PostgreSQL (apt-get installs that if it is missing)"
+	@echo "make test-alerts   Prometheus' alerts, by promtool (of Debian's package, unpacked into $(VENV), if it is missing)"
 	@echo "make guard    instructions of a stream's steps, against those recorded (apt-get installs valgrind)"
 	@echo "make check    format, lint, types, import contracts, deploy files"
 	@echo "make train    DATA=folder MANIFEST=file.csv [CONFIG= SPLIT= OUT=]"
@@ -92,6 +93,19 @@ postgresql:
 	      apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || { \
 	        echo "Error: there is no PostgreSQL, and apt-get could not install it." >&2; \
 	        echo "Remedy: install postgresql, or run this as root." >&2; exit 1; }; }
+
+test-alerts: | $(BIN)/python
+	@command -v promtool >/dev/null || test -x $(BIN)/promtool || { \
+	    echo "==> Downloading promtool"; \
+	    folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && bin=$$(realpath $(BIN)) && \
+	    { apt-get update -qq; cd "$$folder" && apt-get download -qq prometheus && \
+	      dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C "$$bin" --strip-components=3 \
+	          ./usr/bin/promtool; } || { \
+	        echo "Error: there is no promtool, and apt-get could not download it." >&2; \
+	        echo "Remedy: install prometheus." >&2; exit 1; }; }
+	@echo "==> Prometheus' alerts"
+	@PATH="$$PATH:$(BIN)" promtool check config --syntax-only deploy/prometheus/prometheus.yml
+	@PATH="$$PATH:$(BIN)" promtool test rules deploy/prometheus/alerts_test.yml
 
 guard: $(DEV) valgrind
 	@echo "==> Instructions"
