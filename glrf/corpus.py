@@ -55,6 +55,41 @@ def manifest(
     _print_table(survey.summary())
 
 
+def pieces(
+    root: Annotated[Path, typer.Argument(help="A folder of recordings, whatever they are.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pieces and their manifest.csv.")],
+    corpus: Annotated[
+        str | None, typer.Option(help="What the manifest calls it. Default: the root's name.")
+    ] = None,
+) -> None:
+    """Cut speech without labels into pieces for `glrf pretrain`; a folder is a speaker."""
+    from glrf.progress import bar
+    from model_export.corpora import write_manifest
+    from model_export.corpora.manifest import parse_row, rows
+    from model_export.corpora.pieces import cut_folder
+    from ser_core.errors import BadParameter
+
+    if not root.is_dir():
+        raise BadParameter(f"{root} is no folder", remedy="give one that recordings lie below")
+    name = corpus or root.resolve().name
+    with bar("files") as report:
+        pool = cut_folder(root, out, name, report)
+    if not pool.recordings:
+        raise BadParameter(
+            f"no speech of a second or more in the {pool.n_files} files below {root}",
+            remedy="give a folder of recordings",
+        )
+    table = out / "manifest.csv"
+    old = (parse_row(row, out, where) for where, row in rows(table)) if table.exists() else ()
+    write_manifest([*(r for r in old if r.corpus != name), *pool.recordings], table)
+    hours = sum(one.duration_s for one in pool.recordings) / 3600
+    n_speakers = len({one.speaker for one in pool.recordings})
+    typer.echo(
+        f"{table}: {name} has {len(pool.recordings)} pieces, {hours:.2f} hours, {n_speakers}"
+        f" speakers; {pool.n_left_out} of {pool.n_files} files left out"
+    )
+
+
 def check(
     source: Annotated[
         str, typer.Argument(help="A manifest, or the name of a corpus, with its root.")

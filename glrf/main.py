@@ -9,7 +9,7 @@ import typer
 from glrf.analyze import analyze
 from glrf.batch.command import batch
 from glrf.bench import bench
-from glrf.corpus import check, manifest, split
+from glrf.corpus import check, manifest, pieces, split
 from glrf.demonstration import demo
 from glrf.failure import reported
 from glrf.keys import create, list_keys, revoke
@@ -36,7 +36,7 @@ for _command in _COMMANDS:
 _corpus = typer.Typer(
     help="Corpora as released to manifests, and manifests to splits.", no_args_is_help=True
 )
-_CORPUS_COMMANDS: list[Callable[..., None]] = [manifest, check, split]
+_CORPUS_COMMANDS: list[Callable[..., None]] = [manifest, pieces, check, split]
 for _command in _CORPUS_COMMANDS:
     _corpus.command()(reported(_command))
 app.add_typer(_corpus, name="corpus")

@@ -8,6 +8,8 @@ import soundfile
 from typer.testing import CliRunner
 
 from glrf.main import app
+from model_export.corpora import read_manifest
+from ser_core.labels import LABELS
 from tests.synthetic import RATE_HZ, voice
 
 MEN, WOMEN = ("03", "10", "11", "12", "15"), ("08", "09", "13", "14", "16")
@@ -32,7 +34,7 @@ def manifest_of(cli: CliRunner, root: Path, *options: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("command", ["manifest", "check", "split"])
+@pytest.mark.parametrize("command", ["manifest", "check", "split", "pieces"])
 def test_each_command_says_what_it_does(cli: CliRunner, command: str) -> None:
     done = cli.invoke(app, ["corpus", command, "--help"])
     assert done.exit_code == 0
@@ -160,3 +162,34 @@ def test_corpora_need_no_training_stack() -> None:
         "sys.exit(bool({'torch', 'sklearn', 'librosa', 'onnx'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_any_folder_becomes_pieces_for_pretraining(cli: CliRunner, tmp_path: Path) -> None:
+    root = tmp_path / "game"
+    for name, duration_s in (("cs/hero.wav", 2.0), ("nl/hero.wav", 1.5), ("alone.flac", 3.0)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        samples = voice(int(duration_s * RATE_HZ), RATE_HZ, 150, seed=int(10 * duration_s))
+        soundfile.write(root / name, samples, RATE_HZ)
+    (root / "readme.txt").write_text("words")
+    pool = tmp_path / "pool"
+    done = cli.invoke(app, ["corpus", "pieces", str(root), f"--out={pool}"])
+    assert done.exit_code == 0, done.output
+    assert "game has 3 pieces, 0.00 hours, 3 speakers; 1 of 4 files left out" in done.stdout
+    again = cli.invoke(app, ["corpus", "pieces", str(root), f"--out={pool}"])
+    assert again.exit_code == 2
+    assert "game is there already" in again.stderr
+    other = cli.invoke(app, ["corpus", "pieces", str(root / "cs"), f"--out={pool}", "--corpus=x"])
+    assert other.exit_code == 0, other.output
+    recordings = read_manifest(pool / "manifest.csv", pool, LABELS)
+    assert [(one.corpus, one.speaker, one.name) for one in recordings] == [
+        ("game", "game", "game/alone.flac-000.flac"),
+        ("game", "cs", "game/cs/hero.wav-000.flac"),
+        ("game", "nl", "game/nl/hero.wav-000.flac"),
+        ("x", "x", "x/hero.wav-000.flac"),
+    ]
+    none = cli.invoke(app, ["corpus", "pieces", str(tmp_path / "none"), f"--out={pool}"])
+    assert "is no folder" in none.stderr
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/readme.txt").write_text("words")
+    mute = cli.invoke(app, ["corpus", "pieces", str(tmp_path / "text"), f"--out={pool}"])
+    assert "no speech of a second or more in the 1 files" in mute.stderr
