@@ -49,8 +49,8 @@ augmentation, in frames of 40 ms (DRN-MHSA: 10 ms). GLRF's batches of 16 at 4e-3
 on these corpora (`LOG.md`); its peers have batches of 32 at what their publications suggest
 and no search, so half the steps, and fewer epochs than were published (50 to 300). k = 100 is BCE
 over all segments, its labels smoothed as the others' are. What is distilled learned for longer (20
-epochs, `glrf-distilled` 32) and from a teacher, and is compared with no peer. {missing} is what has
-no cell yet; – is what there cannot be."""
+epochs, `glrf-distilled` 32) and from a teacher, what is pretrained from other voices before; both
+are compared with no peer. {missing} is what has no cell yet; – is what there cannot be."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def test_its_license_is_told():
 
 def test_its_origin_is_in_this_tree():
     provenance = OnnxModel(FILE).spec.provenance
-    assert provenance["config_sha256"] == sha256(EXPORT / "configs/glrf-bands-distilled.toml")
+    assert provenance["config_sha256"] == sha256(EXPORT / "configs/glrf-pretrained.toml")
+    assert provenance["init_sha256"] == sha256(EXPORT / "pretrained/glrf-pretraining.pt")
     assert provenance["split_sha256"] == sha256(EXPORT / "splits/nemo-ravdess-all.json")
     assert set(provenance["training_data"]) == {"nemo", "ravdess"}
 
