@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model_export.corpora import Recording, labels_by_corpus, sha256_of
+from model_export.corpora import Recording, describe, labels_by_corpus, sha256_of
 from model_export.dataset import TrainingSet, by_voice
 from model_export.evaluation import report, score_recording
 from model_export.experiment import Experiment
@@ -268,6 +268,36 @@ def fit(
             on_epoch(progress)
     world.meet()
     return run.average.network
+
+
+def write_final(out: Path, task: Task, network: nn.Module, config: Path) -> Path:
+    """Writes `out/final.pt`, the checkpoint of a run that has ended; returns its path.
+
+    It holds the config's text and names all speakers that the weights come from, those of their
+    start among them (`None` where the start doesn't tell).
+    """
+    final = out / "final.pt"
+    world = World.of_this_process()
+    if world.rank == 0:
+        write_checkpoint(
+            final,
+            {
+                "config": config.read_text(),
+                **task.origin,
+                "network": network.state_dict(),
+                "speakers": _heard(task),
+                "training_data": describe(task.train),
+            },
+        )
+    world.meet()
+    return final
+
+
+def _heard(task: Task) -> list[list[str]] | None:
+    if task.origin["init_sha256"] is not None and "init_speakers" not in task.origin:
+        return None
+    inherited = {(corpus, speaker) for corpus, speaker in task.origin.get("init_speakers", [])}
+    return [list(one) for one in sorted(inherited | {r.speaker_key for r in task.train})]
 
 
 def origin_of(out: Path) -> dict[str, Any]:

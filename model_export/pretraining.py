@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from model_export.corpora import describe, read_manifest
+from model_export.corpora import read_manifest
 from model_export.experiment import read_experiment
-from model_export.fitting import Progress, Task, fit, write_checkpoint
+from model_export.fitting import Progress, Task, fit, write_final
 from model_export.teacher_frames import read_frames
-from model_export.world import World
 
 
 def pretrain(
@@ -45,18 +44,4 @@ def pretrain(
         origin=origin,
     )
     network = fit(task, out, resume=resume, on_epoch=on_epoch)
-    final = out / "final.pt"
-    world = World.of_this_process()
-    if world.rank == 0:
-        write_checkpoint(
-            final,
-            {
-                "config": config.read_text(),
-                **origin,
-                "network": network.state_dict(),
-                "speakers": [list(key) for key in sorted({r.speaker_key for r in recordings})],
-                "training_data": describe(recordings),
-            },
-        )
-    world.meet()
-    return final
+    return write_final(out, task, network, config)

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from model_export.corpora import Recording, describe, read_manifest
+from model_export.corpora import read_manifest
 from model_export.experiment import read_experiment
-from model_export.fitting import Progress, Task, fit, origin_of, write_checkpoint
+from model_export.fitting import Progress, Task, fit, origin_of, write_final
 from model_export.splits import read_split
 from model_export.start import check_started, read_start, start_from
 from model_export.teacher import prepare, read_embeddings
-from model_export.world import World
 from ser_core.errors import BadParameter
 
 
@@ -73,26 +72,4 @@ def train(
             start_from(init, network)
 
     network = fit(task, out, start=start, resume=resume, on_epoch=on_epoch)
-    final = out / "final.pt"
-    world = World.of_this_process()
-    if world.rank == 0:
-        write_checkpoint(
-            final,
-            {
-                "config": config.read_text(),
-                **origin,
-                "network": network.state_dict(),
-                "speakers": _heard(train_set, origin),
-                "training_data": describe(train_set),
-            },
-        )
-    world.meet()
-    return final
-
-
-def _heard(train: list[Recording], origin: dict[str, Any]) -> list[list[str]] | None:
-    """Corpus and name of all whose voices are learned; `None` where the start doesn't tell."""
-    if origin["init_sha256"] is not None and "init_speakers" not in origin:
-        return None
-    inherited = {(corpus, speaker) for corpus, speaker in origin.get("init_speakers", [])}
-    return [list(one) for one in sorted(inherited | {r.speaker_key for r in train})]
+    return write_final(out, task, network, config)
