@@ -21,8 +21,6 @@ Teacher = Annotated[
     Path | None,
     typer.Option(help="Embeddings (.npz) of a frozen encoder, for a config that distils."),
 ]
-
-
 Init = Annotated[Path | None, typer.Option(help="A final.pt whose weights are the start.")]
 
 
@@ -67,7 +65,7 @@ def embed(
         ),
     ] = "whisper-speech",
 ) -> None:
-    """Write one vector a recording, as --teacher of train and crossval takes them."""
+    """Write a vector a recording, for --teacher of train and crossval, or frames for pretrain."""
     from glrf.progress import bar
 
     if vector == "whisper-frames":

@@ -85,13 +85,14 @@ class Augmenter:
         self._to_power = (n_nearest / self._bandwidth).astype(np.float32)
         self._finest = _FINEST_STEP**2 / 12 * np.square(features.window).sum()  # a bin's power
 
-    def __call__(self, power: Float32) -> Float32:
-        """Power spectrum `(T, n_bins)` to MFCC `(T', n_mfcc)`, T' <= T."""
-        return self.disturb(power[self.extent(power)])
+    def __call__(self, power: Float32) -> tuple[Float32, int]:
+        """Power spectrum `(T, n_bins)` to MFCC `(T', n_mfcc)`, T' <= T, and the first frame heard.
 
-    def disturb(self, power: Float32) -> Float32:
-        """All but the choice of what is heard: `(T, n_bins)` to `(T, n_mfcc)`."""
+        The speech is heard, perhaps with some of its edges, perhaps its start alone.
+        """
         rng, config = self._rng, self._config
+        first, last = self._extent(power)
+        power = power[first:last]
         mel = power @ self._filters[rng.integers(len(self._filters))]  # (T, n_mels)
         if rng.random() < config.reverberation:
             decay = 10 ** (-6 * 0.01 / rng.uniform(0.15, 0.8))  # 60 dB in that many seconds
@@ -107,10 +108,9 @@ class Augmenter:
             mel = mel * self._line()
         if config.telephone and rng.random() < config.telephone:
             mel = self._telephone(mel)
-        return self._mask(mel_db(mel)) @ self._features.dct
+        return self._mask(mel_db(mel)) @ self._features.dct, first
 
-    def extent(self, power: Float32) -> slice:
-        """The frames that are heard: the speech, perhaps some of its edges, perhaps its start."""
+    def _extent(self, power: Float32) -> tuple[int, int]:
         rng, config = self._rng, self._config
         first, last = speech_bounds(power)
         if rng.random() < config.edges:
@@ -118,7 +118,7 @@ class Augmenter:
             last += int(rng.integers(0, min(len(power) - last, MAX_EDGE_FRAMES) + 1))
         if rng.random() < config.crop and last - first > 80:
             last = first + int(rng.integers(78, min(last - first, 198) + 1))
-        return slice(first, last)
+        return first, last
 
     def _colour(self) -> Float32:
         x = np.linspace(-1, 1, self._features.n_mels)

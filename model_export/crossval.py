@@ -73,7 +73,8 @@ def cross_validate(
     `n_jobs` cells are made side by side, a process each; `on_cell` hears how many are done.
 
     Raises `BadParameter` for what cannot be used, and for a cell that is there and was made with
-    another config, other folds or conditions, other recordings or labels, or another teacher.
+    another config, other folds or conditions, other recordings or labels, another teacher or start;
+    and for a start that does not fit, or has heard a test speaker.
     """
     job = CrossValidation(
         config, manifest, data, folds, results, runs, _code(), teacher, init, tuple(conditions)

@@ -74,8 +74,9 @@ class TrainingSet:
         self._hop_frames = hop_samples // features.hop_samples
         self._max_segments = max_segments
         self._labels = np.array([labels.index(r.label) for r in recordings])
-        balanced = _balanced([(r.corpus, r.label) for r in recordings])
-        self._weights = balanced if weights is None else weights
+        if weights is None:
+            weights = _balanced([(r.corpus, r.label) for r in recordings])
+        self._weights = weights
         self._paths = [recording.path for recording in recordings]
         self._power: dict[tuple[int, float], _Kept] = {}  # the oldest first
         self._max_kept_bytes, self._kept_bytes = max_kept_bytes, 0
@@ -117,9 +118,8 @@ class TrainingSet:
         """A draw's segments `(N, n_frames, n_mfcc)`, and the seconds of their frames."""
         speed = self._augment.speeds[rng.integers(len(self._augment.speeds))]
         kept = self._power_spectrum(index, speed)
-        heard = augmenter.extent(kept.power)
-        features = augmenter.disturb(kept.power[heard])
-        frames = np.arange(len(features), dtype=np.float32)[:, None] + (kept.first + heard.start)
+        features, first = augmenter(kept.power)
+        frames = np.arange(len(features), dtype=np.float32)[:, None] + (kept.first + first)
         segments = cut(features, self.n_frames, self._hop_frames)
         numbers = cut(frames, self.n_frames, self._hop_frames)[..., 0]
         if len(segments) > self._max_segments:

@@ -26,8 +26,7 @@ def read_start(
     Raises `BadParameter` for a start of other labels, and for one that knows a voice (corpus and
     speaker) of `unheard`, on whom the new run is watched, calibrated or tested.
     """
-    if not checkpoint.is_file():
-        raise BadParameter(f"checkpoint {checkpoint} does not exist", remedy=_FINAL)
+    found: dict[str, Any] = {"init_sha256": sha256_of_start(checkpoint)}
     state = read_checkpoint(checkpoint, _FINAL)
     if "config" not in state:
         raise BadParameter(f"{checkpoint} is no finished checkpoint", remedy=_FINAL)
@@ -37,7 +36,6 @@ def read_start(
             f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",
             remedy="give the config the same labels in the same order",
         )
-    found = {"init_sha256": sha256_of_start(checkpoint)}
     speakers = state.get("speakers")
     if speakers is None:
         log.warning(

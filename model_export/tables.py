@@ -23,6 +23,8 @@ from model_export.markdown import (
 from model_export.spread import coverage, metric, spread
 
 _COLUMNS: Final = {"wa": "WA", "ua": "UA", "micro_f1": "micro-F1", "pure_acc": "Pure-Acc"}
+#: What pretrained experiments start from.
+_START: Final = "model_export/pretrained/glrf-pretraining.pt"
 _NOT_COMPARABLE: Final = (
     "The paper's own figures are of IEMOCAP and ST-EMO: other recordings, other splits, **not"
     " comparable** with those above; they stand here for orientation."
@@ -187,7 +189,7 @@ def command(
     folds = split_file(split_sha256) or "FOLDS.json"
     configs = [_config(name) for name in experiments]
     teacher = " --teacher embeddings.npz" if any("[distillation]" in c for c in configs) else ""
-    start = " --init pretrained.pt" if any("pretrained = true" in c for c in configs) else ""
+    start = f" --init {_START}" if any("pretrained = true" in c for c in configs) else ""
     tried = "".join(f" --condition {name}" for name in conditions)
     return (
         f"{loop}glrf crossval --config {config} --manifest m.csv --data DIR --folds {folds}"

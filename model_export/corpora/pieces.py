@@ -97,12 +97,13 @@ def pieces(samples: Float32) -> Iterator[Float32]:
 
 
 def _extents(amplitude: NDArray[np.float64], edge: float) -> Iterator[tuple[int, int]]:
+    smooth = np.convolve(amplitude, np.ones(_PAUSE) / _PAUSE, "same")
     first, end = 0, len(amplitude)
     while first < end:
         last = end
         if end - first > _LONGEST:
-            smooth = np.convolve(amplitude[first:end], np.ones(_PAUSE) / _PAUSE, "same")
-            last = first + _BEFORE_CUT + int(smooth[_BEFORE_CUT:_LONGEST].argmin())
+            at = first + _BEFORE_CUT
+            last = at + int(smooth[at : first + _LONGEST].argmin())
         heard = np.flatnonzero(amplitude[first:last] > edge)
         if len(heard):
             begin = max(first, first + int(heard[0]) - _MARGIN)

@@ -30,7 +30,7 @@ OFF = AugmentConfig(
 
 def test_everything_off_is_the_plain_feature():
     samples = voice(24_000)
-    augmented = Augmenter(FEATURES, OFF, np.random.default_rng(0))(
+    augmented, _ = Augmenter(FEATURES, OFF, np.random.default_rng(0))(
         power_spectrum(samples, FEATURES)
     )
     assert augmented == pytest.approx(mfcc(samples, FEATURES), abs=1e-3)
@@ -40,7 +40,7 @@ def test_same_seed_same_draw_and_another_seed_another():
     power = power_spectrum(voice(24_000), FEATURES)
 
     def draw(seed):
-        return Augmenter(FEATURES, AugmentConfig(), np.random.default_rng(seed))(power.copy())
+        return Augmenter(FEATURES, AugmentConfig(), np.random.default_rng(seed))(power.copy())[0]
 
     assert np.array_equal(draw(1), draw(1))
     assert draw(1).shape != draw(2).shape or not np.allclose(draw(1), draw(2))
@@ -49,7 +49,7 @@ def test_same_seed_same_draw_and_another_seed_another():
 def mel_decibels(samples, seed=0, **changes):
     """Of samples under these changes alone: float32 `(T, n_mels)`."""
     augmenter = Augmenter(SQUARE, dataclasses.replace(OFF, **changes), np.random.default_rng(seed))
-    return augmenter(power_spectrum(samples, SQUARE)) @ SQUARE.dct.T
+    return augmenter(power_spectrum(samples, SQUARE))[0] @ SQUARE.dct.T
 
 
 def test_a_telephone_sounds_like_g711_at_8_khz():
@@ -86,7 +86,7 @@ def test_changes_that_are_off_leave_the_other_draws_as_they_were():
 
     def draw(**changes):
         config = AugmentConfig(**{"car": 0, "telephone": 0, **changes})
-        return Augmenter(FEATURES, config, np.random.default_rng(5))(power.copy())
+        return Augmenter(FEATURES, config, np.random.default_rng(5))(power.copy())[0]
 
     assert np.array_equal(draw(), draw(car_snr_db=(3, 4)))
     assert not np.array_equal(draw(), draw(car=1))
@@ -98,7 +98,7 @@ def test_features_stay_finite_on_silence_and_on_speech():
     augmenter = Augmenter(FEATURES, AugmentConfig(car=0.5, telephone=0.5), rng)
     for samples in (np.zeros(16_000, np.float32), voice(40_000), voice(500)):
         for _ in range(30):
-            features = augmenter(power_spectrum(samples, FEATURES))
+            features, _ = augmenter(power_spectrum(samples, FEATURES))
             assert np.isfinite(features).all()
             assert len(features) >= 1
 

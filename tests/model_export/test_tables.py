@@ -173,5 +173,7 @@ def test_an_experiment_of_no_table_is_told_too(ledger):
 def test_a_command_names_teacher_and_start_where_there_are_any():
     assert "--teacher embeddings.npz" in tables.command(["glrf-distilled"], "0" * 64, "1")
     assert "--teacher" not in tables.command(["glrf-bands", "aa-cnn"], "0" * 64, "1,2")
-    assert "--init pretrained.pt" in tables.command(["glrf-pretrained"], "0" * 64, "1")
+    assert "--init model_export/pretrained/glrf-pretraining.pt" in tables.command(
+        ["glrf-pretrained"], "0" * 64, "1"
+    )
     assert "--init" not in tables.command(["glrf-distilled"], "0" * 64, "1")
