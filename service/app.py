@@ -59,12 +59,12 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
-        opening = asyncio.create_task(job_service.ask_for(None, job_service.open_ahead))
+        opening = asyncio.create_task(job_service.ask_for(None, job_service.opened.open_ahead))
         yield
         await runtime.stop()  # first: a store that does not answer must not keep streams waiting
         opening.cancel()
         with contextlib.suppress(TimeoutError):
-            await job_service.ask_for(_CLOSE_S, job_service.close)
+            await job_service.ask_for(_CLOSE_S, job_service.opened.close)
 
     # FastAPI with `/docs` from its own files: a service without the internet has a manual too.
     app = FastAPIOffline(
@@ -118,7 +118,7 @@ def create_app(
 
 async def _counted(job_service: JobService, metrics: Metrics) -> None:
     try:
-        await job_service.ask(job_service.count_into, metrics.jobs)
+        await job_service.ask(job_service.opened.count_into, metrics.jobs)
     except OSError as error:  # no answer in time, or a folder that may not be looked at
         metrics.jobs.is_up = False
         log.warning("jobs cannot be counted: %s", error)

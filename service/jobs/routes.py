@@ -20,7 +20,8 @@ from service.auth import caller_of
 from service.files import CLIENT_LEFT_STATUS, error_line, unless_left
 from service.formats import MEDIA_TYPES, Kind, chosen, headers_of, render
 from service.jobs.job import ID, Job, JobGone
-from service.jobs.job_service import JobService, no_such_job, store_failure
+from service.jobs.job_service import JobService, no_such_job
+from service.jobs.opening import store_failure
 from service.jobs.result import parsed
 from service.jobs.state import JobState, state_of, time_of
 from service.jobs.webhook import Delivery, StoredWebhook
@@ -100,12 +101,12 @@ async def submit(request: Request) -> Response:
         runtime.check_webhook(query.webhook_url, "ask for the job's status")
     key = _idempotency_key(request)
     caller = caller_of(request.scope)
-    await service.ask(service.check_room, caller.name, key)
+    await service.ask(service.intake.check_room, caller.name, key)
     settings = runtime.settings
     try:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(runtime.quotas.file(caller))
-            upload = await stack.enter_async_context(service.receiving())
+            upload = await stack.enter_async_context(service.intake.receiving())
             await receive_body(
                 request,
                 stack,
@@ -113,7 +114,7 @@ async def submit(request: Request) -> Response:
                 timeout_s=settings.jobs_upload_s,
                 sink=upload.file,
             )
-            job = await service.take_in(upload, query, caller.name, key)
+            job = await service.intake.take_in(upload, query, caller.name, key)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT_STATUS)
     log.info("job %s is accepted (request %s)", job.id, request.state.request_id)

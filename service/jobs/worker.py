@@ -13,7 +13,7 @@ from ser_core.errors import SerError
 from service import logs
 from service.jobs.audio import AudioFolder
 from service.jobs.executor import Executor
-from service.jobs.job_service import open_store
+from service.jobs.opening import open_store
 from service.jobs.outbox import Outbox
 from service.jobs.scoring import Scoring
 from service.jobs.sweep import Sweep

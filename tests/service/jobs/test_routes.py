@@ -18,8 +18,8 @@ import pytest
 import glrf_client.sync as client
 from glrf_client import JobFailed, Refused
 from service.jobs.audio import MARK, AudioFolder, Upload
+from service.jobs.intake import Intake
 from service.jobs.job import Job
-from service.jobs.job_service import JobService
 from service.keys import hashed
 from service.settings import Settings
 from tests.service.jobs.handing_in import PATIENCE_S, STEREO, finished, submitted
@@ -184,14 +184,14 @@ def test_files_are_made_and_closed_where_that_may_take_long(
 def test_recordings_that_are_slow_to_reach_the_disk_hold_up_no_other_request(
     service: RunningServer, monkeypatch: pytest.MonkeyPatch
 ):
-    accept, began, may_end = JobService.accept, [], threading.Event()
+    accept, began, may_end = Intake.accept, [], threading.Event()
 
-    def slow(job_service: JobService, *arguments: Any) -> Job:
+    def slow(intake: Intake, *arguments: Any) -> Job:
         began.append(1)
         assert may_end.wait(PATIENCE_S)
-        return accept(job_service, *arguments)
+        return accept(intake, *arguments)
 
-    monkeypatch.setattr(JobService, "accept", slow)
+    monkeypatch.setattr(Intake, "accept", slow)
     monkeypatch.setattr("service.jobs.job_service._PATIENCE_S", 3.0)
     with ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(submitted, service.http) for _ in range(8)]
@@ -337,11 +337,11 @@ class TestRefusals:
         settings = Settings(
             model_dir=model_dir, port=0, device="cpu", jobs_dir=tmp_path, jobs_max=1
         )
-        began, check = [], JobService.check_room
+        began, check = [], Intake.check_room
         may_end = threading.Event()
 
-        def counted(job_service: JobService, *arguments: Any) -> None:
-            check(job_service, *arguments)
+        def counted(intake: Intake, *arguments: Any) -> None:
+            check(intake, *arguments)
             began.append(1)
 
         def body() -> Iterator[bytes]:
@@ -349,7 +349,7 @@ class TestRefusals:
             assert may_end.wait(PATIENCE_S)
             yield STEREO[1000:]
 
-        monkeypatch.setattr(JobService, "check_room", counted)
+        monkeypatch.setattr(Intake, "check_room", counted)
         with RunningServer(settings) as alone, ThreadPoolExecutor(6) as clients:
             answers = [
                 clients.submit(alone.http.post, "/v1/jobs", content=body()) for _ in "123456"

@@ -9,11 +9,10 @@ from unittest.mock import MagicMock, patch
 import pytest
 from pydantic import SecretStr
 
-from ser_core.errors import Overloaded, Unavailable
+from ser_core.errors import Unavailable
 from service.app import create_app
-from service.jobs.audio import MARK
-from service.jobs.job import SQLITE_NAME, Job
-from service.jobs.job_service import JobService, open_store
+from service.jobs.job import SQLITE_NAME
+from service.jobs.opening import StoreOnDemand, open_store
 from service.jobs.outbox import Outbox
 from service.metrics import JobCounts
 from service.runtime import Runtime
@@ -23,7 +22,7 @@ from service.settings import Settings
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     opened = MagicMock(return_value=(MagicMock(), MagicMock()))
-    monkeypatch.setattr("service.jobs.job_service.open_store", opened)
+    monkeypatch.setattr("service.jobs.opening.open_store", opened)
     return opened
 
 
@@ -118,7 +117,7 @@ async def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_d
     queue.close()
     app = create_app(app.state.runtime.settings)
     counts, scrape = app.state.runtime.metrics.jobs, app.state.runtime.scrape
-    with patch.object(JobService, "_open", side_effect=Unavailable("away", remedy="wait")):
+    with patch.object(StoreOnDemand, "open", side_effect=Unavailable("away", remedy="wait")):
         await scrape()
     assert counts.is_up is False
     assert set(map(len, totals().values())) == {0}
@@ -128,20 +127,20 @@ async def test_counters_of_a_store_are_told_from_the_first_look_at_it_on(model_d
 
 
 def test_a_store_whose_file_is_gone_is_away(tmp_path, caplog):
-    job_service, counts = JobService(Settings(jobs_dir=tmp_path)), JobCounts()
-    job_service.count_into(counts)
+    opened, counts = StoreOnDemand(Settings(jobs_dir=tmp_path)), JobCounts()
+    opened.count_into(counts)
     assert counts.is_up is None  # there was never one
-    assert job_service.store.n_executors(1) == 0
-    job_service.count_into(counts)
+    assert opened.open()[0].n_executors(1) == 0
+    opened.count_into(counts)
     assert counts.is_up is True
     (tmp_path / SQLITE_NAME).rename(tmp_path / "elsewhere")
-    job_service.count_into(counts)
+    opened.count_into(counts)
     assert counts.is_up is False
     assert "the store's file is gone" in caplog.text
     (tmp_path / "elsewhere").rename(tmp_path / SQLITE_NAME)
-    job_service.count_into(counts)
+    opened.count_into(counts)
     assert counts.is_up is True
-    job_service.close()
+    opened.close()
 
 
 class TestAFolderThatTakesNoFile:
@@ -152,39 +151,39 @@ class TestAFolderThatTakesNoFile:
         folder = tmp_path / "mounted-late" / "jobs"
         if name == "GLRF_JOBS_DIR":
             folder.parent.touch()
-            job_service = JobService(Settings(jobs_dir=folder))
+            opened = StoreOnDemand(Settings(jobs_dir=folder))
         else:
             url = SecretStr(f"sqlite:///{folder / SQLITE_NAME}")
-            job_service = JobService(Settings(jobs_dir=tmp_path, jobs_url=url))
-        job_service.open_ahead()
+            opened = StoreOnDemand(Settings(jobs_dir=tmp_path, jobs_url=url))
+        opened.open_ahead()
         [told] = [record.getMessage() for record in caplog.records]
         assert f"{folder} takes no file" in told
         assert told.endswith(name)
         counts = JobCounts()
-        job_service.count_into(counts)
+        opened.count_into(counts)
         assert counts.is_up is False
         if name == "GLRF_JOBS_DIR":
             folder.parent.unlink()
         folder.mkdir(parents=True)
-        job_service.count_into(counts)
+        opened.count_into(counts)
         assert counts.is_up is True
-        job_service.close()
+        opened.close()
 
     def test_when_a_job_comes(self, tmp_path: Path) -> None:
-        job_service, counts = JobService(Settings(jobs_dir=tmp_path / "jobs")), JobCounts()
-        job_service.open_ahead()
-        job_service.count_into(counts)
+        opened, counts = StoreOnDemand(Settings(jobs_dir=tmp_path / "jobs")), JobCounts()
+        opened.open_ahead()
+        opened.count_into(counts)
         assert counts.is_up is None
         assert list(tmp_path.iterdir()) == []
         (tmp_path / "jobs").touch()
         with pytest.raises(Unavailable):
-            job_service.check_room("me", None)
-        job_service.count_into(counts)
+            opened.open()
+        opened.count_into(counts)
         assert counts.is_up is False
         (tmp_path / "jobs").unlink()
-        job_service.count_into(counts)
+        opened.count_into(counts)
         assert counts.is_up is True
-        job_service.close()
+        opened.close()
 
 
 def test_a_missing_folder_is_told_at_once_and_as_that(tmp_path, caplog, monkeypatch):
@@ -205,60 +204,3 @@ def test_the_log_says_which_store_cannot_be_reached(model_dir, tmp_path, caplog)
     assert "127.0.0.1:1/jobs" in caplog.text
     assert "refused" in caplog.text
     assert "secret" not in caplog.text
-
-
-async def test_uploads_are_bounded_before_they_are_rows(tmp_path: Path) -> None:
-    job_service = JobService(Settings(jobs_dir=tmp_path, jobs_max_uploads=2))
-    async with job_service.receiving(), job_service.receiving():
-        with pytest.raises(Overloaded, match="2 recordings come in already"):
-            async with job_service.receiving():
-                pass
-    async with job_service.receiving():
-        pass
-
-
-class TestTheFolderOfAnOlderVersion:
-    """It has no mark."""
-
-    @pytest.fixture
-    def settings(self, tmp_path: Path) -> Settings:
-        return Settings(jobs_dir=tmp_path)
-
-    async def begin_upload(self, settings: Settings) -> None:
-        async with JobService(settings).receiving():
-            pass
-
-    def add_job(self, settings: Settings) -> None:
-        store, queue = open_store(settings)
-        with store.begin() as connection:
-            store.add(connection, Job("a" * 32, "k", "{}", body_sha256="", created_ms=1))
-        queue.close()
-        store.engine.dispose()
-
-    async def test_with_recordings_it_is_marked(self, settings: Settings, tmp_path: Path) -> None:
-        self.add_job(settings)
-        (tmp_path / "audio").mkdir()
-        (tmp_path / "audio" / ("a" * 32)).touch()
-        await self.begin_upload(settings)
-        assert (tmp_path / "audio" / MARK).exists()
-
-    async def test_without_any_to_score_it_is_marked(
-        self, settings: Settings, tmp_path: Path
-    ) -> None:
-        (tmp_path / "audio").mkdir()
-        await self.begin_upload(settings)
-        assert (tmp_path / "audio" / MARK).exists()
-
-    @pytest.mark.parametrize("is_there", [False, True])
-    async def test_without_those_to_score_it_is_away(
-        self, settings: Settings, tmp_path: Path, is_there: bool
-    ) -> None:
-        self.add_job(settings)
-        if is_there:
-            (tmp_path / "audio").mkdir()
-        with pytest.raises(Unavailable, match="is away") as caught:
-            await self.begin_upload(settings)
-        assert caught.value.code == "jobs_unavailable"
-        (tmp_path / "audio").mkdir(exist_ok=True)
-        (tmp_path / "audio" / MARK).touch()  # as the remedy says
-        await self.begin_upload(settings)
