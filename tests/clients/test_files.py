@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from glrf_client import (
     wait_for_job,
 )
 from glrf_client.rest import request
+from tests.service.webhooks.receiver import certificate
 
 CONTRACT = Path(__file__).parents[2] / "clients" / "contract"
 
@@ -194,6 +196,37 @@ async def test_the_sending_may_take_longer_than_the_answer(server: Server) -> No
         content=slow(),
     )
     assert server.body == b"xxxx"
+
+
+class TestCertificates:
+    @pytest.fixture
+    def pem(self, server: Server, tmp_path: Path) -> Path:
+        pem = certificate(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        return pem
+
+    async def test_of_a_private_ca(
+        self, server: Server, pem: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = server.url.replace("ws:", "wss:")
+        with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            await models(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        server.answer = 200, b'{"models": []}'
+        assert await models(url) == []
+
+    @pytest.mark.parametrize("content", [None, b"no PEM"])
+    async def test_that_cannot_be_read(
+        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+    ) -> None:
+        named = tmp_path / "ca.pem"
+        if content is not None:
+            named.write_bytes(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(named))
+        with pytest.raises(Unreachable, match=r"ca\.pem cannot be read: .*SSL_CERT_FILE"):
+            await models(server.url)
 
 
 async def test_no_server() -> None:

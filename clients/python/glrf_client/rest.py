@@ -1,6 +1,9 @@
 """One request over HTTP: its body from bytes or a file, its answer as JSON, its refusal raised."""
 
 import asyncio
+import functools
+import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -41,6 +44,25 @@ async def _parts(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + _READ_BYTES]
 
 
+def _certificates() -> ssl.SSLContext:
+    """Who is trusted; reading them takes 20 ms, so it is done once. Raises `Unreachable`."""
+    return _read_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _read_certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
+    import httpx
+
+    try:
+        return httpx.create_ssl_context()  # it looks for those two itself
+    except OSError as error:
+        where = file or folder or "the package certifi"
+        raise Unreachable(
+            f"the certificates in {where} cannot be read: {error}; give a private CA's as PEM by "
+            "SSL_CERT_FILE"
+        ) from error
+
+
 async def request(
     method: str,
     url: str,
@@ -66,7 +88,9 @@ async def request(
     try:
         async with (
             patience,
-            httpx.AsyncClient(timeout=timeout_s, trust_env=not is_loopback(url)) as client,
+            httpx.AsyncClient(
+                timeout=timeout_s, trust_env=not is_loopback(url), verify=_certificates()
+            ) as client,
         ):
             response = await client.request(
                 method,
