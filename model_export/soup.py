@@ -18,6 +18,8 @@ from ser_core.errors import BadParameter
 
 #: The first run of a soup, in its folder.
 _FIRST = "run-1"
+#: Of the seeds of a soup's runs, so that soups of neighbouring seeds share none.
+_APART = 1_000
 
 
 def fit_soup(
@@ -30,9 +32,9 @@ def fit_soup(
 ) -> nn.Module:
     """Fits as many networks as `training.soup` says, and returns the mean of their weights.
 
-    The runs stand in `out/run-1` and so on, have seeds of their own (of n runs of seed s those from
-    n s on) and go on as `fit` does; a single one stands in `out` and has the task's seed. Epochs
-    are counted through. Raises as `fit` does, and `BadParameter` for a run that has no start.
+    The first run has the task's seed and is what it would be alone; the others' seeds are far from
+    it. They stand in `out/run-1` and so on and go on as `fit` does; a single one stands in `out`.
+    Epochs are counted through. Raises as `fit` does, and `BadParameter` for a run without a start.
     """
     n_runs, n_epochs = task.experiment.training.soup, task.experiment.training.epochs
     if n_runs == 1:
@@ -45,7 +47,7 @@ def fit_soup(
             on_epoch(replace(progress, epoch=epoch, n_epochs=n_runs * n_epochs))
 
     for index in range(n_runs):
-        run = replace(task, seed=n_runs * task.seed + index)
+        run = replace(task, seed=task.seed + _APART * index)
         folder = out / f"run-{index + 1}"
         if start is None and not (resume and origin_of_run(folder)):
             raise BadParameter(
