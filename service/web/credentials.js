@@ -1,5 +1,7 @@
 /** The key of somebody who tries a service that wants one; forgotten with the page. */
 
+import { fetchToken } from "./sdk/index.js";
+
 export const credentials = {
   key: "",
 
@@ -13,15 +15,8 @@ export const credentials = {
   },
 
   /** For `stream`'s option `token`: a WebSocket cannot carry the key itself. */
-  async tokens(service) {
+  token(service) {
     if (!this.key) return undefined;
-    return async () => {
-      const answer = await fetch(new URL("v1/tokens", service), {
-        method: "POST",
-        headers: this.headers(),
-      });
-      if (!answer.ok) throw new Error("the key was not accepted; enter another");
-      return (await answer.json()).token;
-    };
+    return () => fetchToken(service, { headers: this.headers() });
   },
 };

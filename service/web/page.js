@@ -113,7 +113,7 @@ async function follow(session) {
   const events = stream(SERVICE, spoken(session), {
     sample_rate: MICROPHONE_RATE_HZ,
     webSocket: session.network.webSocket,
-    token: await credentials.tokens(SERVICE),
+    token: credentials.token(SERVICE),
     retry: { maxDelayMs: 2000 }, // somebody is watching
     onConnection: (state) => onConnection(session, state),
   });

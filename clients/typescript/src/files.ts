@@ -141,6 +141,22 @@ export async function models(
   return answer["models"] as ModelDetails[];
 }
 
+/**
+ * A token for one connection of a stream, with the API key in `headers`; for the option `token`.
+ *
+ * Not for a page of yours: its key would be everybody's. Throws as `analyzeFile` does.
+ */
+export async function fetchToken(
+  url: string | URL,
+  options: { headers?: Record<string, string>; signal?: AbortSignal } = {},
+): Promise<string> {
+  const answer = await request("POST", httpUrl(url, "/v1/tokens"), options);
+  if (!isObject(answer) || typeof answer["token"] !== "string") {
+    throw new BadServerMessage("/v1/tokens: no token");
+  }
+  return answer["token"];
+}
+
 async function request(method: string, url: string, init: RequestInit): Promise<unknown> {
   let response: Response;
   let text: string;

@@ -38,6 +38,7 @@ export {
 } from "./events.ts";
 export {
   analyzeFile,
+  fetchToken,
   models,
   type ArcChannel,
   type Call,

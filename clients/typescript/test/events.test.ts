@@ -5,7 +5,15 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
-import { analyzeFile, BadServerMessage, models, parseEvent, Refused, Unreachable } from "glrf-client";
+import {
+  analyzeFile,
+  BadServerMessage,
+  fetchToken,
+  models,
+  parseEvent,
+  Refused,
+  Unreachable,
+} from "glrf-client";
 
 const CONTRACT = new URL("../../contract/", import.meta.url);
 const golden = (name: string) => readFileSync(new URL(name, CONTRACT), "utf-8");
@@ -55,6 +63,9 @@ test("files and models over REST, and refusals with the server's problem", async
     request.on("data", (data: Buffer) => (nBytes += data.length));
     request.on("end", () => {
       if (request.url === "/v1/models") return response.end(golden("rest.models.json"));
+      if (request.url === "/v1/tokens") {
+        return response.end(request.headers.authorization ? '{"token": "t1", "expires_in_ms": 60000}' : "{}");
+      }
       if (nBytes === 4) return response.end(golden("rest.files.json"));
       if (nBytes === 3) return response.end("<html>");
       const headers = { "Retry-After": "2" };
@@ -71,6 +82,10 @@ test("files and models over REST, and refusals with the server's problem", async
     const offered = await models(url);
     assert.deepEqual(offered, JSON.parse(golden("rest.models.json")).models);
     assert.deepEqual(offered[0]!.providers, ["CPUExecutionProvider"]);
+    const headers = { Authorization: "Bearer key" };
+    assert.equal(await fetchToken(url, { headers }), "t1");
+    assert.equal(asked.at(-1), "POST /v1/tokens");
+    await assert.rejects(fetchToken(url), BadServerMessage);
     await assert.rejects(analyzeFile(url, new Uint8Array(1)), (error) => {
       assert.ok(error instanceof Refused);
       assert.equal(error.code, "bad_parameter");

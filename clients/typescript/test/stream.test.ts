@@ -6,6 +6,7 @@ import {
   BadServerMessage,
   ClientError,
   FLUSH,
+  Refused,
   stream,
   StreamClosed,
   StreamError,
@@ -312,6 +313,22 @@ test("a token that is never had is given up as a server is", async () => {
     listen(url, audio(10), { retry, token }),
     (error) => error instanceof Unreachable && error.cause instanceof RangeError,
   );
+});
+
+test("a token that is refused for good ends the stream at once", async () => {
+  const [service, url] = await serve([{ after: 3, then: "reset" }]);
+  let n = 0;
+  const token = async () => {
+    if (++n === 2) throw new Refused(503, { detail: "later" });
+    if (n > 2) throw new Refused(401, { detail: "the key was revoked" });
+    return `t${n}`;
+  };
+  await assert.rejects(
+    listen(url, live(30), { token }),
+    (error) => error instanceof Refused && error.status === 401,
+  );
+  assert.equal(n, 3);
+  assert.deepEqual(service.protocols, ["glrf.v1, glrf.token.t1"]);
 });
 
 test("a token that cannot be sent is refused, and not shown", async () => {

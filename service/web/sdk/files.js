@@ -27,6 +27,18 @@ export async function models(url, options = {}) {
     }
     return answer["models"];
 }
+/**
+ * A token for one connection of a stream, with the API key in `headers`; for the option `token`.
+ *
+ * Not for a page of yours: its key would be everybody's. Throws as `analyzeFile` does.
+ */
+export async function fetchToken(url, options = {}) {
+    const answer = await request("POST", httpUrl(url, "/v1/tokens"), options);
+    if (!isObject(answer) || typeof answer["token"] !== "string") {
+        throw new BadServerMessage("/v1/tokens: no token");
+    }
+    return answer["token"];
+}
 async function request(method, url, init) {
     let response;
     let text;

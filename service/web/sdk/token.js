@@ -1,12 +1,13 @@
 /** The token of one connection, where a browser has no other credentials. @module */
-import { ClientError, Unreachable } from "./errors.js";
+import { ClientError, Refused, Unreachable } from "./errors.js";
 import { within } from "./limit.js";
 /** What the name of a subprotocol is made of (RFC 9110, Section 5.6.2). */
 const SENDABLE = /^[-!#$%&'*+.^_`|~0-9A-Za-z]+$/;
 /**
  * The token for one connection. Throws `Unreachable`, with its `cause`, when it cannot be had
  * within `timeoutMs` or before the signal: who hands out tokens is mostly behind the line that
- * was lost. Throws `ClientError` for a string that is no token.
+ * was lost. A `Refused` that would come again is thrown as it is, as for a key that was revoked.
+ * Throws `ClientError` for a string that is no token.
  */
 export async function tokenFor(token, { timeoutMs, signal }) {
     if (typeof token === "string")
@@ -16,8 +17,14 @@ export async function tokenFor(token, { timeoutMs, signal }) {
         return await within(timeoutMs, `none came within ${timeoutMs} ms`, fetched, signal);
     }
     catch (error) {
+        if (error instanceof Refused && !isPassing(error))
+            throw error;
         throw new Unreachable(`no token for the stream: ${error}`, { cause: error });
     }
+}
+/** Whether the same request may be answered later: too slow, too many, or the server's trouble. */
+function isPassing({ status }) {
+    return status === 408 || status === 429 || status >= 500;
 }
 /** A token; throws `ClientError`, never with what it is: that may be a secret. */
 function sendable(token) {
