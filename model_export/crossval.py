@@ -21,9 +21,8 @@ from model_export.conditions import Condition, condition
 from model_export.corpora import Recording, labels_by_corpus, read_manifest, sha256_of
 from model_export.evaluation import logits_of, metrics_by_corpus, report, score_recording
 from model_export.experiment import Experiment, read_experiment
-from model_export.fitting import Task
+from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
-from model_export.soup import fit_soup
 from model_export.splits import Folds, read_folds
 from model_export.start import check_started, read_start, sha256_of_start, start_from
 from model_export.teacher import prepare, read_embeddings
@@ -261,7 +260,7 @@ def _with_network(
 ) -> _Found:
     experiment = task.experiment
     start = None if job.init is None else partial(start_from, job.init)
-    network = fit_soup(task, job.runs / experiment.name / run, start=start)
+    network = fit(task, job.runs / experiment.name / run, start=start)
     network = served(network, experiment.loss.kind)
     spec, score = experiment.untrained_spec(), scorer(network)
 

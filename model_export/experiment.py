@@ -81,12 +81,6 @@ class TrainingConfig:
     """Of one utterance in one step, a run of them drawn at random."""
     pretrained: bool = False
     """Whether it starts from finished weights, and not without."""
-    soup: _Positive = 1
-    """Runs from that start whose weights are averaged (`model_export.soup`)."""
-
-    def __post_init__(self) -> None:
-        if self.soup > 1 and not self.pretrained:
-            raise ValueError("soup is for pretrained = true: its runs need a start in common")
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -300,7 +300,7 @@ def _heard(task: Task) -> list[list[str]] | None:
     return [list(one) for one in sorted(inherited | {r.speaker_key for r in task.train})]
 
 
-def origin_of_run(out: Path) -> dict[str, Any]:
+def origin_of(out: Path) -> dict[str, Any]:
     """Where the unfinished run in `out` comes from; empty where there is none."""
     last = out / "last.pt"
     if not last.is_file():

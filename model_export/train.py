@@ -1,14 +1,14 @@
 """Trains an experiment on a split: one model, with speakers to watch it on."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from model_export.corpora import read_manifest
 from model_export.experiment import read_experiment
-from model_export.fitting import Progress, Task, write_final
-from model_export.soup import fit_soup, origin_of
+from model_export.fitting import Progress, Task, fit, origin_of, write_final
 from model_export.splits import read_split
 from model_export.start import check_started, read_start, start_from
 from model_export.teacher import prepare, read_embeddings
@@ -29,13 +29,12 @@ def train(
 ) -> Path:
     """Trains on the split's train speakers and returns the checkpoint `out/final.pt`.
 
-    `out/last.pt` is written after every epoch (of a soup `out/run-1/last.pt` and so on), beside it
-    `log.jsonl` with a line an epoch; with `resume` a run that stopped goes on from it, with the
-    same draws as if it had not. `init` is a finished checkpoint of the same network whose
+    `out/last.pt` is written after every epoch; with `resume` a run that stopped goes on from it,
+    with the same draws as if it had not. `init` is a finished checkpoint of the same network whose
     weights are the start, for a second stage or another corpus; `teacher` a file of embeddings for
-    an experiment that distils. The development speakers are only watched; the test speakers are not
-    even read. `final.pt` names all speakers that its weights come from, those of its start among
-    them.
+    an experiment that distils. `out/log.jsonl` has a line an epoch. The development speakers are
+    only watched; the test speakers are not even read. `final.pt` names all speakers that its
+    weights come from, those of its start among them.
 
     Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used: a start
     of other labels, or one that has learned from a dev or test speaker, is none.
@@ -67,6 +66,10 @@ def train(
         lesson=lesson,
         origin=origin,
     )
-    start = None if init is None else partial(start_from, init)
-    network = fit_soup(task, out, start=start, resume=resume, on_epoch=on_epoch)
+
+    def start(network: nn.Module) -> None:
+        if init is not None:
+            start_from(init, network)
+
+    network = fit(task, out, start=start, resume=resume, on_epoch=on_epoch)
     return write_final(out, task, network, config)

@@ -9,9 +9,8 @@ import torch
 
 from model_export.evaluation import evaluate
 from model_export.export import check_parity, export
-from model_export.fitting import write_checkpoint
+from model_export.fitting import origin_of, write_checkpoint
 from model_export.onnx_model import OnnxModel
-from model_export.soup import origin_of
 from model_export.train import train
 from ser_core.errors import BadParameter, ModelCorrupt, SelfTestFailed
 from tests.model_export.corpus import write_config, write_corpus, write_split

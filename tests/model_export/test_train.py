@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from model_export.export import export
-from model_export.fitting import AveragedWeights, write_checkpoint
-from model_export.soup import origin_of
+from model_export.fitting import AveragedWeights, origin_of, write_checkpoint
 from model_export.train import train
 from ser_core.errors import BadParameter
 from tests.model_export.corpus import write_config, write_corpus, write_split
