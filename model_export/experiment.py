@@ -130,14 +130,19 @@ class Experiment:
 
 def read_experiment(path: Path) -> tuple[Experiment, str]:
     """The experiment and the sha256 of its text. Raises `BadParameter`, naming what is wrong."""
+    text, sha256 = read_config(path)
+    return parse_experiment(text, str(path)), sha256
+
+
+def read_config(path: Path) -> tuple[str, str]:
+    """A config's text, for `parse_experiment`, and its sha256. Raises `BadParameter`."""
     if not path.is_file():
         raise BadParameter(f"config {path} does not exist", remedy="see model_export/configs")
     text = path.read_bytes()
     try:
-        decoded = text.decode()
+        return text.decode(), hashlib.sha256(text).hexdigest()
     except UnicodeDecodeError as error:
         raise BadParameter(f"{path}: {error}", remedy="mend the config") from error
-    return parse_experiment(decoded, str(path)), hashlib.sha256(text).hexdigest()
 
 
 def parse_experiment(text: str, where: str) -> Experiment:

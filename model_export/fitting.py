@@ -270,11 +270,11 @@ def fit(
     return run.average.network
 
 
-def write_final(out: Path, task: Task, network: nn.Module, config: Path) -> Path:
+def write_final(out: Path, task: Task, network: nn.Module, config: str) -> Path:
     """Writes `out/final.pt`, the checkpoint of a run that has ended; returns its path.
 
-    It holds the config's text and names all speakers that the weights come from, those of their
-    start among them (`None` where the start doesn't tell).
+    It holds `config`, the text that the experiment was read from, and names all speakers that the
+    weights come from, those of their start among them (`None` where the start doesn't tell).
     """
     final = out / "final.pt"
     world = World.of_this_process()
@@ -282,7 +282,7 @@ def write_final(out: Path, task: Task, network: nn.Module, config: Path) -> Path
         write_checkpoint(
             final,
             {
-                "config": config.read_text(),
+                "config": config,
                 **task.origin,
                 "network": network.state_dict(),
                 "speakers": _heard(task),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_export.corpora import read_manifest
-from model_export.experiment import read_experiment
+from model_export.experiment import parse_experiment, read_config
 from model_export.fitting import Progress, Task, fit, write_final
 from model_export.teacher_frames import read_frames
 
@@ -33,7 +33,8 @@ def pretrain(
 
     Raises `BadParameter` for a config, manifest or file of frames that cannot be used.
     """
-    experiment, config_sha256 = read_experiment(config)
+    text, config_sha256 = read_config(config)
+    experiment = parse_experiment(text, str(config))
     recordings = read_manifest(manifest, data, experiment.labels)
     origin: dict[str, Any] = {"config_sha256": config_sha256, "init_sha256": None}
     task = Task(
@@ -44,4 +45,4 @@ def pretrain(
         origin=origin,
     )
     network = fit(task, out, resume=resume, on_epoch=on_epoch)
-    return write_final(out, task, network, config)
+    return write_final(out, task, network, text)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from model_export.corpora import read_manifest
-from model_export.experiment import read_experiment
+from model_export.experiment import parse_experiment, read_config
 from model_export.fitting import Progress, Task, fit, origin_of, write_final
 from model_export.splits import read_split
 from model_export.start import check_started, read_start, start_from
@@ -39,7 +39,8 @@ def train(
     Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used: a start
     of other labels, or one that has learned from a dev or test speaker, is none.
     """
-    experiment, config_sha256 = read_experiment(config)
+    text, config_sha256 = read_config(config)
+    experiment = parse_experiment(text, str(config))
     speakers = read_split(split)
     recordings = read_manifest(manifest, data, experiment.labels)
     speakers.check_heard(recordings, "train", "dev")
@@ -72,4 +73,4 @@ def train(
             start_from(init, network)
 
     network = fit(task, out, start=start, resume=resume, on_epoch=on_epoch)
-    return write_final(out, task, network, config)
+    return write_final(out, task, network, text)

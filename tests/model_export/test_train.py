@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import re
@@ -224,3 +225,15 @@ def test_a_start_of_the_same_labels_in_another_order_is_refused(tmp_path, inputs
         train(**inputs, out=tmp_path / "second", init=first)
     with pytest.raises(BadParameter, match="is no finished checkpoint"):
         train(**inputs, out=tmp_path / "second", init=tmp_path / "first/last.pt")
+
+
+def test_a_config_that_is_edited_meanwhile_is_not_what_was_trained(tmp_path, inputs):
+    config = inputs["config"]
+    text = config.read_text()
+
+    def edit(progress):
+        config.write_text(text.replace("n_mfcc = 13", "n_mfcc = 13\nfmax_hz = 3000.0"))
+
+    state = torch.load(train(**inputs, out=tmp_path / "run", on_epoch=edit))
+    assert state["config"] == text
+    assert state["config_sha256"] == hashlib.sha256(text.encode()).hexdigest()
