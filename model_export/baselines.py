@@ -1,5 +1,6 @@
 """What a user would take instead of GLRF: a support vector machine on one vector an utterance."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -54,8 +55,9 @@ def assess_machine(
 
     Standardised inputs, RBF kernel, balanced classes; one machine for all corpora, as GLRF is one
     network. In a corpus that lacks a label, decisions are taken among the labels it has, as for
-    GLRF: `corpora` are those of each whole corpus. It decides an utterance at once: without
-    segments, Pure-Acc says nothing of it.
+    GLRF: `corpora` are those of each whole corpus. Labels that nobody shows in `train` score below
+    all others; among such alone it is the first. It decides an utterance at once: without segments,
+    Pure-Acc says nothing of it.
 
     `features` are the MFCC of the input `mfcc`. `on_recording` is called after each recording is
     read. `cache` is a folder that keeps vectors, see `functionals.vectors`. `heard` takes the place
@@ -82,14 +84,10 @@ def assess_machine(
     margins = np.reshape(machine.decision_function(inputs), (len(test), -1))
     if len(known) == 2:  # one margin, for the second
         margins = np.hstack([-margins, margins])
-    among = {
-        corpus: tuple(label for label in labels if label in known) or known
-        for corpus, labels in corpora.items()
-    }
     assessed: list[Assessed] = []
     for recording, margin in zip(test, margins, strict=True):
         score = dict(zip(known, margin, strict=True))
-        predicted = max(among[recording.corpus], key=lambda label: score[label])
+        predicted = max(corpora[recording.corpus], key=lambda label: score.get(label, -math.inf))
         assessed.append(Assessed(recording.label, predicted, (predicted,)))
     return assessed, _describe(kernel, heard)
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -5,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from model_export import whisper
 from model_export.baselines import MachineConfig, assess_machine, predict_with_svm
 from model_export.corpora import labels_by_corpus, read_manifest
+from model_export.evaluation import metrics_by_corpus
 from model_export.functionals import Functionals, whisper_mean
 from model_export.mel import feature_spec
 from model_export.metrics import metrics
@@ -99,3 +102,17 @@ def test_two_labels_are_told_apart_and_one_is_nothing_to_learn(parts):
     assert metrics(assessed, LABELS)["ua"] > 0.7
     with pytest.raises(BadParameter, match="all recordings to learn from are sad"):
         predict_with_svm(SPEC, [r for r in train if r.label == "sad"], test, ALL)
+
+
+def test_a_corpus_of_labels_that_were_not_learned_is_decided_among_its_own(parts):
+    """`corpus-out`: what is learned of one corpus need not be what the other shows."""
+    train, test = parts
+    train = [replace(r, corpus="one") for r in train if r.label in ("angry", "sad")]
+    test = [r for r in test if r.label in ("neutral", "fear")]
+    corpora = labels_by_corpus(train + test, LABELS)
+    assessed = predict_with_svm(SPEC, train, test, corpora)
+    assert {one.predicted for one in assessed} == {"neutral"}  # they tie: the first
+    assert metrics_by_corpus(test, assessed, corpora)["all"]["ua"] == 0.5
+    sad = [replace(r, label="sad") if r.label == "fear" else r for r in test]
+    assessed = predict_with_svm(SPEC, train, sad, labels_by_corpus(sad, LABELS))
+    assert {one.predicted for one in assessed} == {"sad"}  # the one that was learned
