@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from model_export.corpora import Recording, write_manifest
 from model_export.corpora.survey import Survey, survey_manifest, survey_release
 from ser_core.errors import BadParameter
 from ser_core.labels import LABELS
@@ -151,6 +152,19 @@ def test_paths_stay_in_the_data_folder(tmp_path):
     (problem,) = survey_release("csv", table.parent).problems
     assert problem.cause.endswith("lies outside the data folder")
     assert survey_release("csv", table.parent, tmp_path).recordings[0].name == "elsewhere.wav"
+
+
+def test_of_a_manifest_too_and_no_path_is_absolute(tmp_path):
+    paths = [write_audio(tmp_path / name) for name in ("..data/a.wav", "b.wav")]
+    names = ["..data/a.wav", str(paths[1].resolve())]
+    write_manifest(
+        [Recording(tmp_path, "mine", "anna", "sad", 0.5, name=name) for name in names],
+        tmp_path / "m.csv",
+    )
+    survey = survey_manifest(tmp_path / "m.csv", tmp_path, LABELS)
+    assert [one.name for one in survey.recordings] == ["..data/a.wav"]
+    (problem,) = survey.problems
+    assert problem.cause.endswith("lies outside the data folder")
 
 
 def test_a_corpus_of_other_emotions_only_is_refused(tmp_path):
