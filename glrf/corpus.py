@@ -71,7 +71,10 @@ def pieces(
 
     if not root.is_dir():
         raise BadParameter(f"{root} is no folder", remedy="give one that recordings lie below")
-    name = corpus or root.resolve().name
+    name = root.resolve().name.strip() if corpus is None else corpus
+    table = out / "manifest.csv"
+    there = list(rows(table)) if table.exists() else []
+    old = [parse_row(row, out, where) for where, row in there]
     with bar("files") as report:
         pool = cut_folder(root, out, name, report)
     if not pool.recordings:
@@ -79,8 +82,6 @@ def pieces(
             f"no speech of a second or more in the {pool.n_files} files below {root}",
             remedy="give a folder of recordings",
         )
-    table = out / "manifest.csv"
-    old = (parse_row(row, out, where) for where, row in rows(table)) if table.exists() else ()
     write_manifest([*(r for r in old if r.corpus != name), *pool.recordings], table)
     hours = sum(one.duration_s for one in pool.recordings) / 3600
     n_speakers = len({one.speaker for one in pool.recordings})

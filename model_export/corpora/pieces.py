@@ -29,7 +29,10 @@ _EDGE, _NOTHING = 0.02, 0.003
 
 @dataclass(frozen=True)
 class Pool:
-    """`recordings` are the pieces; files left out are no audio, silent, too short or doubles."""
+    """`recordings` are the pieces.
+
+    Files left out are no audio, silent, too short or doubles, or have a name that is not UTF-8.
+    """
 
     recordings: list[Recording]
     n_files: int
@@ -46,8 +49,13 @@ def cut_folder(
 
     A file's folder, as seen from `root`, is taken for its speaker, `corpus` right in `root`. Any
     audio is taken that the service reads. Names start from `out`; the label is neutral, as a
-    manifest wants one. Raises `BadParameter` where `out/corpus` is there already.
+    manifest wants one. Raises `BadParameter` where `out/corpus` is there already, and for a
+    `corpus` that is no name of a folder there.
     """
+    if corpus in ("", ".", "..") or corpus != corpus.strip() or Path(corpus).name != corpus:
+        raise BadParameter(
+            f"{corpus!r} is no name of a corpus", remedy="give one by --corpus, without '/'"
+        )
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     if (out / corpus).exists():
         raise BadParameter(
@@ -60,7 +68,7 @@ def cut_folder(
         found = list(_pieces_of(path, known))
         n_left_out += not found
         where = path.relative_to(root)
-        speaker = "-".join(where.parent.parts) or corpus
+        speaker = "-".join(where.parent.parts).strip() or corpus
         for number, piece in enumerate(found):
             name = f"{corpus}/{where.as_posix()}-{number:03}.flac"
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +84,9 @@ def cut_folder(
 
 def _pieces_of(path: Path, known: set[bytes]) -> Iterator[Float32]:
     try:
+        str(path).encode()  # a manifest's names are UTF-8
         samples = load(path, RATE_HZ)
-    except InputError:
+    except (InputError, UnicodeEncodeError):
         return
     digest = hashlib.sha256(samples.tobytes()).digest()
     if digest not in known:

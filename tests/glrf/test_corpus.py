@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,25 @@ def test_any_folder_becomes_pieces_for_pretraining(cli: CliRunner, tmp_path: Pat
     (tmp_path / "text/readme.txt").write_text("words")
     mute = cli.invoke(app, ["corpus", "pieces", str(tmp_path / "text"), f"--out={pool}"])
     assert "no speech of a second or more in the 1 files" in mute.stderr
+
+
+def test_pieces_have_names_that_a_manifest_may_hold(cli: CliRunner, tmp_path: Path) -> None:
+    root, pool = tmp_path / " game ", tmp_path / "pool"
+    latin = os.fsdecode(b"caf\xe9.wav")
+    for name in ("a.wav", " anna /b.wav", latin):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        samples = voice(2 * RATE_HZ, RATE_HZ, 150, seed=len(name))
+        with (root / name).open("wb") as file:
+            soundfile.write(file, samples, RATE_HZ, format="WAV")
+    done = cli.invoke(app, ["corpus", "pieces", str(root), f"--out={pool}"])
+    assert done.exit_code == 0, done.output
+    assert "game has 2 pieces, 0.00 hours, 2 speakers; 1 of 3 files left out" in done.stdout
+    recordings = read_manifest(pool / "manifest.csv", pool, LABELS)
+    assert [(one.corpus, one.speaker) for one in recordings] == [("game", "anna"), ("game", "game")]
+    for wrong in ("../else", " x", "a/b", "", ".."):
+        done = cli.invoke(
+            app, ["corpus", "pieces", str(root), f"--out={pool}", f"--corpus={wrong}"]
+        )
+        assert done.exit_code == 2
+        assert "is no name of a corpus" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {" game ", "pool"}
