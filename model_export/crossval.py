@@ -216,7 +216,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         }
         if job.init is not None:
             unheard = {one.speaker_key for one in test}
-            origin |= read_start(job.init, experiment.labels, unheard)
+            origin |= read_start(job.init, experiment, unheard)
         check_started(experiment, origin)
         lesson = None
         if job.teacher is not None:

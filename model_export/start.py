@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,34 @@ from ser_core.errors import BadParameter
 
 #: What to do about a start that is none.
 _FINAL = "give a final.pt"
+_OWN = "give the config the start's own [network] and [features]"
 
 log = logging.getLogger(__name__)
 
 
 def read_start(
-    checkpoint: Path, labels: tuple[str, ...], unheard: Collection[tuple[str, str]]
+    checkpoint: Path, experiment: Experiment, unheard: Collection[tuple[str, str]]
 ) -> dict[str, Any]:
     """A start's part of a run's origin: its sha256 and, where it tells them, its speakers.
 
-    Raises `BadParameter` for a start of other labels, and for one that knows a voice (corpus and
+    Raises `BadParameter` for a start of other labels than the experiment's, of other features or
+    another network, also where its weights would fit, and for one that knows a voice (corpus and
     speaker) of `unheard`, on whom the new run is watched, calibrated or tested.
     """
     found: dict[str, Any] = {"init_sha256": sha256_of_start(checkpoint)}
     state = read_checkpoint(checkpoint, _FINAL)
     if "config" not in state:
         raise BadParameter(f"{checkpoint} is no finished checkpoint", remedy=_FINAL)
-    own = parse_experiment(state["config"], str(checkpoint)).labels
-    if own != labels:
+    own = parse_experiment(state["config"], str(checkpoint))
+    if own.labels != experiment.labels:
         raise BadParameter(
-            f"{checkpoint} was trained on the labels {', '.join(own)}, in this order",
+            f"{checkpoint} was trained on the labels {', '.join(own.labels)}, in this order",
             remedy="give the config the same labels in the same order",
         )
+    if own.features != experiment.features:
+        raise BadParameter(f"{checkpoint} does not fit the config's features", remedy=_OWN)
+    if _served(own) != _served(experiment):
+        raise BadParameter(f"{checkpoint} does not fit the config's network", remedy=_OWN)
     speakers = state.get("speakers")
     if speakers is None:
         log.warning(
@@ -68,9 +75,15 @@ def start_from(checkpoint: Path, network: nn.Module) -> None:
         network.load_state_dict(state["network"])
     except (RuntimeError, KeyError) as error:
         raise BadParameter(
-            f"{checkpoint} does not fit the config's network",
-            remedy="give the config's own [network], [features] and labels",
+            f"{checkpoint} does not fit the config's network", remedy=_OWN
         ) from error
+
+
+def _served(experiment: Experiment) -> dict[str, Any]:
+    """What the network is, but for what it has in training only."""
+    return {
+        key: one for key, one in asdict(experiment.network).items() if not key.endswith("dropout")
+    }
 
 
 def check_started(experiment: Experiment, origin: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ def train(
     weights come from, those of its start among them.
 
     Raises `BadParameter` for a config, manifest, split or checkpoint that cannot be used: a start
-    of other labels, or one that has learned from a dev or test speaker, is none.
+    of other labels, features or network, or that has learned from a dev or test speaker, is none.
     """
     text, config_sha256 = read_config(config)
     experiment = parse_experiment(text, str(config))
@@ -50,7 +50,7 @@ def train(
     origin: dict[str, Any] = {"config_sha256": config_sha256, "split_sha256": speakers.sha256}
     if init is not None:
         unheard = speakers.speakers["dev"] | speakers.speakers["test"]
-        origin |= read_start(init, experiment.labels, unheard)
+        origin |= read_start(init, experiment, unheard)
     else:
         begun = origin_of(out) if resume else {}
         origin |= {key: begun[key] for key in ("init_sha256", "init_speakers") if key in begun}

@@ -237,3 +237,17 @@ def test_a_config_that_is_edited_meanwhile_is_not_what_was_trained(tmp_path, inp
     state = torch.load(train(**inputs, out=tmp_path / "run", on_epoch=edit))
     assert state["config"] == text
     assert state["config_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("n_mfcc = 13", "n_mfcc = 13\nfmax_hz = 3400.0"), ("n_heads = 2", "n_heads = 4")],
+)
+def test_a_start_whose_weights_fit_but_mean_something_else_is_refused(tmp_path, inputs, old, new):
+    first = train(**inputs, out=tmp_path / "first")
+    text = inputs["config"].read_text()
+    inputs["config"].write_text(text.replace(old, new))
+    with pytest.raises(BadParameter, match="does not fit"):
+        train(**inputs, out=tmp_path / "second", init=first)
+    inputs["config"].write_text(text.replace("n_heads = 2", "n_heads = 2\ndropout = 0.2"))
+    train(**inputs, out=tmp_path / "third", init=first)  # what has no part in the served network
