@@ -9,7 +9,6 @@ that was stopped can go on with the first that is missing.
 
 import io
 import json
-import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,6 +16,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.arrays import read_arrays
 from ser_core.errors import BadParameter
 
 
@@ -148,9 +148,8 @@ def load_logits(results: Path, cell: Cell) -> SegmentLogits | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return SegmentLogits(**{one.name: arrays[one.name] for one in fields(SegmentLogits)})
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        return SegmentLogits(*read_arrays(path, *(one.name for one in fields(SegmentLogits))))
+    except (ValueError, OSError) as error:
         raise BadParameter(
             f"{path} does not hold logits: {error}",
             remedy="delete the cell and run its experiment again",

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from model_export.arrays import read_arrays
 from model_export.corpora import Recording
 from ser_core.errors import BadParameter
 from ser_core.features import Float32
@@ -36,9 +37,13 @@ def read_embeddings(path: Path) -> dict[str, Float32]:
     Raises `BadParameter` for a file that is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(zip(map(str, arrays["paths"]), arrays["stats"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
+        paths, stats = read_arrays(path, "paths", "stats")
+        if stats.ndim != 2 or stats.dtype.kind not in "fiu" or paths.shape != stats.shape[:1]:
+            raise ValueError(f"stats of the shape {stats.shape} for paths of {paths.shape}")
+        if not np.isfinite(stats).all():
+            raise ValueError("some of its stats are no numbers")
+        return dict(zip(map(str, paths), stats, strict=True))
+    except (OSError, ValueError) as error:
         raise BadParameter(
             f"{path} holds no embeddings: {error}", remedy="make them with glrf embed"
         ) from error

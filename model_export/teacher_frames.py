@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_export import whisper
+from model_export.arrays import read_arrays
 from model_export.corpora import Recording, load, read_manifest
 from ser_core.errors import BadParameter
 from ser_core.labels import LABELS
@@ -107,14 +108,19 @@ def read_frames(path: Path, recordings: Sequence[Recording]) -> TeacherFrames:
     """
     remedy = "make them with glrf embed --vector whisper-frames, from this manifest"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            paths, lengths, frames = (arrays[key] for key in ("paths", "lengths", "frames"))
-        ends = np.cumsum(lengths)
-        own = dict(zip(map(str, paths), np.split(frames, ends[:-1]), strict=True))
-    except (OSError, ValueError, KeyError) as error:
+        paths, lengths, frames = read_arrays(path, "paths", "lengths", "frames")
+    except (OSError, ValueError) as error:
         raise BadParameter(f"{path} holds no frames: {error}", remedy=remedy) from error
-    if frames.ndim != 2 or ends[-1] != len(frames):
+    if not (
+        frames.ndim == 2
+        and paths.shape == lengths.shape == (lengths.size,)
+        and lengths.dtype.kind in "iu"
+        and lengths.min(initial=0) >= 0
+        and lengths.sum() == len(frames)
+    ):
         raise BadParameter(f"{path}: its frames are not as many as it says", remedy=remedy)
+    parts = np.split(frames, np.cumsum(lengths)[:-1])
+    own = dict(zip(map(str, paths), parts, strict=True))
     missing = [r.name for r in recordings if not len(own.get(r.name, ()))]
     if missing:
         raise BadParameter(

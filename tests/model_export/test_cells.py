@@ -87,6 +87,9 @@ def test_a_cell_of_other_types_or_in_the_wrong_place_is_refused(tmp_path):
 
 def test_logits_that_cannot_be_read_are_refused(tmp_path):
     path = write_cell(tmp_path, CELL, LOGITS).with_suffix(".npz")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BadParameter, match="does not hold logits"):
-        load_logits(tmp_path, CELL)
+    whole = path.read_bytes()
+    turned = bytes(255 - byte for byte in whole[60:160])
+    for content in (b"", whole[:100], whole[:60] + turned + whole[160:]):
+        path.write_bytes(content)
+        with pytest.raises(BadParameter, match="does not hold logits"):
+            load_logits(tmp_path, CELL)

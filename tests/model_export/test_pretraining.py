@@ -66,6 +66,14 @@ def test_what_is_no_file_of_frames_and_what_lacks_a_recording(pool, tmp_path):
     np.savez(tmp_path / "cut.npz", **cut)
     with pytest.raises(BadParameter, match="not as many as it says"):
         read_frames(tmp_path / "cut.npz", recordings)
+    half = tmp_path / "half.npz"
+    for content in (b"", pool["frames"].read_bytes()[:5000]):
+        half.write_bytes(content)
+        with pytest.raises(BadParameter, match="holds no frames"):
+            read_frames(half, recordings)
+    np.savez(half, **cut | {"lengths": cut["lengths"].astype(float)})
+    with pytest.raises(BadParameter, match="not as many as it says"):
+        read_frames(half, recordings)
     other = tmp_path / "other"
     other.mkdir()
     others = read_manifest(write_corpus(other, corpus="other"), other, LABELS)

@@ -105,3 +105,24 @@ def test_both_ways_of_learning_from_it(tmp_path, recordings):
         assert taught.state_dict().keys() == plain.state_dict().keys()
         weights, untaught = (n.state_dict()["score.weight"] for n in (taught, plain))
         assert not torch.equal(weights, untaught)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "other", "nan", "flat"])
+def test_embeddings_that_cannot_be_used_are_told(tmp_path, recordings, damage):
+    path = write_embeddings(tmp_path / "e.npz", recordings, one_hot)
+    with np.load(path) as arrays:
+        paths, stats = arrays["paths"], arrays["stats"]
+    match damage:
+        case "empty":
+            path.write_bytes(b"")
+        case "half":
+            path.write_bytes(path.read_bytes()[:500])
+        case "other":
+            np.save(tmp_path / "e.npy", stats)
+            path = tmp_path / "e.npy"
+        case "nan":
+            np.savez(path, paths=paths, stats=np.where(stats == stats[3, 2], np.nan, stats))
+        case _:
+            np.savez(path, paths=paths, stats=stats[:, 0])
+    with pytest.raises(BadParameter, match="holds no embeddings"):
+        read_embeddings(path)
