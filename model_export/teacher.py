@@ -57,7 +57,8 @@ def prepare(
     Posteriors are cross-fitted by speaker: a recording's come from a head that has not heard its
     speaker, so that they tell what generalises and not what was learned by heart.
 
-    Raises `BadParameter` where an embedding is missing, and for a single speaker.
+    Raises `BadParameter` where an embedding is missing, for a single speaker, and where without
+    some speakers a single label is left.
     """
     missing = [r.name for r in train if r.name not in embeddings]
     if missing:
@@ -78,6 +79,13 @@ def prepare(
         StandardScaler(), LogisticRegression(C=_C, max_iter=500, class_weight="balanced")
     )
     folds = GroupKFold(min(8, len(set(groups))), shuffle=True, random_state=1)
+    for learned, told_of in folds.split(x, y, groups):
+        if len(set(y[learned])) < 2:
+            raise BadParameter(
+                f"without {', '.join(sorted(set(groups[told_of])))} a teacher would hear one label,"
+                f" {labels[y[learned][0]]}",
+                remedy="train on speakers who show several labels each, or without --teacher",
+            )
     told = cross_val_predict(head, x, y, groups=groups, cv=folds, method="predict_proba")
     posteriors = np.zeros((len(train), len(labels)), np.float32)
     posteriors[:, np.unique(y)] = np.asarray(told)

@@ -126,3 +126,10 @@ def test_embeddings_that_cannot_be_used_are_told(tmp_path, recordings, damage):
             np.savez(path, paths=paths, stats=stats[:, 0])
     with pytest.raises(BadParameter, match="holds no embeddings"):
         read_embeddings(path)
+
+
+def test_heads_that_would_hear_one_label_are_told(tmp_path, recordings):
+    path = write_embeddings(tmp_path / "e.npz", recordings, one_hot)
+    own = [r for r in recordings if (r.speaker, r.label) in (("s1", "sad"), ("s2", "happy"))]
+    with pytest.raises(BadParameter, match="hear one label"):
+        prepare(read_embeddings(path), own, LABELS)
