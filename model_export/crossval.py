@@ -80,6 +80,9 @@ def cross_validate(
         config, manifest, data, folds, results, runs, _code(), teacher, init, tuple(conditions)
     )
     experiment, config_sha256 = read_experiment(config)
+    seeds = tuple(dict.fromkeys(seeds))
+    if seeds and min(seeds) < 0:
+        raise BadParameter(f"there is no seed {min(seeds)}", remedy="give seeds from 0 on")
     for name in conditions:
         condition(name)  # a wrong name is told before hours of training, not after
     split = read_folds(folds)

@@ -203,6 +203,16 @@ def test_a_seed_is_another_training(job):
 def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
     cross_validate(**job, n_jobs=2)
     alone = job | {"results": tmp_path / "alone", "runs": tmp_path / "alone-runs"}
+def test_a_seed_is_counted_once_and_not_below_zero(job):
+    told = []
+    paths = cross_validate(
+        **job, seeds=(1, 1), only=[0], on_cell=lambda done, n: told.append((done, n))
+    )
+    assert (len(paths), told) == (1, [(0, 1), (1, 1)])
+    with pytest.raises(BadParameter, match="no seed -1"):
+        cross_validate(**job, seeds=(1, -1))
+
+
     cross_validate(**alone, only=[1])
     [cell] = read_cells(alone["results"])
     twin = read_cells(job["results"])[1]
