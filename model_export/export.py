@@ -132,13 +132,18 @@ class _Trained:
 
     @classmethod
     def read(cls, checkpoint: Path, split: Path) -> "_Trained":
-        """Raises `BadParameter` for a run that has not ended, or was trained on another split."""
+        """Raises `BadParameter` for a pretraining, a run that has not ended, or another split's."""
         state = read_checkpoint(checkpoint, "give the run's final.pt")
         if "config" not in state:
             raise BadParameter(
                 f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"
             )
         experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
+        if "split_sha256" not in state:
+            raise BadParameter(
+                f"{checkpoint} is of a pretraining, which has learned no labels",
+                remedy="train from it, glrf train --init, and give that run's final.pt",
+            )
         speakers = read_split(split)
         if speakers.sha256 != state["split_sha256"]:
             raise BadParameter(

@@ -199,3 +199,11 @@ def test_a_run_that_has_not_ended_is_no_model(root, checkpoint, inputs):
     with pytest.raises(BadParameter, match="not ended") as refused:
         export(checkpoint.parent / "last.pt", root / "no.onnx", **inputs, version="1", license="x")
     assert "final.pt" in refused.value.remedy
+
+
+def test_a_pretraining_is_no_model(root, checkpoint, inputs):
+    state = torch.load(checkpoint)
+    del state["split_sha256"]
+    torch.save(state, root / "pretraining.pt")
+    with pytest.raises(BadParameter, match="has learned no labels"):
+        export(root / "pretraining.pt", root / "no.onnx", **inputs, version="1", license="x")
