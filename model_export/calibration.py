@@ -187,12 +187,17 @@ class Decisive:
 
 
 def from_cells(
-    ledger: Ledger, experiment: str, config_sha256: str, corpora: Collection[str]
+    ledger: Ledger,
+    experiment: str,
+    config_sha256: str,
+    init_sha256: str | None,
+    corpora: Collection[str],
 ) -> Decisive:
     """For a model trained on everyone, from what its cross-validation said of unseen speakers.
 
-    Raises `BadParameter` where a fold is missing, where the cells are of another config or of other
-    corpora than the model's, and where their speakers were not unseen.
+    Raises `BadParameter` where a fold is missing, where the cells are of another config, of another
+    start (`init_sha256`; not all cells tell theirs) or of other corpora than the model's, and where
+    their speakers were not unseen.
     """
     cells = ledger.of(experiment)
     if any(cell.config_sha256 != config_sha256 for cell in cells):
@@ -200,6 +205,12 @@ def from_cells(
             f"the cells of {experiment} are of config {cells[0].config_sha256[:8]}, "
             f"the model of {config_sha256[:8]}",
             remedy="run glrf crossval with the config that the model was trained with",
+        )
+    if any(cell.init_sha256 not in ("", init_sha256) for cell in cells):
+        raise BadParameter(
+            f"the cells of {experiment} start from {_named(cells[0].init_sha256)}, "
+            f"the model from {_named(init_sha256)}",
+            remedy="run glrf crossval with the --init that the model was trained with",
         )
     if cells and corpora_of(cells) != sorted(corpora):
         raise BadParameter(
@@ -225,3 +236,7 @@ def from_cells(
     share = np.cumsum(segments.weight[order])
     uncertain_below = float(largest[order][np.searchsorted(share, ABSTAIN_SHARE)])
     return Decisive(calibration, uncertain_below, neutral_voice(list(said.values())))
+
+
+def _named(init_sha256: str | None) -> str:
+    return "random weights" if init_sha256 is None else f"the weights {init_sha256[:8]}"

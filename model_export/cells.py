@@ -29,8 +29,8 @@ class Cell:
     `{condition: {corpus: {"ua", "wa", "pure_acc", "n"}}}`, empty where none were tried. `date` is
     ISO 8601, `code` the commit, `duration_s` what training and assessing took. `data_sha256` is of
     all recordings of the folds and their labels and, where there are any, the teacher and the
-    weights that the training starts from: the same for each fold, "" in cells from before there was
-    one.
+    weights that the training starts from: the same for each fold. `init_sha256` is of the file of
+    those weights, `None` where there are none. Both are "" in cells from before they were told.
     """
 
     experiment: str
@@ -46,6 +46,7 @@ class Cell:
     metrics: dict[str, Any]
     conditions: dict[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
+    init_sha256: str | None = ""
 
 
 @dataclass(frozen=True)

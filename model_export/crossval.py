@@ -240,6 +240,7 @@ def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
         metrics=found.metrics,
         conditions=found.conditions,
         data_sha256=_data_sha256(experiment, train + test, job),
+        init_sha256=None if job.init is None else sha256_of_start(job.init),
     )
     return write_cell(job.results, cell, found.logits)
 

@@ -93,6 +93,7 @@ def export(
             read_ledger(cells),
             trained.experiment.name,
             state["config_sha256"],
+            state["init_sha256"],
             state["training_data"],
         )
     spec = _spec_of(trained, decisive, version, license, name, provenance)
@@ -138,12 +139,12 @@ class _Trained:
             raise BadParameter(
                 f"{checkpoint} is of a run that has not ended", remedy="give the run's final.pt"
             )
-        experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
         if "split_sha256" not in state:
             raise BadParameter(
                 f"{checkpoint} is of a pretraining, which has learned no labels",
                 remedy="train from it, glrf train --init, and give that run's final.pt",
             )
+        experiment = parse_experiment(state["config"], f"{checkpoint}, its config")
         speakers = read_split(split)
         if speakers.sha256 != state["split_sha256"]:
             raise BadParameter(

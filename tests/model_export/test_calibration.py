@@ -152,7 +152,7 @@ def test_a_corpus_may_have_a_name_of_two_words():
 
 def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
-    found = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", CORPORA)
+    found = from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", None, CORPORA)
     ledger = read_ledger(tmp_path)
     logits = np.concatenate([ledger.logits(cell).logits for cell in ledger.of("glrf")])
     largest = found.calibration.scores(logits.astype(np.float32)).max(axis=1)
@@ -161,15 +161,36 @@ def test_a_model_of_everyone_is_calibrated_on_its_cross_validation(tmp_path):
     assert found.neutral_voice == neutral_voice(said)
     write_experiment(tmp_path, "glrf-k10", 0.7, folds=(0, 1))
     with pytest.raises(BadParameter, match="logits of 2 folds, not of all"):
-        from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}", CORPORA)
+        from_cells(read_ledger(tmp_path), "glrf-k10", f"{8:064x}", None, CORPORA)
     with pytest.raises(BadParameter, match="the model of ffff"):
-        from_cells(read_ledger(tmp_path), "glrf", "f" * 64, CORPORA)
+        from_cells(read_ledger(tmp_path), "glrf", "f" * 64, None, CORPORA)
 
 
 def test_scores_of_other_corpora_calibrate_nothing(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
     with pytest.raises(BadParameter, match="cells of glrf are of mine, nemo, the model of theirs"):
-        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", ["theirs"])
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", None, ["theirs"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "model", "told"),
+    [
+        (
+            "a" * 64,
+            "b" * 64,
+            "start from the weights aaaaaaaa, the model from the weights bbbbbbbb",
+        ),
+        ("a" * 64, None, "start from the weights aaaaaaaa, the model from random weights"),
+        (None, "b" * 64, "start from random weights, the model from the weights bbbbbbbb"),
+    ],
+)
+def test_scores_from_another_start_calibrate_nothing(tmp_path, cells, model, told):
+    write_experiment(tmp_path, "glrf", 0.7, init_sha256=cells)
+    with pytest.raises(BadParameter, match=told):
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", model, CORPORA)
+    from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", cells, CORPORA)
+    write_experiment(tmp_path, "glrf", 0.7)  # as before cells told it
+    from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", model, CORPORA)
 
 
 def test_a_fold_without_the_corpus_says_nothing_of_it(tmp_path):
@@ -193,4 +214,4 @@ def test_scores_of_known_voices_calibrate_nothing(tmp_path):
     write_experiment(tmp_path, "glrf", 0.7)
     share_speakers(tmp_path, "glrf")
     with pytest.raises(BadParameter, match="share speakers"):
-        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", CORPORA)
+        from_cells(read_ledger(tmp_path), "glrf", f"{4:064x}", None, CORPORA)

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -161,6 +162,8 @@ def test_cells_start_from_weights_that_have_not_heard_their_test_speakers(job, t
     with pytest.raises(BadParameter, match="toy starts from pretrained weights"):
         cross_validate(**job, only=[0])
     cross_validate(**job, only=[0], init=start)
+    (cell,) = read_cells(job["results"])
+    assert cell.init_sha256 == hashlib.sha256(start.read_bytes()).hexdigest()
     weights = torch.load(start)
     weights["network"]["score.bias"] += 1
     torch.save(weights, start)
@@ -200,9 +203,6 @@ def test_a_seed_is_another_training(job):
     assert not np.array_equal(one.logits, two.logits)
 
 
-def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
-    cross_validate(**job, n_jobs=2)
-    alone = job | {"results": tmp_path / "alone", "runs": tmp_path / "alone-runs"}
 def test_a_seed_is_counted_once_and_not_below_zero(job):
     told = []
     paths = cross_validate(
@@ -213,6 +213,9 @@ def test_a_seed_is_counted_once_and_not_below_zero(job):
         cross_validate(**job, seeds=(1, -1))
 
 
+def test_only_some_folds_and_side_by_side_as_one_after_the_other(job, tmp_path):
+    cross_validate(**job, n_jobs=2)
+    alone = job | {"results": tmp_path / "alone", "runs": tmp_path / "alone-runs"}
     cross_validate(**alone, only=[1])
     [cell] = read_cells(alone["results"])
     twin = read_cells(job["results"])[1]
