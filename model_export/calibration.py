@@ -206,9 +206,10 @@ def from_cells(
             f"the model of {config_sha256[:8]}",
             remedy="run glrf crossval with the config that the model was trained with",
         )
-    if any(cell.init_sha256 not in ("", init_sha256) for cell in cells):
+    starts = [cell.init_sha256 for cell in cells if cell.init_sha256 != ""]
+    if others := [one for one in starts if one != init_sha256]:
         raise BadParameter(
-            f"the cells of {experiment} start from {_named(cells[0].init_sha256)}, "
+            f"the cells of {experiment} start from {_named(others[0])}, "
             f"the model from {_named(init_sha256)}",
             remedy="run glrf crossval with the --init that the model was trained with",
         )

@@ -160,7 +160,7 @@ def _contradictions(
     genders: dict[tuple[str, str], str],
 ) -> Iterator[str]:
     name = os.path.normpath(recording.name)
-    if Path(name).is_absolute() or Path(name).parts[0] == "..":
+    if Path(name).is_absolute() or Path(name).parts[:1] == ("..",):
         yield "lies outside the data folder"
     first = seen.setdefault(name, where)
     if first != where:
