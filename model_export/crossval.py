@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What every cell of one call shares; paths only, so that a process can be handed it."""
+    """What every cell of one call shares, as it was when the call began."""
 
-    config: Path
+    experiment: Experiment
+    config_sha256: str
+    split: Folds
     manifest: Path
     data: Path
-    folds: Path
     results: Path
     runs: Path
     code: str
@@ -76,9 +77,6 @@ def cross_validate(
     another config, other folds or conditions, other recordings or labels, another teacher or start;
     and for a start that does not fit, or has heard a test speaker.
     """
-    job = CrossValidation(
-        config, manifest, data, folds, results, runs, _code(), teacher, init, tuple(conditions)
-    )
     experiment, config_sha256 = read_experiment(config)
     seeds = tuple(dict.fromkeys(seeds))
     if seeds and min(seeds) < 0:
@@ -86,6 +84,19 @@ def cross_validate(
     for name in conditions:
         condition(name)  # a wrong name is told before hours of training, not after
     split = read_folds(folds)
+    job = CrossValidation(
+        experiment,
+        config_sha256,
+        split,
+        manifest,
+        data,
+        results,
+        runs,
+        _code(),
+        teacher,
+        init,
+        tuple(conditions),
+    )
     chosen = range(split.n_folds) if only is None else sorted(set(only))
     wanted = [(seed, fold) for seed in seeds for fold in chosen]
     paths = [cell_path(results, experiment.name, seed, fold) for seed, fold in wanted]
@@ -204,8 +215,7 @@ def _check_same(cell: Cell, config: str, split: str, data: str, conditions: Sequ
 def make_cell(job: CrossValidation, seed: int, fold: int) -> Path:
     """Trains on all other folds with `seed`, assesses on `fold`, and writes the cell."""
     began_s = time.monotonic()
-    experiment, config_sha256 = read_experiment(job.config)
-    split = read_folds(job.folds)
+    experiment, config_sha256, split = job.experiment, job.config_sha256, job.split
     recordings = read_manifest(job.manifest, job.data, experiment.labels)
     train, test = split.select(recordings, fold)
     corpora = labels_by_corpus(train + test, experiment.labels)

@@ -271,6 +271,19 @@ def test_the_first_error_is_told_while_others_are_made(job, caplog):
     assert [cell.fold for cell in read_cells(job["results"])] == [1]
 
 
+def test_a_config_that_is_edited_meanwhile_changes_no_cell(job):
+    config, text = job["config"], job["config"].read_text()
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+
+    def edit(n_done: int, n_cells: int) -> None:
+        if (n_done, n_cells) == (1, 2):
+            config.write_text(text.replace('name = "toy"', 'name = "other"'))
+
+    cross_validate(**job, on_cell=edit)
+    cells = read_cells(job["results"])
+    assert [(cell.experiment, cell.config_sha256) for cell in cells] == [("toy", sha256)] * 2
+
+
 def test_test_speakers_are_not_learned_from(job):
     cross_validate(**job, only=[0])
     first = torch.load(job["runs"] / "toy" / "seed-1-fold-0" / "last.pt", weights_only=True)
