@@ -17,9 +17,15 @@ from typing import Any
 
 from model_export.baselines import MachineConfig, assess_machine
 from model_export.cells import Cell, SegmentLogits, cell_path, read_cells, write_cell
-from model_export.conditions import Condition, condition
+from model_export.conditions import BABBLE, Condition, condition
 from model_export.corpora import Recording, labels_by_corpus, read_manifest, sha256_of
-from model_export.evaluation import logits_of, metrics_by_corpus, report, score_recording
+from model_export.evaluation import (
+    disturbing,
+    logits_of,
+    metrics_by_corpus,
+    report,
+    score_recording,
+)
 from model_export.experiment import Experiment, read_experiment
 from model_export.fitting import Task, fit
 from model_export.network import describe, scorer, served
@@ -69,8 +75,8 @@ def cross_validate(
 
     `seeds` take the place of the config's own; `only` names folds, all by default. `runs` holds
     checkpoints, from which a cell that was stopped goes on. `init` is a finished checkpoint whose
-    weights are every cell's start. `conditions` (see
-    `model_export.conditions`) disturb the test recordings, after they were assessed as they are.
+    weights are every cell's start. `conditions` (see `model_export.conditions`; babble is of the
+    fold's train speakers) disturb the test recordings, after they were assessed as they are.
     `n_jobs` cells are made side by side, a process each; `on_cell` hears how many are done.
 
     Raises `BadParameter` for what cannot be used, and for a cell that is there and was made with
@@ -82,7 +88,8 @@ def cross_validate(
     if seeds and min(seeds) < 0:
         raise BadParameter(f"there is no seed {min(seeds)}", remedy="give seeds from 0 on")
     for name in conditions:
-        condition(name)  # a wrong name is told before hours of training, not after
+        if name != BABBLE:  # which has voices in a fold only
+            condition(name)  # a wrong name is told before hours of training, not after
     split = read_folds(folds)
     job = CrossValidation(
         experiment,
@@ -273,6 +280,7 @@ def _with_network(
     run: str,
 ) -> _Found:
     experiment = task.experiment
+    disturbed = disturbing(job.conditions, task.train, test)
     start = None if job.init is None else partial(start_from, job.init)
     network = fit(task, job.runs / experiment.name / run, start=start)
     network = served(network, experiment.loss.kind)
@@ -284,8 +292,8 @@ def _with_network(
     clean = scored()
     kept = ("ua", "wa", "pure_acc", "n")
     conditions: dict[str, Any] = {}
-    for name in job.conditions:
-        corpora = report(scored(condition(name)), labels)["corpora"]
+    for name, under in disturbed.items():
+        corpora = report(scored(under), labels)["corpora"]
         conditions[name] = {
             corpus: {key: metrics[key] for key in kept} for corpus, metrics in corpora.items()
         }

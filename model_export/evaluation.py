@@ -208,8 +208,7 @@ def evaluate(
     if not is_the_models:
         _warn_of_known(spec, chosen, has_split=split is not None)
     corpora = labels_by_corpus(recordings, spec.labels)
-    others = _voices(recordings, chosen) if BABBLE in conditions else []
-    disturbed = {name: condition(name, others) for name in conditions}
+    disturbed = disturbing(conditions, recordings, chosen)
     n_read, total = 0, len(chosen) * (1 + len(disturbed)) + (len(train) + len(chosen)) * svm
 
     def advance() -> None:
@@ -251,8 +250,19 @@ def _warn_of_known(spec: ModelSpec, chosen: list[Recording], *, has_split: bool)
         )
 
 
-def _voices(recordings: list[Recording], chosen: list[Recording]) -> list[Float32]:
-    """Samples of other speakers, evenly spread over the manifest."""
+def disturbing(
+    names: Sequence[str], recordings: list[Recording], chosen: list[Recording]
+) -> dict[str, Condition]:
+    """The conditions of those names, for assessing `chosen`.
+
+    Babble is of the speakers of `recordings` who are not among them, evenly spread. Raises
+    `BadParameter` as `condition` does.
+    """
+    others = _others(recordings, chosen) if BABBLE in names else []
+    return {name: condition(name, others) for name in names}
+
+
+def _others(recordings: list[Recording], chosen: list[Recording]) -> list[Float32]:
     assessed = {recording.speaker_key for recording in chosen}
     others = [recording for recording in recordings if recording.speaker_key not in assessed]
     step = max(1, -(-len(others) // MAX_BABBLE))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from model_export import evaluation
 from model_export.cells import load_logits, read_cells, write_cell
 from model_export.corpora import read_manifest
 from model_export.crossval import cross_validate
@@ -85,6 +86,22 @@ def test_speakers_that_the_folds_do_not_know_are_told_and_change_nothing(job, ca
     assert "left out, as the folds do not have it: 1 (toy new)" in caplog.text
     (after,) = read_cells(job["data"] / "again")
     assert after.metrics == before.metrics
+
+
+def test_babble_is_of_voices_that_the_fold_learned_from(job, monkeypatch):
+    given = []
+    condition = evaluation.condition
+
+    def noted(name, others):
+        given.append((name, len(others)))
+        return condition(name, others)
+
+    monkeypatch.setattr(evaluation, "condition", noted)
+    cross_validate(**job, only=[0], conditions=["babble-10db", "mulaw-8k"])
+    assert given == [("babble-10db", 20), ("mulaw-8k", 20)]
+    (cell,) = read_cells(job["results"])
+    assert list(cell.conditions) == ["babble-10db", "mulaw-8k"]
+    assert cell.conditions["babble-10db"]["toy"]["n"] == 20
 
 
 def test_a_cell_that_answers_another_question_is_refused(job, tmp_path):
