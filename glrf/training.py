@@ -292,11 +292,11 @@ def _print_table(result: dict[str, Any]) -> None:
         for name, metrics in {**assessed["corpora"], "all": assessed["all"]}.items():
             table.add_row(f"{name}, {condition}", str(metrics["n"]), *_figures(metrics))
     if "svm" in result:
-        # A machine with one decision an utterance has no segments for Pure-Acc to look at.
         for name, metrics in {**result["svm"]["corpora"], "all": result["svm"]["all"]}.items():
-            table.add_row(f"{name}, SVM", str(metrics["n"]), *_figures(metrics)[:3], "-")
+            table.add_row(f"{name}, SVM", str(metrics["n"]), *_figures(metrics))
     Console().print(table)
 
 
 def _figures(metrics: dict[str, Any]) -> list[str]:
-    return [f"{metrics[key]:.3f}" for key in ("wa", "ua", "micro_f1", "pure_acc")]
+    figures = (metrics[key] for key in ("wa", "ua", "micro_f1", "pure_acc"))
+    return ["-" if figure is None else f"{figure:.3f}" for figure in figures]

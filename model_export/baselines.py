@@ -56,8 +56,8 @@ def assess_machine(
     Standardised inputs, RBF kernel, balanced classes; one machine for all corpora, as GLRF is one
     network. In a corpus that lacks a label, decisions are taken among the labels it has, as for
     GLRF: `corpora` are those of each whole corpus. Labels that nobody shows in `train` score below
-    all others; among such alone it is the first. It decides an utterance at once: without segments,
-    Pure-Acc says nothing of it.
+    all others; among such alone it is the first. A machine decides an utterance at once, so there
+    are no segments.
 
     `features` are the MFCC of the input `mfcc`. `on_recording` is called after each recording is
     read. `cache` is a folder that keeps vectors, see `functionals.vectors`. `heard` takes the place
@@ -88,7 +88,7 @@ def assess_machine(
     for recording, margin in zip(test, margins, strict=True):
         score = dict(zip(known, margin, strict=True))
         predicted = max(corpora[recording.corpus], key=lambda label: score.get(label, -math.inf))
-        assessed.append(Assessed(recording.label, predicted, (predicted,)))
+        assessed.append(Assessed(recording.label, predicted, segments=None))
     return assessed, _describe(kernel, heard)
 
 

@@ -313,13 +313,9 @@ def _with_machine(
     test: list[Recording],
     labels: Mapping[str, tuple[str, ...]],
 ) -> _Found:
-    """A machine decides an utterance at once: it has no segments, and so no Pure-Acc."""
     features, cache = experiment.features.spec(), job.runs / "vectors"
     assessed, description = assess_machine(machine, features, train, test, labels, cache=cache)
-    metrics = metrics_by_corpus(test, assessed, labels)
-    for corpus in (*metrics["corpora"].values(), metrics["all"]):
-        corpus["pure_acc"] = None
-    return _Found(dict(description), metrics, {}, None)
+    return _Found(dict(description), metrics_by_corpus(test, assessed, labels), {}, None)
 
 
 def _code() -> str:

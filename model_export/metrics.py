@@ -12,11 +12,14 @@ from ser_core.labels import is_pure
 
 @dataclass(frozen=True)
 class Assessed:
-    """One utterance: its reference label, the final prediction, and that of each segment."""
+    """One utterance: its reference label, the final prediction, and that of each segment.
+
+    What decides an utterance at once has no segments: `None`.
+    """
 
     reference: str
     predicted: str
-    segments: tuple[str, ...]
+    segments: tuple[str, ...] | None
 
 
 def confusion(assessed: Sequence[Assessed], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -33,7 +36,7 @@ def metrics(assessed: Sequence[Assessed], labels: Sequence[str]) -> dict[str, An
 
     WA: share of utterances right. UA: mean recall over the labels that occur. Micro-F1: from the
     true and false positives and negatives of all labels together (for single-label decisions it
-    equals WA). Pure-Acc: share of utterances that meet the pure criterion.
+    equals WA). Pure-Acc: share of utterances that meet the pure criterion, `None` without segments.
 
     Raises `ValueError` without utterances.
     """
@@ -47,11 +50,12 @@ def metrics(assessed: Sequence[Assessed], labels: Sequence[str]) -> dict[str, An
     false_positives = counts.sum() - right.sum()
     false_negatives = references.sum() - right.sum()
     micro_f1 = 2 * right.sum() / (2 * right.sum() + false_positives + false_negatives)
+    pure = [is_pure(one.reference, one.segments) for one in assessed if one.segments is not None]
     return {
         "wa": float(right.sum() / n),
         "ua": float(recalls.mean()),
         "micro_f1": float(micro_f1),
-        "pure_acc": float(np.mean([is_pure(one.reference, one.segments) for one in assessed])),
+        "pure_acc": float(np.mean(pure)) if pure else None,
         "n": n,
         "labels": list(labels),
         "confusion": counts.tolist(),

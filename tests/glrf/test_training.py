@@ -166,7 +166,8 @@ def test_evaluate_for_real_on_a_corpus_of_two(cli: CliRunner, tmp_path: Path) ->
 
 
 def test_an_svm_stands_beside_the_model(cli: CliRunner, stub, model_dir: Path) -> None:
-    both = RESULT | {"svm": {"corpora": RESULT["corpora"], "all": RESULT["all"]}}
+    metrics = RESULT["all"] | {"pure_acc": None}
+    both = RESULT | {"svm": {"corpora": {"acted": metrics}, "all": metrics}}
     stub("model_export.evaluation", "evaluate", lambda *_, svm, **__: both if svm else RESULT)
     arguments = ["evaluate", "--manifest", "m.csv", "--data", "d"]
     table = cli.invoke(app, [*arguments, "--svm"]).stdout.splitlines()

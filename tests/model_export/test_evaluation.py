@@ -120,6 +120,7 @@ def test_evaluate_a_model_file(tmp_path):
         on_progress=lambda *p: seen.append(p),
     )
     assert result["svm"]["corpora"]["toy"]["n"] == 10
+    assert result["svm"]["all"]["pure_acc"] is None
     assert result["split"]["subset"] == "test"
     assert seen == [(n, 40) for n in range(1, 41)]  # 20 and 10 for the SVM, 10 for the model
     assert result["corpora"]["toy"]["n"] == 10
