@@ -117,7 +117,7 @@ def cross_validate(
         known = [*chain(*split.select(recordings, wanted[0][1]))]  # the same for each fold
         data_sha256 = _data_sha256(experiment, known, job)
         if missing:
-            _warn_of_others(split, recordings)
+            _warn_of_difference(split, recordings)
     for cell in there:
         _check_same(cell, config_sha256, split.sha256, data_sha256, asked)
     n_done = len(wanted) - len(missing)
@@ -182,10 +182,15 @@ def _end_processes(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _warn_of_others(split: Folds, recordings: list[Recording]) -> None:
-    if others := split.others(recordings):
-        names = ", ".join(" ".join(unit) for unit in others[:8])
-        log.warning("left out, as the folds do not have it: %d (%s)", len(others), names)
+def _warn_of_difference(split: Folds, recordings: list[Recording]) -> None:
+    """Where folds and manifest do not have the same speakers, or recordings."""
+    for units, what in (
+        (split.others(recordings), "left out, as the folds do not have it"),
+        (split.missing(recordings), "the folds' results are without what the manifest has not"),
+    ):
+        if units:
+            names = ", ".join(" ".join(unit) for unit in units[:8])
+            log.warning("%s: %d (%s)", what, len(units), names)
 
 
 def _data_sha256(experiment: Experiment, known: list[Recording], job: CrossValidation) -> str:

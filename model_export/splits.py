@@ -156,6 +156,10 @@ class Folds:
         """The speakers, or recordings, that the file does not know."""
         return sorted({unit_of(recording, self.by) for recording in recordings} - self._known())
 
+    def missing(self, recordings: list[Recording]) -> list[Unit]:
+        """The speakers, or recordings, that the file has and these do not."""
+        return sorted(self._known() - {unit_of(recording, self.by) for recording in recordings})
+
     def _known(self) -> frozenset[Unit]:
         return self.always_train.union(*self.test)
 

@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+import json
 import os
 import re
 import signal
@@ -86,6 +87,14 @@ def test_speakers_that_the_folds_do_not_know_are_told_and_change_nothing(job, ca
     assert "left out, as the folds do not have it: 1 (toy new)" in caplog.text
     (after,) = read_cells(job["data"] / "again")
     assert after.metrics == before.metrics
+
+
+def test_speakers_of_the_folds_without_a_recording_are_told(job, caplog):
+    folds = json.loads(job["folds"].read_text())
+    folds["folds"][0]["toy"].append("gone")
+    job["folds"].write_text(json.dumps(folds))
+    cross_validate(**job, only=[0])
+    assert "without what the manifest has not: 1 (toy gone)" in caplog.text
 
 
 def test_babble_is_of_voices_that_the_fold_learned_from(job, monkeypatch):

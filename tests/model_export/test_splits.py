@@ -100,6 +100,8 @@ def test_speakers_that_the_folds_do_not_know_have_no_part(tmp_path):
     assert {r.speaker for r in train + test} == {"s1", "s2"}
     assert folds.others(recordings) == [("toy", "s0"), ("toy", "s5")]
     assert folds.others(recordings[1:3]) == []
+    assert folds.missing(recordings) == [("toy", "s3"), ("toy", "s4")]
+    assert folds.missing([recording(f"s{n}.wav", f"s{n}") for n in (1, 2, 3, 4)]) == []
 
 
 @pytest.mark.parametrize(
